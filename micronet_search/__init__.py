@@ -1,0 +1,1 @@
+"""Searches for the cheapest convolutional network that still reaches a target accuracy."""

@@ -1,0 +1,1 @@
+"""What a user writes: the sweep and the candidate, and how they are loaded."""

@@ -1,0 +1,1 @@
+"""What a user sees of a study: tables and the live display."""

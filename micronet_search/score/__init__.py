@@ -1,0 +1,1 @@
+"""What a network costs, and the score that rules make of it."""

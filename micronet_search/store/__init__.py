@@ -1,0 +1,1 @@
+"""Every path, atomic writes, checkpoints and the lock of a study."""
