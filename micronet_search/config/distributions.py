@@ -189,7 +189,9 @@ def unparse(tree: Any) -> Any:
     match tree:
         case Range(low, high, step, log):
             given = {"low": low, "high": high, "step": step, "log": log}
-            return {name: value for name, value in given.items() if value or name in ("low", "high")}
+            return {
+                name: value for name, value in given.items() if value or name in ("low", "high")
+            }
         case Choices(values):
             return {"choices": list(values)}
         case OneOf(branches):

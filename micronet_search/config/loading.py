@@ -206,16 +206,12 @@ def describe(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def validation_problems(
-    error: ValidationError, model: type[BaseModel]
-) -> list[tuple[Key, str]]:
+def validation_problems(error: ValidationError, model: type[BaseModel]) -> list[tuple[Key, str]]:
     """What pydantic found wrong, as (key, "found ..., expected ...") pairs.
 
     The keys are those of the file: what pydantic adds for the branch of a union is left out.
     """
-    return [
-        (_file_key(item["loc"], model), _message(item, model)) for item in error.errors()
-    ]
+    return [(_file_key(item["loc"], model), _message(item, model)) for item in error.errors()]
 
 
 _TYPES = {
