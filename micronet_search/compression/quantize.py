@@ -1,0 +1,196 @@
+"""Quantization: fewer bits for weights and for the inputs of layers, learned by fine-tuning.
+
+Weights are symmetric per output channel, from -2^(b-1) to 2^(b-1) - 1; inputs have one scale a
+layer and are unsigned after ReLU. The scales are parameters (LSQ, Esser et al., 2020).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from micronet_search.compression.fold import fold
+from micronet_search.compression.graph import nonnegative_inputs
+from micronet_search.score.precision import Plan, Precision, layers_of
+
+SMALLEST_SCALE = 2.0**-14
+"""The smallest normal number of half precision, in which scales are stored."""
+
+_SAMPLES = 2**13
+_GRID = 40
+
+
+def bounds(bits: int, *, signed: bool) -> tuple[int, int]:
+    """The least and the greatest integer of a width."""
+    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+
+
+class WeightQuantizer(nn.Module):
+    """Rounds weights to integers times one learned scale per output channel."""
+
+    zero_point: Tensor
+
+    def __init__(self, bits: int, channels: int) -> None:
+        super().__init__()
+        self.low, self.high = bounds(bits, signed=True)
+        self.scale = nn.Parameter(torch.ones(channels))
+        self.register_buffer("zero_point", torch.zeros(channels), persistent=False)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """(out, ...) to the same shape, on the grid; gradients as LSQ has them."""
+        gradient_factor = 1.0 / math.sqrt(weight[0].numel() * self.high)
+        scale = self.scale.clamp_min(SMALLEST_SCALE)
+        return torch._fake_quantize_learnable_per_channel_affine(
+            weight, scale, self.zero_point, 0, self.low, self.high, gradient_factor
+        )
+
+
+class InputQuantizer(nn.Module):
+    """Rounds the input of a layer to integers times one learned scale."""
+
+    zero_point: Tensor
+
+    def __init__(self, bits: int, *, signed: bool) -> None:
+        super().__init__()
+        self.low, self.high = bounds(bits, signed=signed)
+        self.scale = nn.Parameter(torch.ones(1))
+        self.register_buffer("zero_point", torch.zeros(1), persistent=False)
+
+    def forward(self, value: Tensor) -> Tensor:
+        """(N, ...) to the same shape, on the grid; gradients as LSQ has them."""
+        gradient_factor = 1.0 / math.sqrt(value[0].numel() * self.high)
+        scale = self.scale.clamp_min(SMALLEST_SCALE)
+        return torch._fake_quantize_learnable_per_tensor_affine(
+            value.float(), scale, self.zero_point, self.low, self.high, gradient_factor
+        )
+
+
+class Half(nn.Module):
+    """Rounds to half precision; the gradient passes straight through."""
+
+    def forward(self, value: Tensor) -> Tensor:
+        """Any shape to the same, in the type that came."""
+        rounded: Tensor = value + (value.half().to(value.dtype) - value).detach()
+        return rounded
+
+
+class QuantizedConv2d(nn.Conv2d):
+    """A convolution whose weights and input go through quantizers first."""
+
+    weight_quantizer: nn.Module
+    input_quantizer: nn.Module
+
+    def forward(self, input: Tensor) -> Tensor:
+        """As the plain convolution."""
+        weight = self.weight_quantizer(self.weight)
+        output: Tensor = self._conv_forward(self.input_quantizer(input), weight, self.bias)
+        return output
+
+
+class QuantizedLinear(nn.Linear):
+    """A linear layer whose weights and input go through quantizers first."""
+
+    weight_quantizer: nn.Module
+    input_quantizer: nn.Module
+
+    def forward(self, input: Tensor) -> Tensor:
+        """As the plain layer."""
+        weight = self.weight_quantizer(self.weight)
+        return nn.functional.linear(self.input_quantizer(input), weight, self.bias)
+
+
+def insert(network: nn.Module, plan: Plan) -> None:
+    """Folds the norms that are to be, and puts quantizers in, in place; scales are all 1 yet."""
+    if plan.rest_bits == 32:
+        return
+    fold(network, plan)
+    nonnegative = nonnegative_inputs(network)
+    for name, layer in layers_of(network).items():
+        precision = plan.layers[name]
+        # the layer keeps its parameters and hyperparameters, and gains the quantizers
+        layer.__class__ = QuantizedConv2d if isinstance(layer, nn.Conv2d) else QuantizedLinear
+        layer.weight_quantizer = _weight_quantizer(precision, layer.weight.shape[0])
+        layer.input_quantizer = _input_quantizer(precision, signed=name not in nonnegative)
+        layer.to(layer.weight.device)
+
+
+def _weight_quantizer(precision: Precision, channels: int) -> nn.Module:
+    if precision.scales_weights:
+        return WeightQuantizer(precision.weight_bits, channels)
+    return Half() if precision.weight_bits == 16 else nn.Identity()
+
+
+def _input_quantizer(precision: Precision, *, signed: bool) -> nn.Module:
+    if precision.scales_input:
+        return InputQuantizer(precision.activation_bits, signed=signed)
+    return Half() if precision.activation_bits == 16 else nn.Identity()
+
+
+@torch.no_grad()
+def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Sets every scale to the one with the least squared error, in place.
+
+    Args:
+        network: With quantizers in.
+        batches: Normalised training images, each (N, C, H, W).
+    """
+    inputs: dict[str, list[Tensor]] = {}
+    handles = []
+    for name, layer in layers_of(network).items():
+        rounding = layer.weight_quantizer
+        if isinstance(rounding, WeightQuantizer):
+            scale = best_scale(layer.weight.flatten(1), rounding.low, rounding.high)
+            rounding.scale.copy_(scale)
+        if isinstance(layer.input_quantizer, InputQuantizer):
+            inputs[name] = []
+            handles.append(layer.input_quantizer.register_forward_hook(_collect(inputs[name])))
+    network.eval()
+    for batch in batches:
+        network(batch)
+    for handle in handles:
+        handle.remove()
+    for name, seen in inputs.items():
+        quantizer = network.get_submodule(f"{name}.input_quantizer")
+        assert isinstance(quantizer, InputQuantizer)
+        values = torch.cat(seen)[None]
+        quantizer.scale.copy_(best_scale(values, quantizer.low, quantizer.high))
+
+
+def _collect(
+    seen: list[Tensor],
+) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    """A hook that keeps a sample of a quantizer's input, and passes it on as it was."""
+
+    def hook(_: nn.Module, inputs: tuple[Tensor, ...], __: Tensor) -> Tensor:
+        flat = inputs[0].flatten()
+        seen.append(flat[:: max(1, flat.numel() // _SAMPLES)].float())
+        value: Tensor = inputs[0]
+        return value
+
+    return hook
+
+
+def best_scale(values: Tensor, low: int, high: int) -> Tensor:
+    """The scale of each row with the least squared error, among 40 even parts of its range.
+
+    Args:
+        values: (rows, samples).
+        low: The least integer.
+        high: The greatest.
+
+    Returns:
+        (rows,), at least `SMALLEST_SCALE`.
+    """
+    largest = values.abs().amax(1)
+    best = torch.full_like(largest, SMALLEST_SCALE)
+    least = torch.full_like(largest, torch.inf)
+    for part in range(1, _GRID + 1):
+        scale = (largest / high * (part / _GRID)).clamp_min(SMALLEST_SCALE)
+        rounded = (values / scale[:, None]).round().clamp(low, high) * scale[:, None]
+        error = (rounded - values).square().sum(1)
+        best = torch.where(error < least, scale, best)
+        least = torch.minimum(error, least)
+    return best

@@ -1,0 +1,88 @@
+"""The tensors that are shipped: what is scored, saved and exported, and nothing else.
+
+For each convolution and linear layer NAME: `NAME.weight` (int8 for widths of 8 bits and fewer, else
+half or single precision), `NAME.bias`, `NAME.weight_scale` (output channels) and `NAME.input_scale`
+(1) where they are integer. For each norm that is not folded: `NAME.weight` and `NAME.bias`, the
+factor and the summand per channel that are left of it. Biases, scales and norms have the plan's
+rest width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from micronet_search.compression.fold import affine
+from micronet_search.compression.quantize import (
+    SMALLEST_SCALE,
+    InputQuantizer,
+    WeightQuantizer,
+)
+from micronet_search.score.precision import Plan, layers_of
+
+_FLOATS = {16: torch.float16, 32: torch.float32}
+
+
+@torch.no_grad()
+def store(network: nn.Module, plan: Plan) -> dict[str, Tensor]:
+    """The stored tensors of a trained network, on the CPU."""
+    rest = _FLOATS[plan.rest_bits]
+    found: dict[str, Tensor] = {}
+    for name, layer in layers_of(network).items():
+        precision = plan.layers[name]
+        if precision.scales_weights:
+            quantizer = layer.weight_quantizer
+            assert isinstance(quantizer, WeightQuantizer)
+            scale = _stored_scale(quantizer.scale)
+            found[f"{name}.weight_scale"] = scale
+            parts = layer.weight.flatten(1) / scale.float()[:, None]
+            integers = parts.round().clamp(quantizer.low, quantizer.high)
+            found[f"{name}.weight"] = integers.view_as(layer.weight).to(torch.int8)
+        else:
+            found[f"{name}.weight"] = layer.weight.to(_FLOATS[precision.weight_bits])
+        if layer.bias is not None:
+            found[f"{name}.bias"] = layer.bias.to(rest)
+        if precision.scales_input:
+            quantizer = layer.input_quantizer
+            assert isinstance(quantizer, InputQuantizer)
+            found[f"{name}.input_scale"] = _stored_scale(quantizer.scale)
+    for name, norm in _norms(network).items():
+        factor, summand = affine(norm)
+        found[f"{name}.weight"], found[f"{name}.bias"] = factor.to(rest), summand.to(rest)
+    return {name: t.detach().cpu().contiguous() for name, t in found.items()}
+
+
+def _stored_scale(scale: Tensor) -> Tensor:
+    return scale.clamp_min(SMALLEST_SCALE).half()
+
+
+@torch.no_grad()
+def install(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Makes a network, quantizers in, compute with the stored tensors alone, in place."""
+    layers = layers_of(network)
+    for name, layer in layers.items():
+        weight = tensors[f"{name}.weight"].to(layer.weight)
+        if f"{name}.weight_scale" in tensors:
+            scale = tensors[f"{name}.weight_scale"].to(layer.weight)
+            weight = weight * scale.view(-1, *[1] * (weight.dim() - 1))
+            layer.weight_quantizer.scale.copy_(scale)
+        layer.weight.copy_(weight)
+        if layer.bias is not None:
+            layer.bias.copy_(tensors[f"{name}.bias"])
+        if f"{name}.input_scale" in tensors:
+            layer.input_quantizer.scale.copy_(tensors[f"{name}.input_scale"])
+    for name, norm in _norms(network).items():
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        norm.weight.copy_(tensors[f"{name}.weight"])
+        norm.bias.copy_(tensors[f"{name}.bias"])
+        norm.running_mean.zero_()
+        norm.running_var.fill_(1.0)
+        norm.eps = 0.0
+    network.eval()
+
+
+def _norms(network: nn.Module) -> dict[str, nn.BatchNorm2d]:
+    return {n: m for n, m in network.named_modules() if isinstance(m, nn.BatchNorm2d)}

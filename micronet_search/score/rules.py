@@ -1,0 +1,111 @@
+"""The rules that make a score of a cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from micronet_search.score.cost import Cost, Layer
+
+Rule = Literal["imt", "micronet2019"]
+
+IMT_PARAMETERS = 5.6e6
+IMT_MACS = 2.8e8
+WIDERESNET_28_10_PARAMETERS = 36.5e6
+WIDERESNET_28_10_OPERATIONS = 10.49e9
+
+
+@dataclass(frozen=True)
+class Score:
+    """A leaderboard figure and its two parts; lower is better.
+
+    Attributes:
+        parameters: The part of what is stored.
+        operations: The part of what is computed.
+    """
+
+    parameters: float
+    operations: float
+
+    @property
+    def score(self) -> float:
+        """Their sum."""
+        return self.parameters + self.operations
+
+    def to_json(self) -> dict[str, float]:
+        """The figures as plain values."""
+        return {
+            "parameters": self.parameters,
+            "operations": self.operations,
+            "score": self.score,
+        }
+
+
+def imt(cost: Cost) -> Score:
+    """The published rule of IMT Atlantique's course on efficient deep learning, a layer at a time.
+
+    Nonzeros weighted by their bits over 5.6e6 32-bit parameters, and multiply-accumulates, each at
+    the wider of weight and input, over 2.8e8 32-bit ones. Zeros lower the first part alone, and no
+    mask is charged.
+    """
+    parameters = sum(t.nonzeros * t.bits for t in cost.stored) / 32 / IMT_PARAMETERS
+    operations = sum(layer.macs * layer.bits for layer in cost.layers) / 32 / IMT_MACS
+    return Score(parameters, operations)
+
+
+def micronet2019(cost: Cost) -> Score:
+    """The rule of the MicroNet challenge at NeurIPS 2019 for CIFAR-100.
+
+    Source: the challenge's page (micronet-challenge.github.io) and its counting code
+    (google-research/micronet_challenge/counting.py). What is stored is counted in bits, sparse
+    tensors with a mask of one bit an element. A dot product of n nonzero weights takes n
+    multiplications and n - 1 additions, a bias one addition more, a norm that is not folded one of
+    each an element, ReLU one multiplication, a mean over n values n - 1 additions and one
+    multiplication. Multiplications count at the wider of their inputs, additions at 32 bits;
+    where nothing is quantized, 16 bits are free for parameters and multiplications. Both parts are
+    relative to WideResNet-28-10: 36.5e6 parameters and 10.49e9 operations.
+    """
+    free = 1.0 if cost.quantized else 0.5
+    parameters = cost.storage_bits / 32 if cost.quantized else _half_storage_bits(cost) / 32
+    multiplications = sum(_multiplications(layer) * layer.bits for layer in cost.layers) / 32
+    additions = sum(map(_additions, cost.layers))
+    return Score(
+        parameters / WIDERESNET_28_10_PARAMETERS,
+        (multiplications * free + additions) / WIDERESNET_28_10_OPERATIONS,
+    )
+
+
+def _half_storage_bits(cost: Cost) -> int:
+    return sum(min(t.elements * 16, t.nonzeros * 16 + t.elements) for t in cost.stored)
+
+
+def _multiplications(layer: Layer) -> int:
+    match layer.kind:
+        case "conv" | "linear":
+            weights = layer.stored[0]
+            return layer.macs * weights.nonzeros // weights.elements
+        case "norm" | "relu" | "pool":
+            return layer.outputs
+    raise AssertionError(layer.kind)
+
+
+def _additions(layer: Layer) -> int:
+    match layer.kind:
+        case "conv" | "linear":
+            return max(_multiplications(layer) - layer.outputs, 0) + layer.has_bias * layer.outputs
+        case "norm":
+            return layer.outputs
+        case "relu":
+            return 0
+        case "pool":
+            return (layer.window - 1) * layer.outputs
+    raise AssertionError(layer.kind)
+
+
+RULES = {"imt": imt, "micronet2019": micronet2019}
+"""Every rule by name; each trial records all of them."""
+
+
+def scores(cost: Cost) -> dict[str, Score]:
+    """The score by every rule."""
+    return {name: rule(cost) for name, rule in RULES.items()}

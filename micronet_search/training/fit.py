@@ -1,0 +1,134 @@
+"""Fitting a network, an epoch at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from micronet_search.config.candidate import Training
+from micronet_search.training import optimizer
+
+
+class Diverged(ArithmeticError):
+    """A loss that is not a finite number."""
+
+
+class Fit:
+    """One stage of gradient descent on a network.
+
+    The network stays the caller's; `finish` leaves the averaged weights in it where there are any.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        config: Training,
+        *,
+        epochs: int,
+        steps_per_epoch: int,
+        learning_rate: float,
+        warmup: int = 0,
+    ) -> None:
+        """Starts a stage.
+
+        Args:
+            network: Is changed in place.
+            config: The optimizer, its schedule, and what is added to the loss.
+            epochs: Of this stage.
+            steps_per_epoch: Batches in an epoch.
+            learning_rate: The peak.
+            warmup: Epochs of warm-up.
+        """
+        self.network = network
+        self.config = config
+        self.optimizer = optimizer.create(network, config, learning_rate)
+        self.schedule = optimizer.schedule(
+            self.optimizer,
+            config,
+            learning_rate,
+            epochs * steps_per_epoch,
+            warmup * steps_per_epoch,
+        )
+        self.average: AveragedModel | None = None
+        if config.ema is not None:
+            self.average = AveragedModel(
+                network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
+            )
+
+    def epoch(
+        self, batches: Iterable[tuple[Tensor, Tensor]], after_step: Callable[[], None]
+    ) -> float:
+        """Trains on each batch once.
+
+        Args:
+            batches: Images (B, C, H, W) and the probabilities of their classes (B, classes).
+            after_step: Called after every step; may change the network, to keep zeros zero.
+
+        Returns:
+            The mean loss.
+
+        Raises:
+            Diverged: The mean loss is not finite.
+        """
+        self.network.train()
+        total, steps = torch.zeros((), device=_device(self.network)), 0
+        for images, targets in batches:
+            total += self._step(images, targets)
+            after_step()
+            if self.average is not None:
+                self.average.update_parameters(self.network)
+            steps += 1
+        loss = float(total) / max(1, steps)
+        if not math.isfinite(loss):
+            raise Diverged(f"the training loss became {loss}")
+        return loss
+
+    def _step(self, images: Tensor, targets: Tensor) -> Tensor:
+        config = self.config
+        # bf16 pays on a GPU alone; on CPUs without native support it is slower than float32
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda):
+            logits = self.network(images)
+        loss = nn.functional.cross_entropy(
+            logits.float(), targets, label_smoothing=config.label_smoothing
+        )
+        self.optimizer.zero_grad()
+        loss.backward()
+        if config.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_clip)
+        self.optimizer.step()
+        self.schedule.step()
+        return loss.detach()
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that counts: the averaged one where there is one."""
+        return self.network if self.average is None else self.average.module
+
+    def finish(self) -> None:
+        """Puts the averaged weights, where there are any, into the network."""
+        if self.average is not None:
+            self.network.load_state_dict(self.average.module.state_dict())
+
+    def state(self) -> dict[str, Any]:
+        """What, beside the network's own state, a later `restore` needs."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": {"last_epoch": self.schedule.last_epoch},
+            "average": None if self.average is None else self.average.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continues where the stage that gave this state was."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.last_epoch = state["schedule"]["last_epoch"]
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
