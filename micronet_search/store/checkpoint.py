@@ -1,0 +1,113 @@
+"""Tensors and plain values as one file in the safetensors format, never pickle.
+
+Any state is packed as `pack(*flatten(state))` and comes back as `unflatten(*unpack(content))`,
+bit by bit: a network's `state_dict`, an optimizer's, or a mapping that holds several of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+_DIGITS = 64  # of the digest, in hexadecimal
+_BLANK = "0" * _DIGITS
+# Where the digest stands in the header. A quote inside a name or a text is escaped there, so this
+# is found nowhere else before the tensors.
+_MARK = b'"digest":"'
+
+
+class DamagedCheckpointError(ValueError):
+    """The bytes are not those that were packed."""
+
+
+def pack(tensors: dict[str, Tensor], meta: Any) -> bytes:
+    """Packs named tensors, wherever they are, and a plain JSON tree.
+
+    Args:
+        tensors: Of any shape and of any type that safetensors knows.
+        meta: What `json.dumps` writes and reads back as it was.
+
+    Returns:
+        A safetensors file whose metadata holds the tree and a checksum over the whole file.
+    """
+    # Copies, because safetensors refuses tensors that share memory.
+    stored = {
+        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()
+    }
+    content = safetensors.torch.save(stored, {"meta": json.dumps(meta), "digest": _BLANK})
+    start = content.index(_MARK) + len(_MARK)
+    return content[:start] + _digest(content) + content[start + _DIGITS :]
+
+
+def unpack(content: bytes) -> tuple[dict[str, Tensor], Any]:
+    """The tensors, on the CPU, and the tree that `pack` packed.
+
+    Raises:
+        DamagedCheckpointError: The bytes were cut or changed.
+    """
+    start = content.find(_MARK) + len(_MARK)
+    found = content[start : start + _DIGITS]
+    blank = content[:start] + _BLANK.encode() + content[start + _DIGITS :]
+    if found != _digest(blank):
+        raise DamagedCheckpointError(
+            f"the checkpoint is damaged: its {len(content):,} bytes do not agree with its checksum"
+        )
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    return safetensors.torch.load(content), json.loads(header["__metadata__"]["meta"])
+
+
+def flatten(state: Any) -> tuple[dict[str, Tensor], Any]:
+    """Takes a state apart into named tensors and a plain JSON tree.
+
+    Args:
+        state: Dictionaries (keys are texts or integers), lists, tuples, tensors, numbers, texts,
+            truth values and None, nested at will.
+
+    Raises:
+        TypeError: The state holds something else.
+    """
+    tensors: dict[str, Tensor] = {}
+    return tensors, _plain(state, "", tensors)
+
+
+def unflatten(tensors: dict[str, Tensor], meta: Any) -> Any:
+    """The state that `flatten` took apart."""
+    if isinstance(meta, list):
+        return [unflatten(tensors, item) for item in meta]
+    if not isinstance(meta, dict):
+        return meta
+    ((kind, content),) = meta.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "tuple":
+        return tuple(unflatten(tensors, item) for item in content)
+    return {key: unflatten(tensors, item) for key, item in content}
+
+
+def _plain(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """The JSON tree of a node, whose tensors go into `tensors` under their dotted paths.
+
+    A dictionary becomes its pairs, because the keys of a JSON object are texts alone.
+    """
+    if node is None or isinstance(node, bool | int | float | str):
+        return node
+    if isinstance(node, Tensor):
+        assert name not in tensors, f"two tensors are called {name}"
+        tensors[name] = node
+        return {"tensor": name}
+    prefix = f"{name}." if name else ""
+    if isinstance(node, dict):
+        return {"dict": [[key, _plain(node[key], f"{prefix}{key}", tensors)] for key in node]}
+    if isinstance(node, list | tuple):
+        items = [_plain(item, f"{prefix}{i}", tensors) for i, item in enumerate(node)]
+        return {"tuple": items} if isinstance(node, tuple) else items
+    raise TypeError(f"{name} is a {type(node).__name__}, expected a tensor or a plain value")
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_DIGITS // 2).hexdigest().encode()

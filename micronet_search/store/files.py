@@ -1,0 +1,66 @@
+"""Files that are whole or absent, whatever happens while they are written."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file in one step; the folder is made where it is missing.
+
+    A reader, and whoever comes after a crash, finds the old file or the new one.
+
+    Raises:
+        OSError: The disk is full, say; the old file stands and no other one is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The number of the process keeps two writers apart, and a killed one leaves one file at most.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Writes a text in UTF-8, as `write_bytes` does."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, tree: Any) -> None:
+    """Writes a plain tree, as `write_bytes` does.
+
+    A loss that is not finite stands as Python's `NaN` or `Infinity`, which `read_json` reads.
+    """
+    write_text(path, json.dumps(tree, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads what `write_json` wrote.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged, expected JSON: {error}") from None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a new name in a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
