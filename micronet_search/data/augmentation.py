@@ -1,0 +1,116 @@
+"""Random changes to a batch of training images, each image by itself, all on its device.
+
+Every function draws from the generator that it is given, which lives on the images' device, and
+none waits for the device.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+
+def crop_and_flip(
+    images: Tensor, padding: int, flip: bool, fill: int, generator: Generator
+) -> Tensor:
+    """Moves each image within a padded border, and mirrors half of them.
+
+    Args:
+        images: (B, C, H, W), of any type.
+        padding: Pixels added on each side before a window of (H, W) is cut.
+        flip: Whether to mirror images left to right, each with probability 1/2.
+        fill: Value of the added pixels.
+        generator: Where offsets and mirrors are drawn from.
+
+    Returns:
+        Images of the same shape and type.
+    """
+    if not padding and not flip:
+        return images
+    count, channels, height, width = images.shape
+    device = images.device
+    padded = torch.nn.functional.pad(images, (padding,) * 4, value=fill)
+    offsets = torch.randint(2 * padding + 1, (2, count, 1), generator=generator, device=device)
+    rows = offsets[0] + torch.arange(height, device=device)
+    columns = offsets[1] + torch.arange(width, device=device)
+    if flip:
+        mirrored = torch.rand((count, 1), generator=generator, device=device) < 0.5
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    pixels = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]
+    index = pixels.view(count, 1, -1).expand(-1, channels, -1)
+    return padded.flatten(2).gather(2, index).view(images.shape)
+
+
+def mixup(
+    images: Tensor, targets: Tensor, alpha: float, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Blends each image and its target with another's (Zhang et al., 2018).
+
+    Args:
+        images: Float (B, C, H, W).
+        targets: Class probabilities (B, classes).
+        alpha: Of the Beta distribution that each image's own share is drawn from, above 0.
+        generator: Where shares and partners are drawn from.
+
+    Returns:
+        Images and targets of the same shapes.
+    """
+    share = beta(alpha, len(images), generator)
+    partner = torch.randperm(len(images), generator=generator, device=images.device)
+    return (
+        torch.lerp(images[partner], images, share[:, None, None, None]),
+        torch.lerp(targets[partner], targets, share[:, None]),
+    )
+
+
+def cutmix(
+    images: Tensor, targets: Tensor, alpha: float, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Pastes a box of another image into each one (Yun et al., 2019).
+
+    The box has the image's aspect, an area of one minus a share that is drawn from a Beta
+    distribution, and a uniform centre. What lies outside the image is cut off; the targets are
+    mixed by the area that is left.
+
+    Args:
+        images: Float (B, C, H, W).
+        targets: Class probabilities (B, classes).
+        alpha: Of the Beta distribution that each image's own share is drawn from, above 0.
+        generator: Where shares, centres and partners are drawn from.
+
+    Returns:
+        Images and targets of the same shapes.
+    """
+    count, _, height, width = images.shape
+    side = (1 - beta(alpha, count, generator)).sqrt()
+    centre = torch.rand((2, count), generator=generator, device=images.device)
+    rows = _within(side, centre[0], height)
+    columns = _within(side, centre[1], width)
+    partner = torch.randperm(count, generator=generator, device=images.device)
+    box = rows[:, None, :, None] & columns[:, None, None, :]
+    share = 1 - rows.sum(1) * columns.sum(1) / (height * width)
+    return (
+        torch.where(box, images[partner], images),
+        torch.lerp(targets[partner], targets, share[:, None]),
+    )
+
+
+def _within(side: Tensor, centre: Tensor, length: int) -> Tensor:
+    """Which of `length` pixels lie in each box (B, length), side and centre in shares of it."""
+    half = (side * length).int() // 2
+    middle = (centre * length).int()
+    pixels = torch.arange(length, device=side.device)
+    return (pixels >= (middle - half)[:, None]) & (pixels < (middle + half)[:, None])
+
+
+def beta(alpha: float, count: int, generator: Generator) -> Tensor:
+    """Draws from Beta(alpha, alpha), float32 (count,), on the generator's device.
+
+    X / (X + Y) with X and Y from Gamma(alpha), as the sigmoid of log X - log Y: for a small alpha
+    both underflow, so X is drawn as Gamma(alpha + 1) * U^(1 / alpha) (Marsaglia and Tsang, 2000)
+    and never leaves the logarithm.
+    """
+    shape = torch.full((2, count), alpha + 1, device=generator.device)
+    gamma = torch._standard_gamma(shape, generator=generator).log()
+    uniform = (1 - torch.rand((2, count), generator=generator, device=generator.device)).log()
+    return torch.sigmoid(gamma[0] - gamma[1] + (uniform[0] - uniform[1]) / alpha)

@@ -1,0 +1,204 @@
+"""Where images come from: scikit-learn, CIFAR-10's archive, parquet files, class folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micronet_search.config.candidate import Input
+from micronet_search.config.sweep import Dataset
+from micronet_search.data import pictures
+from micronet_search.data.errors import DataError
+from micronet_search.data.pictures import Picture
+from micronet_search.data.stratify import stratified
+
+Integers = NDArray[np.int64]
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The training or the test images as they are stored.
+
+    Attributes:
+        labels: Of all images, (N,).
+        read: The pixels (n, C, H, W) of the rows it is given (n,).
+    """
+
+    labels: Integers
+    read: Callable[[Integers], Pixels]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset as it is stored, with what is known before its images are decoded."""
+
+    input: Input
+    train: Part
+    test: Part
+
+
+def open_source(dataset: Dataset) -> Source:
+    """The dataset as it is stored.
+
+    Raises:
+        DataError: Files are missing, cannot be read, or do not fit together.
+    """
+    match dataset.name:
+        case "digits":
+            return _digits()
+        case "cifar10":
+            return _cifar10(Path(dataset.root or "data"))
+        case "parquet":
+            read = _read_parquet
+        case "folder":
+            read = _read_folder
+    assert dataset.root is not None
+    root = Path(dataset.root)
+    if not root.is_dir():
+        raise DataError(f"{root} is no folder, expected that of the {dataset.name} dataset")
+    try:
+        return _pictures(*read(root))
+    except OSError as error:  # a folder that may not be listed, a disk that fails
+        raise DataError(f"{root} cannot be read ({error}), expected a readable folder") from error
+
+
+def _pictures(
+    train: tuple[list[Picture], Integers], test: tuple[list[Picture], Integers]
+) -> Source:
+    shape = pictures.shape(train[0] + test[0])
+
+    def part(items: list[Picture], labels: Integers) -> Part:
+        return Part(labels, lambda rows: pictures.decode([items[row] for row in rows], shape))
+
+    return Source(shape, part(*train), part(*test))
+
+
+def _arrays(train: tuple[Pixels, Integers], test: tuple[Pixels, Integers]) -> Source:
+    channels, height, width = train[0].shape[1:]
+
+    def part(pixels: Pixels, labels: Integers) -> Part:
+        return Part(labels, lambda rows: pixels[rows])
+
+    shape = Input(channels=channels, height=height, width=width)
+    return Source(shape, part(*train), part(*test))
+
+
+def _digits() -> Source:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]
+    labels = digits.target.astype(np.int64)
+    test, train = stratified(labels, len(labels) // 5)  # there is no official split
+    return _arrays((pixels[train], labels[train]), (pixels[test], labels[test]))
+
+
+def _cifar10(root: Path) -> Source:
+    from torchvision.datasets import CIFAR10
+
+    def part(train: bool) -> tuple[Pixels, Integers]:
+        try:
+            part = CIFAR10(root, train=train, download=True)
+        except Exception as error:  # of the network, the disk, the archive or the checksum
+            raise DataError(
+                f"CIFAR-10 is not in {root} and its download failed ({error}), expected a "
+                "connection, or the checked files of cifar-10-batches-py there"
+            ) from error
+        return part.data.transpose(0, 3, 1, 2), np.asarray(part.targets, np.int64)
+
+    return _arrays(part(True), part(False))
+
+
+def _read_parquet(root: Path) -> tuple[tuple[list[Picture], Integers], ...]:
+    shards = {part: sorted(root.glob(f"{part}-*.parquet")) for part in ("train", "test")}
+    for part, files in shards.items():
+        if not files:
+            raise DataError(f"no {part}-*.parquet in {root}, expected one or more")
+    return tuple(_read_shards(files) for files in shards.values())
+
+
+def _read_shards(files: list[Path]) -> tuple[list[Picture], Integers]:
+    items: list[Picture] = []
+    labels = []
+    for file in files:
+        contents, of_file = _read_shard(file)
+        for row, content in enumerate(contents):
+            place = f"{file}, row {row}"
+            if content is None:
+                raise DataError(f"{place} has no image bytes, expected an encoded image")
+            items.append(Picture(content, place))
+        labels.append(of_file)
+    if not items:
+        raise DataError(f"{files[0]} holds no rows, expected images")
+    return items, np.concatenate(labels)
+
+
+def _read_shard(file: Path) -> tuple[list[bytes | None], Integers]:
+    import pyarrow
+    from pyarrow import compute, parquet, types
+
+    try:
+        with parquet.ParquetFile(file) as shard:
+            names = shard.schema_arrow.names
+            image = next((name for name in ("img", "image") if name in names), None)
+            if image is None or "label" not in names:
+                raise DataError(
+                    f"{file} has the columns {', '.join(names)}, expected label, and img or image"
+                )
+            table = shard.read([image, "label"])
+    except (OSError, pyarrow.ArrowException) as error:
+        raise DataError(f"{file} cannot be read ({error}), expected a parquet file") from error
+    column = table.column(image)
+    if types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
+        column = compute.struct_field(column, "bytes")
+    if not (types.is_binary(column.type) or types.is_large_binary(column.type)):
+        raise DataError(
+            f"{file} has {column.type} in the column {image}, expected bytes or a struct with them"
+        )
+    return column.to_pylist(), _labels(table.column("label"), file)
+
+
+def _labels(column: Any, file: Path) -> Integers:
+    from pyarrow import types
+
+    if not types.is_integer(column.type):
+        raise DataError(f"{file} has {column.type} in the column label, expected integers")
+    if column.null_count:
+        raise DataError(f"{file} has {column.null_count} rows without a label, expected integers")
+    return np.asarray(column.to_numpy(), np.int64)
+
+
+def _read_folder(root: Path) -> tuple[tuple[list[Picture], Integers], ...]:
+    classes = {}
+    for part in ("train", "test"):
+        if not (root / part).is_dir():
+            raise DataError(f"no folder {part} in {root}, expected train and test")
+        classes[part] = [folder.name for folder in _visible(root / part) if folder.is_dir()]
+        if not classes[part]:
+            raise DataError(f"no class folders in {root / part}, expected one for each class")
+    if classes["train"] != classes["test"]:
+        name = min(set(classes["train"]) ^ set(classes["test"]))
+        part = "train" if name in classes["train"] else "test"
+        raise DataError(
+            f"the class {name} is in {root / part} alone, expected it in train and test"
+        )
+    return tuple(_read_classes(root / part, names) for part, names in classes.items())
+
+
+def _read_classes(root: Path, names: list[str]) -> tuple[list[Picture], Integers]:
+    files = [_visible(root / name) for name in names]
+    for name, of_class in zip(names, files, strict=True):
+        if not of_class:
+            raise DataError(f"no images in {root / name}, expected one or more")
+    items = [Picture(file, str(file)) for of_class in files for file in of_class]
+    return items, np.repeat(np.arange(len(names)), [len(of_class) for of_class in files])
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))

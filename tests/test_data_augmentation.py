@@ -1,0 +1,103 @@
+"""Augmentation against an image at a time, and the distributions it draws from."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from micronet_search.data.augmentation import beta, crop_and_flip, cutmix, mixup
+
+
+def generator(seed: int = 0) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+def windows(image: Tensor, padding: int, flip: bool, fill: int) -> list[Tensor]:
+    """Everything that a crop of one image can be: by rows, by columns, then mirrored."""
+    channels, height, width = image.shape
+    padded = torch.full((channels, height + 2 * padding, width + 2 * padding), fill)
+    padded[:, padding : padding + height, padding : padding + width] = image
+    offsets = range(2 * padding + 1)
+    plain = [padded[:, y : y + height, x : x + width] for y in offsets for x in offsets]
+    return plain + ([window.flip(2) for window in plain] if flip else [])
+
+
+@pytest.mark.parametrize(("padding", "flip"), [(0, True), (1, False), (2, True)])
+def test_each_image_is_one_of_its_windows_and_all_are_drawn_evenly(
+    padding: int, flip: bool
+) -> None:
+    images = torch.randint(0, 256, (3000, 2, 3, 5), generator=generator()).byte()
+    moved = crop_and_flip(images, padding, flip, 7, generator(1))
+    assert moved.dtype == torch.uint8
+    drawn = []
+    for image, result in zip(images, moved, strict=True):
+        choices = windows(image, padding, flip, 7)
+        matching = [index for index, window in enumerate(choices) if torch.equal(window, result)]
+        assert len(matching) >= 1
+        drawn.append(matching[0])
+    counts = torch.bincount(torch.tensor(drawn), minlength=len(choices)).float()
+    even = len(images) / len(choices)
+    assert counts.sub(even).abs().max() < 5 * even**0.5
+
+
+def test_nothing_to_do_changes_nothing() -> None:
+    images = torch.ones((2, 3, 4, 4))
+    assert crop_and_flip(images, 0, False, 0, generator()) is images
+
+
+def of_one_class_each(count: int = 64) -> tuple[Tensor, Tensor]:
+    """Constant images whose value is their class, so that the means of pixels tell shares."""
+    targets = torch.eye(count)
+    images = torch.arange(count).float().view(-1, 1, 1, 1).expand(-1, 3, 8, 8)
+    return images, targets
+
+
+@pytest.mark.parametrize("mix", [mixup, cutmix])
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])
+def test_targets_are_the_shares_of_the_pixels(mix, alpha: float) -> None:
+    images, targets = of_one_class_each()
+    mixed, shares = mix(images, targets, alpha, generator())
+    assert torch.allclose(shares.sum(1), torch.ones(64))
+    assert shares.min() >= 0
+    classes = torch.arange(64).float()
+    assert torch.allclose(mixed.mean((1, 2, 3)), shares @ classes, atol=1e-3)
+    assert (shares > 0).sum(1).max() == 2
+    own = shares.diagonal()
+    assert len(own.unique()) > 10  # a share for each image, not one for the batch
+
+
+def test_mixup_blends_two_images() -> None:
+    images, targets = of_one_class_each()
+    mixed, _ = mixup(images, targets, 1.0, generator())
+    assert torch.equal(mixed, mixed[:, :1, :1, :1].expand_as(mixed))
+
+
+def test_cutmix_pastes_one_box() -> None:
+    images, targets = of_one_class_each()
+    mixed, shares = cutmix(images, targets, 1.0, generator())
+    pasted = mixed != images
+    assert pasted.any()
+    for own, mask, share in zip(range(64), pasted, shares, strict=True):
+        assert torch.equal(mask, mask[:1].expand_as(mask))
+        rows, columns = mask[0].any(1), mask[0].any(0)
+        assert torch.equal(mask[0], rows[:, None] & columns[None, :])
+        for side in (rows, columns):
+            assert side.int().diff().abs().sum() <= 2  # without a gap
+        pixels = mask[0].sum() / 64
+        assert share[own] == pytest.approx(1 - pixels.item())
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 0.1, 0.4, 1.0, 3.0])
+def test_beta_has_its_mean_and_variance(alpha: float) -> None:
+    drawn = beta(alpha, 100_000, generator()).double()
+    assert drawn.isfinite().all()
+    assert drawn.min() >= 0
+    assert drawn.max() <= 1
+    assert drawn.mean() == pytest.approx(0.5, abs=0.006)
+    assert drawn.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.02)
+
+
+def test_beta_of_one_is_uniform() -> None:
+    counts = torch.histc(beta(1.0, 100_000, generator()), 10, 0, 1)
+    assert counts.sub(10_000).abs().max() < 500
