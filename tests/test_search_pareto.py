@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from optuna._hypervolume import compute_hypervolume
+from optuna.study._multi_objective import _fast_non_domination_rank
+
+from micronet_search.search.pareto import Points, epsilon_net, front, hypervolume, ranks
+
+COARSE = st.integers(0, 6).map(lambda step: step / 4)  # Few values: equal points and ties.
+FINE = st.floats(0, 1.5, allow_subnormal=False)
+
+
+def some_points(values: st.SearchStrategy[float], most: int = 12) -> st.SearchStrategy[Points]:
+    shape = st.tuples(st.integers(0, most), st.just(2))
+    return arrays(np.float64, shape, elements=values)
+
+
+POINTS = some_points(COARSE) | some_points(FINE)
+
+
+def dominates(a: Points, b: Points) -> bool:
+    no_worse = a[0] >= b[0] and a[1] <= b[1]
+    return bool(no_worse and (a[0] > b[0] or a[1] < b[1]))
+
+
+def front_by_definition(points: Points) -> list[int]:
+    found = []
+    for i, point in enumerate(points):
+        dominated = any(dominates(other, point) for other in points)
+        repeated = any((other == point).all() for other in points[:i])
+        if not dominated and not repeated and not np.isnan(point).any():
+            found.append(i)
+    return sorted(found, key=lambda i: points[i, 1])
+
+
+def test_front_by_hand() -> None:
+    points = np.array([[0.9, 0.05], [0.8, 0.02], [0.8, 0.03], [0.9, 0.05], [0.95, 0.2]])
+    assert front(points).tolist() == [1, 0, 4]
+
+
+@given(some_points(COARSE | st.just(np.nan)) | some_points(FINE))
+def test_front_is_its_definition(points: Points) -> None:
+    assert front(points).tolist() == front_by_definition(points)
+
+
+@given(POINTS)
+def test_ranks_peel_fronts(points: Points) -> None:
+    expected = np.zeros(len(points), dtype=int)
+    left, rank = list(range(len(points))), 0
+    while left:
+        here = [i for i in left if not any(dominates(points[j], points[i]) for j in left)]
+        expected[here] = rank
+        left, rank = [i for i in left if i not in here], rank + 1
+    assert ranks(points).tolist() == expected.tolist()
+
+
+@given(POINTS)
+def test_ranks_are_optunas(points: Points) -> None:
+    assert ranks(points).tolist() == _fast_non_domination_rank(points * [-1.0, 1.0]).tolist()
+
+
+def test_ranks_put_nan_last() -> None:
+    points = np.array([[np.nan, 0.1], [0.5, 0.5], [0.9, 0.1], [0.7, np.nan]])
+    assert ranks(points).tolist() == [2, 1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("points", "area"),
+    [
+        ([], 0.0),
+        ([[0.95, 0.01]], 0.05 * 0.02),
+        ([[0.95, 0.01], [0.97, 0.02]], 0.05 * 0.02 + 0.02 * 0.01),
+        ([[0.95, 0.01], [0.94, 0.015]], 0.05 * 0.02),
+        ([[0.90, 0.01], [0.99, 0.03], [0.5, 0.001], [np.nan, 0.01]], 0.0),
+    ],
+    ids=["none", "one", "two", "dominated", "none beats the reference"],
+)
+def test_hypervolume_by_hand(points: list[list[float]], area: float) -> None:
+    found = hypervolume(np.array(points).reshape(-1, 2), (0.90, 0.03))
+    assert found == pytest.approx(area)
+
+
+@given(POINTS)
+def test_hypervolume_is_optunas(points: Points) -> None:
+    reference = (0.25, 1.25)
+    inside = points[(points[:, 0] > 0.25) & (points[:, 1] < 1.25)]
+    expected = compute_hypervolume(inside * [-1.0, 1.0], np.array([-0.25, 1.25]))
+    assert hypervolume(points, reference) == pytest.approx(expected, abs=1e-12)
+
+
+@given(some_points(COARSE))
+def test_hypervolume_counts_cells(points: Points) -> None:
+    centres = np.arange(6) / 4 + 0.125  # Cells of 1/4 by 1/4, on whose corners all points lie.
+    cells = sum(
+        any(a > accuracy and s < score for a, s in points)
+        for accuracy in centres[centres > 0.25]
+        for score in centres[centres < 1.25]
+    )
+    assert hypervolume(points, (0.25, 1.25)) == pytest.approx(cells / 16)
+
+
+@given(POINTS)
+def test_only_the_front_has_hypervolume(points: Points) -> None:
+    kept = points[front(points)]
+    assert hypervolume(kept, (0.2, 1.4)) == pytest.approx(hypervolume(points, (0.2, 1.4)))
+
+
+def test_epsilon_net_by_hand() -> None:
+    points = np.array([[0.2, 0.0], [0.5, 0.3], [0.9, 0.4], [1.0, 1.0], [0.3, 0.1]])
+    # Scaled accuracies 0, 3/8, 7/8, 1, 1/8. First the most accurate, then its opposite, then the
+    # point with the greatest distance to the nearer of the two: 2 (0.61), then 1 (0.48 from 0).
+    assert epsilon_net(points).tolist() == [3, 0, 2, 1, 4]
+
+
+@given(POINTS)
+def test_epsilon_net_spreads(points: Points) -> None:
+    order = epsilon_net(points).tolist()
+    assert sorted(order) == list(range(len(points)))
+    if len(points) < 2:
+        return
+    assert points[order[0], 0] == points[:, 0].max()
+    span = np.ptp(points, axis=0)
+    scaled = points / np.where(span > 0, span, 1.0)
+    distances = np.linalg.norm(scaled[:, None] - scaled, axis=2)
+    for i in range(1, len(order)):
+        nearest = distances[np.ix_(order[:i], order[i:])].min(axis=0)
+        assert nearest[0] >= nearest.max() - 1e-9
+
+
+@given(some_points(COARSE), st.sampled_from([(2.0, 1.0), (1.0, 8.0)]))
+def test_epsilon_net_has_no_units(points: Points, scale: tuple[float, float]) -> None:
+    assert epsilon_net(points * scale).tolist() == epsilon_net(points).tolist()
