@@ -6,8 +6,10 @@ from typing import Any
 
 import optuna
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FixedTrial
 
 from micronet_search.config import distributions
@@ -163,6 +165,7 @@ def test_optuna_knows_a_choice_by_its_path(space: Any) -> None:
     assert find_choices(space, dump(tree)) == params
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10_000))
 def test_find_choices_draws_the_candidate(space: Any, seed: int) -> None:
     candidate = some_candidate(space, seed)
@@ -187,8 +190,7 @@ def test_draws_of_a_study_are_found_again(space: Any, sampler: str) -> None:
 def test_an_enqueued_candidate_is_drawn(tmp_path: Path, space: Any) -> None:
     candidate = some_candidate(space, 1)
     params = find_choices(space, candidate)
-    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "journal"))
-    storage = optuna.storages.JournalStorage(backend)
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "journal")))
     study = optuna.create_study(directions=["maximize", "minimize"], storage=storage)
     study.enqueue_trial(params)
     trial = study.ask()
