@@ -28,6 +28,12 @@ def plan(candidate: Candidate, plain: nn.Module) -> Plan:
     return precision.plan(candidate.quantization, layers_of(plain))
 
 
+def is_integer(candidate: Candidate) -> bool:
+    """Whether some layer will be integer, so that quantization has something to learn."""
+    with torch.device("meta"):
+        return plan(candidate, network(candidate)).integer
+
+
 def compressed(candidate: Candidate) -> tuple[nn.Sequential, Plan]:
     """The structure that is shipped, with the values of none of its tensors, and its widths."""
     shipped = network(candidate)

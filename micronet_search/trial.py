@@ -2,72 +2,313 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import csv
+import hashlib
+import io
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import torch
+
+from micronet_search import build
+from micronet_search.compression import prune, quantize, stored
+from micronet_search.config.candidate import Candidate
+from micronet_search.data.batches import (
+    batches_in_epoch,
+    evaluation_batches,
+    training_batches,
+)
+from micronet_search.data.images import Images
+from micronet_search.data.splits import Splits
+from micronet_search.score.cost import Cost
+from micronet_search.score.rules import scores
+from micronet_search.store import checkpoint
+from micronet_search.store.outcome import Epoch, Outcome, Result
+from micronet_search.training.evaluate import accuracy
+from micronet_search.training.fit import Fit
+
+EVALUATION_BATCH = 1000
+CALIBRATION_BATCHES = 4
+RISE = 0.75
+"""The share of the pruning epochs over which the sparsity rises."""
+
 
 @dataclass(frozen=True)
-class Epoch:
-    """One row of a trial's curve.
+class Stage:
+    """A step of a trial that trains.
 
     Attributes:
-        epoch: Epochs trained so far, over all stages.
-        stage: The stage that it belongs to: fit, prune or quantize.
-        loss: Mean training loss.
-        accuracy: Accuracy on the validation split, 0 to 1.
-        seconds: Time that it took.
-        ended: Unix time at its end.
+        name: fit, prune or quantize.
+        start: Epochs trained before it.
+        epochs: Epochs that it trains.
+        learning_rate: The peak.
+        warmup: Epochs of warm-up.
     """
 
-    epoch: int
-    stage: str
-    loss: float
-    accuracy: float
-    seconds: float
-    ended: float
+    name: Literal["fit", "prune", "quantize"]
+    start: int
+    epochs: int
+    learning_rate: float
+    warmup: int = 0
+
+    @property
+    def end(self) -> int:
+        """Epochs trained after it."""
+        return self.start + self.epochs
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a trial ended, in numbers: the content of `outcome.json`.
+def stages(candidate: Candidate) -> tuple[Stage, ...]:
+    """The stages of a candidate, in their order."""
+    training = candidate.training
+    peak = training.learning_rate
+    found = [Stage("fit", 0, training.epochs, peak, training.warmup)]
+    pruning, quantization = candidate.pruning, candidate.quantization
+    if pruning is not None:
+        rate = peak * pruning.learning_rate_factor
+        found.append(Stage("prune", found[-1].end, pruning.epochs, rate))
+    if quantization is not None:
+        # half precision leaves nothing to learn
+        epochs = quantization.epochs if build.is_integer(candidate) else 0
+        rate = peak * quantization.learning_rate_factor
+        found.append(Stage("quantize", found[-1].end, epochs, rate))
+    return tuple(found)
 
-    Attributes:
-        state: `complete`; `stopped` at a rung; `failed`.
-        reason: Why it was stopped or failed.
-        accuracy: On the validation split: the shipped network's, a stopped one's at its rung.
-        scores: For each rule its `parameters`, `operations` and `score`; measured, or for a
-            stopped trial predicted.
-        parameters: Of the network before folding.
-        nonzeros: Of all stored tensors.
-        macs: Multiply-accumulates for one image.
-        storage_bits: Bits of the packed network.
-        seconds: Time of each stage.
-        started: Unix time of the first start.
-        ended: Unix time of the end.
-        device: Where it ran.
-        curve: A row per epoch.
+
+class Trial:
+    """Trains, compresses and scores one candidate: `begin`, `advance` as often as wanted, `finish`.
+
+    Every epoch draws its randomness from the seed and its own number, so that a trial that goes on
+    from a checkpoint does what it would have done without the break.
     """
 
-    state: Literal["complete", "stopped", "failed"]
-    started: float
-    ended: float
-    device: str
-    reason: str | None = None
-    accuracy: float | None = None
-    scores: dict[str, dict[str, float]] = field(default_factory=dict)
-    parameters: int | None = None
-    nonzeros: int | None = None
-    macs: int | None = None
-    storage_bits: int | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    curve: tuple[Epoch, ...] = ()
+    def __init__(
+        self, candidate: Candidate, splits: Splits, *, seed: int, device: torch.device
+    ) -> None:
+        """Prepares a trial.
 
-    def to_json(self) -> dict[str, Any]:
-        """The outcome as plain values."""
-        return asdict(self)
+        Args:
+            candidate: What is evaluated.
+            splits: The dataset, on `device`.
+            seed: Where all of the randomness comes from.
+            device: Where it trains.
+        """
+        self.candidate = candidate
+        self.splits = splits
+        self.seed = seed
+        self.device = device
+        self.stages = stages(candidate)
+        self.epoch = 0
+        self.curve: list[Epoch] = []
+        self.seconds: dict[str, float] = {}
+        self.started = time.time()
+        self._entered = 0
+        self._fit: Fit | None = None
 
-    @classmethod
-    def from_json(cls, tree: dict[str, Any]) -> Outcome:
-        """The outcome that `to_json` wrote."""
-        curve = tuple(Epoch(**row) for row in tree["curve"])
-        return cls(**{**tree, "curve": curve})
+    @property
+    def epochs(self) -> int:
+        """Epochs of all stages together."""
+        return self.stages[-1].end
+
+    def begin(self, content: bytes | None = None) -> None:
+        """Makes the network, or takes it from a checkpoint.
+
+        Raises:
+            DamagedCheckpointError: The checkpoint is not what was saved.
+        """
+        self.network = build.network(self.candidate, self.seed)
+        self.plan = build.plan(self.candidate, self.network)
+        self.cost = build.predict(self.candidate)
+        if content is None:
+            self._place()
+            return
+        state = checkpoint.unflatten(*checkpoint.unpack(content))
+        self.epoch, self._entered = state["epoch"], state["entered"]
+        self.curve = [Epoch(**row) for row in state["curve"]]
+        self.seconds, self.started = state["seconds"], state["started"]
+        if any(stage.name == "quantize" for stage in self.stages[: self._entered]):
+            quantize.insert(self.network, self.plan)
+        self._place()
+        self.network.load_state_dict(state["network"])
+        if state["fit"] is not None:
+            self._fit = self._new_fit(self.stages[self._entered - 1])
+            self._fit.restore(state["fit"])
+
+    def _place(self) -> None:
+        # convolutions on a GPU read channels-last images faster
+        layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
+        self.network.to(self.device).to(memory_format=layout)
+
+    def checkpoint(self) -> bytes:
+        """All that `begin` needs to go on from here."""
+        state = {
+            "epoch": self.epoch,
+            "entered": self._entered,
+            "curve": [asdict(row) for row in self.curve],
+            "seconds": self.seconds,
+            "started": self.started,
+            "network": dict(self.network.state_dict()),
+            "fit": None if self._fit is None else self._fit.state(),
+        }
+        return checkpoint.pack(*checkpoint.flatten(state))
+
+    def advance(self, to_epoch: int) -> None:
+        """Trains until `to_epoch` epochs are done, over as many stages as they lie in.
+
+        Raises:
+            DivergenceError: The loss became NaN or infinite.
+        """
+        while self.epoch < to_epoch:
+            while self._fit is None:
+                self._enter()
+            stage = self.stages[self._entered - 1]
+            with self._clock(stage.name):
+                self._train(stage)
+                if self.epoch == stage.end:
+                    self._fit.finish()
+                    self._fit = None
+
+    def _enter(self) -> None:
+        """Enters the next stage; one without epochs is over with that."""
+        stage = self.stages[self._entered]
+        with self._clock(stage.name):
+            if stage.name == "prune" and stage.epochs == 0:
+                assert self.candidate.pruning is not None
+                prune.prune(self.network, self.candidate.pruning.sparsity)
+            if stage.name == "quantize":
+                quantize.insert(self.network, self.plan)
+                if self.plan.integer:
+                    quantize.calibrate(self.network, self._calibration())
+            self._entered += 1
+            if stage.epochs:
+                self._fit = self._new_fit(stage)
+
+    def _new_fit(self, stage: Stage) -> Fit:
+        training = self.candidate.training
+        return Fit(
+            self.network,
+            training,
+            epochs=stage.epochs,
+            steps_per_epoch=batches_in_epoch(len(self.splits.train), training.batch_size),
+            learning_rate=stage.learning_rate,
+            warmup=stage.warmup,
+        )
+
+    def _train(self, stage: Stage) -> None:
+        """One epoch, and its row in the curve."""
+        assert self._fit is not None
+        begun = time.perf_counter()
+        pruning, done = self.candidate.pruning, self.epoch - stage.start
+        if stage.name == "prune":
+            assert pruning is not None
+            progress = (done + 1) / (RISE * stage.epochs)
+            prune.prune(self.network, prune.sparsity_at(progress, pruning.sparsity))
+        kept = prune.masks(self.network) if pruning and stage.name != "fit" else {}
+        judged = self._fit.judged
+        training = self.candidate.training
+        batches = training_batches(
+            self.splits.train,
+            self.splits.normalization,
+            training.augmentation,
+            training.batch_size,
+            self.splits.classes,
+            self._generator(self.epoch),
+        )
+        loss = self._fit.epoch(batches, lambda: prune.apply(self.network, kept))
+        if judged is not self.network:
+            prune.apply(judged, kept)
+        self.epoch += 1
+        found = accuracy(judged, self._evaluation(self.splits.validation))
+        seconds = time.perf_counter() - begun
+        self.curve.append(Epoch(self.epoch, stage.name, loss, found, seconds, time.time()))
+
+    def _generator(self, epoch: int) -> torch.Generator:
+        digest = hashlib.blake2b(f"{self.seed}/{epoch}".encode(), digest_size=7).digest()
+        return torch.Generator(self.device).manual_seed(int.from_bytes(digest))
+
+    def _evaluation(self, images: Images) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        return evaluation_batches(images, self.splits.normalization, EVALUATION_BATCH)
+
+    def _calibration(self) -> Iterator[torch.Tensor]:
+        size = self.candidate.training.batch_size
+        chosen = torch.randperm(
+            len(self.splits.train), generator=self._generator(-1), device=self.device
+        )
+        for part in chosen.split(size)[:CALIBRATION_BATCHES]:
+            yield self.splits.normalization(self.splits.train.images[part])
+
+    @contextmanager
+    def _clock(self, name: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begun
+
+    def finish(self) -> Result:
+        """Evaluates and scores the shipped network, after the last epoch."""
+        assert self.epoch == self.epochs, (self.epoch, self.epochs)
+        while self._entered < len(self.stages):
+            self._enter()
+        tensors = stored.store(self.network, self.plan)
+        stored.install(self.network, tensors)
+        with self._clock("evaluate"):
+            found = accuracy(self.network, self._evaluation(self.splits.validation))
+        cost = self.cost.measured(tensors)
+        model = {
+            "candidate": self.candidate.model_dump(mode="json"),
+            "normalization": asdict(self.splits.normalization),
+        }
+        files = {
+            "model.safetensors": checkpoint.pack(tensors, model),
+            "layers.csv": _table([layer.to_json() for layer in cost.layers]),
+        }
+        return self._result("complete", cost, accuracy=found, files=files)
+
+    def stopped(self, reason: str) -> Result:
+        """The result of a trial that ends at a rung, with its predicted score."""
+        return self._result("stopped", self.cost, accuracy=self.curve[-1].accuracy, reason=reason)
+
+    def failed(self, reason: str) -> Result:
+        """The result of a trial that cannot go on."""
+        return self._result("failed", None, reason=reason)
+
+    def _result(
+        self,
+        state: Literal["complete", "stopped", "failed"],
+        cost: Cost | None,
+        *,
+        accuracy: float | None = None,
+        reason: str | None = None,
+        files: dict[str, bytes] | None = None,
+    ) -> Result:
+        counted: dict[str, Any] = {}
+        if cost is not None:
+            counted = {
+                "scores": {name: score.to_json() for name, score in scores(cost).items()},
+                "parameters": cost.parameters,
+                "nonzeros": cost.nonzeros,
+                "macs": cost.macs,
+                "storage_bits": cost.storage_bits,
+            }
+        outcome = Outcome(
+            state=state,
+            started=self.started,
+            ended=time.time(),
+            device=str(self.device),
+            reason=reason,
+            accuracy=accuracy,
+            seconds=self.seconds,
+            curve=tuple(self.curve),
+            **counted,
+        )
+        curve = {"curve.csv": _table([asdict(row) for row in self.curve])} if self.curve else {}
+        return Result(outcome, curve | (files or {}))
+
+
+def _table(rows: list[dict[str, Any]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()

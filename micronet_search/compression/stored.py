@@ -19,6 +19,7 @@ from micronet_search.compression.quantize import (
     SMALLEST_SCALE,
     InputQuantizer,
     WeightQuantizer,
+    bounds,
 )
 from micronet_search.score.precision import Plan, layers_of
 
@@ -33,21 +34,17 @@ def store(network: nn.Module, plan: Plan) -> dict[str, Tensor]:
     for name, layer in layers_of(network).items():
         precision = plan.layers[name]
         if precision.scales_weights:
-            quantizer = layer.weight_quantizer
-            assert isinstance(quantizer, WeightQuantizer)
-            scale = _stored_scale(quantizer.scale)
+            scale = _stored_scale(_scale(layer.weight_quantizer))
             found[f"{name}.weight_scale"] = scale
             parts = layer.weight.flatten(1) / scale.float()[:, None]
-            integers = parts.round().clamp(quantizer.low, quantizer.high)
+            integers = parts.round().clamp(*bounds(precision.weight_bits, signed=True))
             found[f"{name}.weight"] = integers.view_as(layer.weight).to(torch.int8)
         else:
             found[f"{name}.weight"] = layer.weight.to(_FLOATS[precision.weight_bits])
         if layer.bias is not None:
             found[f"{name}.bias"] = layer.bias.to(rest)
         if precision.scales_input:
-            quantizer = layer.input_quantizer
-            assert isinstance(quantizer, InputQuantizer)
-            found[f"{name}.input_scale"] = _stored_scale(quantizer.scale)
+            found[f"{name}.input_scale"] = _stored_scale(_scale(layer.input_quantizer))
     for name, norm in _norms(network).items():
         factor, summand = affine(norm)
         found[f"{name}.weight"], found[f"{name}.bias"] = factor.to(rest), summand.to(rest)
@@ -67,12 +64,12 @@ def install(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         if f"{name}.weight_scale" in tensors:
             scale = tensors[f"{name}.weight_scale"].to(layer.weight)
             weight = weight * scale.view(-1, *[1] * (weight.dim() - 1))
-            layer.weight_quantizer.scale.copy_(scale)
+            _scale(layer.weight_quantizer).copy_(scale)
         layer.weight.copy_(weight)
         if layer.bias is not None:
             layer.bias.copy_(tensors[f"{name}.bias"])
         if f"{name}.input_scale" in tensors:
-            layer.input_quantizer.scale.copy_(tensors[f"{name}.input_scale"])
+            _scale(layer.input_quantizer).copy_(tensors[f"{name}.input_scale"])
     for name, norm in _norms(network).items():
         assert norm.running_mean is not None
         assert norm.running_var is not None
@@ -82,6 +79,11 @@ def install(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         norm.running_var.fill_(1.0)
         norm.eps = 0.0
     network.eval()
+
+
+def _scale(quantizer: object) -> Tensor:
+    assert isinstance(quantizer, WeightQuantizer | InputQuantizer)
+    return quantizer.scale
 
 
 def _norms(network: nn.Module) -> dict[str, nn.BatchNorm2d]:

@@ -14,7 +14,9 @@ Bits = Literal[2, 3, 4, 5, 6, 7, 8, 16, 32]
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-Counts = Annotated[tuple[PositiveInt, ...], Strict(False)]  # a list in a file
+Counts = Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], Strict(False)]
+"""A list in a file."""
+MAX_STEM, MAX_GROWTH = 4096, 1024
 
 
 class Model(BaseModel):
@@ -23,18 +25,21 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+Side = Annotated[int, Field(ge=1, le=16_384)]
+
+
 class Input(Model):
     """The shape of one image."""
 
-    channels: PositiveInt = 3
-    height: PositiveInt = 32
-    width: PositiveInt = 32
+    channels: Side = 3
+    height: Side = 32
+    width: Side = 32
 
 
 class Stem(Model):
     """The first convolution: output channels, kernel size and stride."""
 
-    width: Annotated[int, Field(ge=1, le=4096)]
+    width: Annotated[int, Field(ge=1, le=MAX_STEM)]
     kernel: Literal[1, 3, 5, 7] = 3
     stride: Literal[1, 2, 4] = 1
 
@@ -47,16 +52,17 @@ class DenseNet(Model):
         growth_rate: Channels that each layer adds.
         layers: Layers in each block; a transition that halves the image stands between blocks.
         groups: Groups of the 3x3 convolutions of each block; one number (default 1) serves all.
-        pointwise_groups: The same for the 1x1 convolutions of a block and of the transition after it.
+        pointwise_groups: The same for the 1x1 convolutions of a block and the transition after it.
         bottleneck: Width of the 1x1 convolution before each 3x3 one, in growth rates; 0 for none.
         compression: Share of the channels that a transition keeps.
 
-    The widths are rounded up to what the groups that read them divide.
+    The widths are rounded up to what the groups that read them divide, and at their upper bound
+    down, so that a candidate's file can be read again.
     """
 
     family: Literal["densenet"]
     stem: Stem
-    growth_rate: Annotated[int, Field(ge=1, le=1024)]
+    growth_rate: Annotated[int, Field(ge=1, le=MAX_GROWTH)]
     layers: Annotated[Counts, Field(min_length=1, max_length=8)]
     groups: Counts = ()
     pointwise_groups: Counts = ()
@@ -83,9 +89,15 @@ class DenseNet(Model):
                 raise ValueError(
                     f"{name} has {found} entries and layers {blocks}, expected one for each block"
                 )
-        growth = math.lcm(*self.groups, *self.pointwise_groups)
-        object.__setattr__(self, "growth_rate", round_up(self.growth_rate, growth))
-        width = round_up(self.stem.width, self.groups_reading(0))
+        multiple = math.lcm(*self.groups, *self.pointwise_groups)
+        if multiple > MAX_GROWTH:
+            raise ValueError(
+                f"growth_rate has to be a multiple of {multiple} for groups and pointwise_groups, "
+                f"expected groups with a least common multiple of at most {MAX_GROWTH}"
+            )
+        growth_rate = _round_within(self.growth_rate, multiple, MAX_GROWTH)
+        object.__setattr__(self, "growth_rate", growth_rate)
+        width = _round_within(self.stem.width, self.groups_reading(0), MAX_STEM)
         object.__setattr__(self, "stem", self.stem.model_copy(update={"width": width}))
         return self
 
@@ -129,7 +141,8 @@ class Training(Model):
         warmup: Epochs of linear warm-up before the cosine; no part of `one-cycle`.
         weight_decay: On weights alone, not on biases, norms and scales.
         label_smoothing: Share of the target spread evenly over the classes.
-        ema: Decay per step of the averaged network, which is then the one that counts; null for none.
+        ema: Decay per step of the averaged network, which then is the one that counts; null for
+            none.
         gradient_clip: Largest norm of the gradient; null for none.
         augmentation: What happens to the images.
     """
@@ -151,7 +164,8 @@ class Training(Model):
     def _warmup_fits(self) -> Training:
         if self.warmup >= self.epochs:
             raise ValueError(
-                f"warmup is {self.warmup} and epochs {self.epochs}, expected fewer epochs of warm-up"
+                f"warmup is {self.warmup} and epochs {self.epochs}, "
+                "expected fewer epochs of warm-up"
             )
         if self.warmup and self.schedule == "one-cycle":
             raise ValueError("warmup and schedule: one-cycle exclude each other")
@@ -210,7 +224,7 @@ class Candidate(Model):
     """One configuration with every choice made: what a trial evaluates and `score` counts."""
 
     input: Input = Input()
-    classes: Annotated[int, Field(ge=2)] = 10
+    classes: Annotated[int, Field(ge=2, le=100_000)] = 10
     network: DenseNet
     training: Training
     pruning: Pruning | None = None
@@ -235,5 +249,9 @@ class Candidate(Model):
 
 
 def round_up(width: int, multiple: int) -> int:
-    """The smallest multiple of `multiple` that is not below `width`."""
-    return -(-width // multiple) * multiple
+    """The smallest positive multiple of `multiple` that is not below `width`."""
+    return max(1, -(-width // multiple)) * multiple
+
+
+def _round_within(width: int, multiple: int, bound: int) -> int:
+    return min(round_up(width, multiple), bound // multiple * multiple)

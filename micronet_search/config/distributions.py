@@ -1,8 +1,8 @@
-"""What a sweep may put in the place of a value: `low`/`high`, `choices`, `one_of`.
+"""What a sweep may put in the place of a value, and how candidates are drawn from it.
 
-A sweep's `candidate:` tree is read into a tree of these and plain values, and `draw` makes a
-candidate's tree from it by asking `pick` for every choice. Validation, Optuna, a random sample and
-the search for a known candidate's choices are four ways to pick.
+A sweep's `candidate:` tree is read into a tree of distributions and plain values, and `draw` makes
+a candidate's tree from it by asking `pick` for every choice. Validation, Optuna, a random sample
+and the search for a known candidate's choices are four ways to pick.
 """
 
 from __future__ import annotations
@@ -10,195 +10,36 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import combinations, product
 from typing import Any
 
-from micronet_search.config.loading import Key, describe
+from micronet_search.config.grammar import DistributionError, misspelt, parse, parse_all, unparse
+from micronet_search.config.kinds import Choices, Distribution, OneOf, Range
+from micronet_search.config.loading import Key
 
+__all__ = [
+    "Choices",
+    "Distribution",
+    "DistributionError",
+    "Draw",
+    "OneOf",
+    "Pick",
+    "Range",
+    "covering",
+    "draw",
+    "leaves",
+    "misspelt",
+    "pairs",
+    "parse",
+    "parse_all",
+    "pick_from",
+    "pick_random",
+    "singles",
+    "unparse",
+]
 
-@dataclass(frozen=True)
-class Range:
-    """Numbers from `low` to `high`, both included.
-
-    Attributes:
-        low: The least value.
-        high: The greatest value; brought down to the grid of `step`.
-        step: Distance of neighbouring values; None for 1 between whole numbers, none otherwise.
-        log: Whether a draw is even in the logarithm.
-        whole: Whether the values are whole numbers.
-    """
-
-    low: float
-    high: float
-    step: float | None = None
-    log: bool = False
-    whole: bool = True
-
-    def options(self) -> list[Any]:
-        """The ends, which are what has to be valid."""
-        return [self.low, self.high] if self.low != self.high else [self.low]
-
-    def count(self) -> int | None:
-        """How many values it has; None for a continuum."""
-        step = self.step or (1 if self.whole else None)
-        return None if step is None else round((self.high - self.low) / step) + 1
-
-    def sample(self, rng: random.Random) -> float:
-        """A value drawn evenly, `log` left aside."""
-        count = self.count()
-        if count is None:
-            return rng.uniform(self.low, self.high)
-        return self.low + rng.randrange(count) * (self.step or 1)
-
-    def nearest(self, value: Any) -> Any:
-        """The greatest value of the range that is not above `value`, or its `low`."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return self.low
-        value = min(max(value, self.low), self.high)
-        step = self.step or (1 if self.whole else None)
-        if step is None:
-            return value
-        return self.low + int((value - self.low) / step + 1e-9) * step
-
-
-@dataclass(frozen=True)
-class Choices:
-    """One of some values, each a scalar, a list or a mapping."""
-
-    values: tuple[Any, ...]
-
-    def options(self) -> list[Any]:
-        """All of the values."""
-        return list(self.values)
-
-    def count(self) -> int:
-        """How many values there are."""
-        return len(self.values)
-
-    def sample(self, rng: random.Random) -> Any:
-        """A value drawn evenly."""
-        return rng.choice(self.values)
-
-
-@dataclass(frozen=True)
-class OneOf:
-    """One of some named subtrees."""
-
-    branches: Mapping[str, Any]
-
-    def options(self) -> list[Any]:
-        """The names of the branches."""
-        return list(self.branches)
-
-    def sample(self, rng: random.Random) -> str:
-        """A branch's name drawn evenly."""
-        return rng.choice(list(self.branches))
-
-
-Distribution = Range | Choices | OneOf
 Pick = Callable[[str, Distribution], Any]
 """Chooses: from the dotted path of a choice and its distribution to a value or a branch's name."""
-
-
-class DistributionError(ValueError):
-    """A distribution that cannot be: the key where it stands, and what is wrong."""
-
-    def __init__(self, key: Key, message: str) -> None:
-        self.key = key
-        self.message = message
-        super().__init__(message)
-
-
-def parse(tree: Any, key: Key = ()) -> Any:
-    """Reads a `candidate:` tree: mappings, distributions and plain values.
-
-    Raises:
-        DistributionError: A range is empty, a choice is missing, keys are mixed.
-    """
-    if not isinstance(tree, dict):
-        return tree
-    if "one_of" in tree:
-        return _one_of(tree, key)
-    if "choices" in tree:
-        return _choices(tree, key)
-    if tree.keys() & {"low", "high"}:
-        return _range(tree, key)
-    return {name: parse(value, (*key, name)) for name, value in tree.items()}
-
-
-def _refuse_others(tree: dict[str, Any], allowed: set[str], key: Key) -> None:
-    for name in tree:
-        if name not in allowed:
-            expected = ", ".join(sorted(allowed))
-            raise DistributionError((*key, name), f"unknown key, expected one of {expected}")
-
-
-def _one_of(tree: dict[str, Any], key: Key) -> OneOf:
-    _refuse_others(tree, {"one_of"}, key)
-    branches = tree["one_of"]
-    here = (*key, "one_of")
-    if not isinstance(branches, dict) or not branches:
-        message = f"found {describe(branches)}, expected a mapping from names to subtrees"
-        raise DistributionError(here, message)
-    for name in branches:
-        if "." in name or name == "one_of":
-            raise DistributionError((*here, name), "a branch's name cannot be that")
-    return OneOf({name: parse(branch, (*here, name)) for name, branch in branches.items()})
-
-
-def _choices(tree: dict[str, Any], key: Key) -> Choices:
-    _refuse_others(tree, {"choices"}, key)
-    values = tree["choices"]
-    if not isinstance(values, list) or not values:
-        message = f"found {describe(values)}, expected a list with at least one value"
-        raise DistributionError((*key, "choices"), message)
-    for i, value in enumerate(values):
-        if value in values[:i] and type(value) is type(values[values.index(value)]):
-            raise DistributionError((*key, "choices", i), f"{describe(value)} is there twice")
-    return Choices(tuple(values))
-
-
-def _range(tree: dict[str, Any], key: Key) -> Range:
-    _refuse_others(tree, {"low", "high", "step", "log"}, key)
-    for name in ("low", "high"):
-        if name not in tree:
-            raise DistributionError(key, f"{name} is missing from the range")
-    for name in ("low", "high", "step"):
-        value = tree.get(name, 1)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value - value != 0:
-            message = f"found {describe(value)}, expected a number"
-            raise DistributionError((*key, name), message)
-    low, high, step, log = tree["low"], tree["high"], tree.get("step"), tree.get("log", False)
-    if not isinstance(log, bool):
-        message = f"found {describe(log)}, expected true or false"
-        raise DistributionError((*key, "log"), message)
-    if low > high:
-        raise DistributionError(key, f"found low {low} above high {high}, expected low <= high")
-    if step is not None and step <= 0:
-        raise DistributionError((*key, "step"), f"found {step}, expected a step above 0")
-    if log and (low <= 0 or step is not None):
-        expected = "low above 0" if low <= 0 else "no step beside log"
-        raise DistributionError(key, f"found log: true, expected {expected}")
-    whole = all(isinstance(value, int) for value in (low, high, step or 1))
-    if step is not None:
-        high = low + int((high - low) / step + 1e-9) * step
-    return Range(low, high, step, log, whole)
-
-
-def unparse(tree: Any) -> Any:
-    """The plain tree that `parse` reads as `tree`."""
-    match tree:
-        case Range(low, high, step, log):
-            given = {"low": low, "high": high, "step": step, "log": log}
-            return {
-                name: value for name, value in given.items() if value or name in ("low", "high")
-            }
-        case Choices(values):
-            return {"choices": list(values)}
-        case OneOf(branches):
-            return {"one_of": {name: unparse(branch) for name, branch in branches.items()}}
-        case dict():
-            return {name: unparse(value) for name, value in tree.items()}
-    return tree
 
 
 @dataclass(frozen=True)
@@ -208,10 +49,12 @@ class Draw:
     Attributes:
         tree: The tree, every leaf a value.
         origin: For each value that was picked, from its key in `tree` to its key in the sweep.
+        picks: For each value that was picked, from the path of the choice to its key in `tree`.
     """
 
     tree: Any
     origin: Mapping[Key, Key]
+    picks: Mapping[str, Key]
 
     def source(self, key: Key) -> Key:
         """The key in the sweep's `candidate:` of what stands at `key` in the drawn tree."""
@@ -224,19 +67,21 @@ class Draw:
 def draw(tree: Any, pick: Pick) -> Draw:
     """Makes a candidate's tree, asking `pick` for every choice on the way."""
     origin: dict[Key, Key] = {}
+    picks: dict[str, Key] = {}
 
     def visit(node: Any, path: str, key: Key, source: Key) -> Any:
         match node:
             case OneOf(branches):
-                name = pick(_join(path, "one_of"), node)
-                origin[key] = (*source, "one_of", name)
+                here = _join(path, "one_of")
+                name = pick(here, node)
+                picks[here], origin[key] = key, (*source, "one_of", name)
                 return visit(branches[name], _join(path, name), key, origin[key])
-            case Choices(values):
+            case Choices():
                 value = pick(path, node)
-                origin[key] = (*source, "choices", values.index(value))
+                picks[path], origin[key] = key, (*source, "choices", node.index(value))
                 return value
             case Range():
-                origin[key] = source
+                picks[path], origin[key] = key, source
                 return pick(path, node)
             case dict():
                 return {
@@ -245,7 +90,7 @@ def draw(tree: Any, pick: Pick) -> Draw:
                 }
         return node
 
-    return Draw(visit(tree, "", (), ()), origin)
+    return Draw(visit(tree, "", (), ()), origin, picks)
 
 
 def _join(path: str, name: str) -> str:
@@ -253,7 +98,7 @@ def _join(path: str, name: str) -> str:
 
 
 def leaves(tree: Any) -> dict[str, tuple[Distribution, dict[str, str]]]:
-    """Every choice of a tree: from its path to its distribution and the branches that lead to it."""
+    """Every choice of a tree: from its path to its distribution and the branches on the way."""
     found: dict[str, tuple[Distribution, dict[str, str]]] = {}
 
     def visit(node: Any, path: str, branches: dict[str, str]) -> None:
@@ -288,17 +133,24 @@ def covering(tree: Any) -> Iterator[dict[str, Any]]:
 
     A pair covers what one field says of another; an option of a range is one of its two ends.
     """
-    found = leaves(tree)
+    yield from singles(tree)
+    yield from pairs(tree)
+
+
+def singles(tree: Any) -> Iterator[dict[str, Any]]:
+    """Choices to make such that every option, and every value of a short range, is taken once."""
     yield {}
-    for path, (distribution, branches) in found.items():
-        yield from ({**branches, path: option} for option in distribution.options())
-    paths = list(found)
-    for i, first in enumerate(paths):
-        for second in paths[i + 1 :]:
-            (one, ones), (other, others) = found[first], found[second]
-            for a in one.options():
-                for b in other.options():
-                    picked = {**ones, **others, first: a, second: b}
-                    wanted = {**ones, first: a}
-                    if all(picked[path] == value for path, value in wanted.items()):
-                        yield picked
+    for path, (distribution, branches) in leaves(tree).items():
+        between = distribution.between() if isinstance(distribution, Range) else []
+        for option in [*distribution.options(), *between]:
+            yield {**branches, path: option}
+
+
+def pairs(tree: Any) -> Iterator[dict[str, Any]]:
+    """Choices to make such that every pair of options that can meet is taken once."""
+    for (first, (one, ones)), (second, (other, others)) in combinations(leaves(tree).items(), 2):
+        if any(ones[path] != name for path, name in others.items() if path in ones):
+            continue  # they stand in different branches
+        for a, b in product(one.options(), other.options()):
+            if others.get(first, a) == a:
+                yield {**ones, **others, first: a, second: b}

@@ -12,31 +12,23 @@ from pydantic import ValidationError
 
 from micronet_search.config import distributions
 from micronet_search.config.candidate import Candidate, Input
-from micronet_search.config.distributions import DistributionError, Draw, OneOf, Range
-from micronet_search.config.loading import (
-    ConfigError,
-    CoreLoader,
-    Document,
-    Key,
-    Problem,
-    dotted,
-    read_yaml,
-    validation_problems,
+from micronet_search.config.distributions import Choices, OneOf, Range
+from micronet_search.config.loading import ConfigError, CoreLoader, Key, read_yaml
+from micronet_search.config.options import (
+    FROM_THE_DATASET,
+    MAX_TRIES,
+    invalid_options,
+    read_candidate,
+    refusals,
+    tries,
 )
-from micronet_search.config.sweep import Sweep
+from micronet_search.config.sweep import SHAPES, Sweep
+from micronet_search.config.validation import validation_problems
 
-FROM_THE_DATASET = ("input", "classes")
-"""The fields of a candidate that a sweep does not give: the dataset does."""
+__all__ = ["dump_yaml", "invalid_options", "load_candidate", "load_sweep", "read_candidate"]
 
-
-def read_candidate(tree: Any, input: Input | None = None, classes: int | None = None) -> Candidate:
-    """Validates a drawn tree for images of the given shape.
-
-    Raises:
-        pydantic.ValidationError: The tree is no candidate.
-    """
-    given = {} if input is None else {"input": input.model_dump(), "classes": classes}
-    return Candidate.model_validate(tree | given)
+ANY_IMAGE = Input(height=16_384, width=16_384)
+"""Stands for images that are only known once the dataset is read; no stride is too many for it."""
 
 
 def load_candidate(path: str | Path) -> Candidate:
@@ -46,41 +38,43 @@ def load_candidate(path: str | Path) -> Candidate:
         ConfigError: The file is missing or is no candidate.
     """
     document = read_yaml(path)
+    problems = list(document.problems)
     try:
-        return Candidate.model_validate(document.tree)
+        candidate = Candidate.model_validate(document.tree)
     except ValidationError as error:
         found = validation_problems(error, Candidate)
-        problems = [document.problem(key, message) for key, message in found]
-        raise ConfigError(path, problems) from None
+        problems += [document.problem(key, message) for key, message in found]
+    if problems:
+        raise ConfigError(path, problems)
+    return candidate
 
 
 def load_sweep(path: str | Path) -> Sweep:
     """Reads a sweep's file, with all that can be known to be wrong with it.
 
+    What the strides make of images of a `parquet` or `folder` dataset cannot be known yet:
+    `invalid_options` tells once their shape is.
+
     Raises:
         ConfigError: The file is missing or is no sweep.
     """
     document = read_yaml(path)
-    problems: list[Problem] = []
-    tree = dict(document.tree)
+    problems = list(document.problems)
     try:
-        sweep = Sweep.model_validate(tree)
+        sweep = Sweep.model_validate(document.tree)
     except ValidationError as error:
         found = validation_problems(error, Sweep)
-        problems = [document.problem(key, message) for key, message in found]
-    try:
-        candidate = tree.get("candidate")
-        space = _read_space(document, candidate) if isinstance(candidate, dict) else None
-    except ConfigError as error:
-        problems.extend(error.problems)
+        problems += [document.problem(key, message) for key, message in found]
+    if isinstance(document.tree.get("candidate"), dict):
+        space, wrong = _read_space(document.tree)
+        problems += [document.problem(key, message) for key, message in wrong]
     if problems:
         raise ConfigError(path, problems)
-    assert space is not None
     folder = Path(path).parent
-    start_with = tuple(os.path.join(folder, name) for name in sweep.search.start_with)
+    start_with = tuple(os.path.abspath(folder / name) for name in sweep.search.start_with)
     return sweep.model_copy(
         update={
-            "candidate": distributions.unparse(space),
+            "candidate": distributions.unparse(_with_defaults(space)),
             "search": sweep.search.model_copy(update={"start_with": start_with}),
         }
     )
@@ -92,7 +86,10 @@ def dump_yaml(tree: Any) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes lists of scalars on one line, and quotes text that 1.1 or 1.2 reads as another type."""
+    """Writes lists of scalars on one line; quotes text that 1.1 or 1.2 reads as another type."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 def _dump_list(dumper: yaml.SafeDumper, found: list[Any]) -> yaml.Node:
@@ -108,78 +105,66 @@ _Dumper.yaml_implicit_resolvers = {
 _Dumper.add_representer(list, _dump_list)
 
 
-def _read_space(document: Document, tree: dict[str, Any]) -> Any:
-    """Parses the candidate's tree, tries every option in it, and writes the defaults out."""
+def _read_space(sweep: dict[str, Any]) -> tuple[Any, list[tuple[Key, str]]]:
+    """Parses the candidate's tree and tries every option in it.
+
+    Returns:
+        The space, and what is wrong with it, by its key in the file.
+    """
     root: Key = ("candidate",)
-    for name in FROM_THE_DATASET:
-        if name in tree:
-            raise document.error((*root, name), "not for a sweep to give, the dataset does")
-    try:
-        space = distributions.parse(tree, root)
-    except DistributionError as error:
-        raise document.error(error.key, error.message) from None
-    _try_options(document, space, pairs=False)
+    space, wrong = distributions.parse_all(sweep["candidate"], root)
+    if isinstance(space, Range | Choices):
+        return space, [(root, "found a distribution, expected a mapping, or one_of with mappings")]
+    if tries(space) > MAX_TRIES:
+        message = f"found {tries(space)} options and pairs of options to check, expected at most"
+        return space, [(root, f"{message} {MAX_TRIES}; a range counts two options")]
     space = _with_fractions(space)
-    _try_options(document, space, pairs=True)
-    for values in _branches(space):
-        drawn = distributions.draw(space, distributions.pick_from(values)).tree
-        whole = read_candidate(drawn).model_dump(mode="json", exclude=set(FROM_THE_DATASET))
-        space = _complete(space, whole, values)
-    return space
-
-
-def _try_options(document: Document, space: Any, *, pairs: bool) -> None:
-    found: dict[Problem, None] = {}
-    singles = 1 + sum(len(d.options()) for d, _ in distributions.leaves(space).values())
-    for i, values in enumerate(distributions.covering(space)):
-        if i == singles and (found or not pairs):
-            break
-        drawn = distributions.draw(space, distributions.pick_from(values))
-        for key, message in _problems_of(drawn):
-            found[document.problem(("candidate", *drawn.source(key)), message)] = None
-    if found:
-        raise ConfigError(document.file, found)
-
-
-def _problems_of(drawn: Draw) -> list[tuple[Key, str]]:
-    try:
-        read_candidate(drawn.tree)
-    except ValidationError as error:
-        return validation_problems(error, Candidate)
-    return []
+    dataset = sweep.get("dataset")
+    name = dataset.get("name") if isinstance(dataset, dict) else None
+    shape = SHAPES.get(name, ANY_IMAGE) if isinstance(name, str) else ANY_IMAGE
+    problems = [problem for found in wrong.values() for problem in found]
+    for key, message in invalid_options(space, shape, 10):
+        place = root + key
+        # A distribution that is wrong in itself is no value either: once is enough.
+        if not any(place[:end] in wrong for end in range(len(place) + 1)):
+            problems.append((place, message))
+    return space, problems
 
 
 def _with_fractions(space: Any) -> Any:
     """Turns ranges between whole numbers into fractional ones where the field is."""
-    for path, (distribution, branches) in distributions.leaves(space).items():
-        if isinstance(distribution, Range) and distribution.whole:
-            middle = {**branches, path: distribution.low + 0.5}
+    for path, (found, branches) in distributions.leaves(space).items():
+        if isinstance(found, Range) and found.whole:
+            middle = {**branches, path: found.low + 0.5}
             drawn = distributions.draw(space, distributions.pick_from(middle))
-            here = [key for key, source in drawn.origin.items() if _path(source) == path]
-            wrong = {key for key, _ in _problems_of(drawn)}
-            if not wrong & set(here):
-                space = _replaced(space, distribution, path)
+            key = drawn.picks[path]
+            if key not in {wrong for wrong, _ in refusals(drawn.tree, ANY_IMAGE, 10)}:
+                low, high = float(found.low), float(found.high)
+                step = None if found.step is None else float(found.step)
+                fractional = replace(found, low=low, high=high, step=step, whole=False)
+                space = _replaced(space, drawn.origin[key], fractional)
     return space
 
 
-def _path(source: Key) -> str:
-    return dotted(tuple(part for part in source if part != "one_of"))
-
-
-def _replaced(node: Any, old: Range, path: str) -> Any:
-    """The tree with the whole range at `path` made fractional."""
-    if not path:
-        return replace(
-            old,
-            low=float(old.low),
-            high=float(old.high),
-            step=None if old.step is None else float(old.step),
-            whole=False,
-        )
-    name, _, rest = path.partition(".")
+def _replaced(node: Any, key: Key, new: Range) -> Any:
+    """The tree with `new` at the key in the sweep."""
+    if not key:
+        return new
     if isinstance(node, OneOf):
-        return OneOf({**node.branches, name: _replaced(node.branches[name], old, rest)})
-    return {**node, name: _replaced(node[name], old, rest)}
+        _, name, *rest = key
+        branch = _replaced(node.branches[str(name)], tuple(rest), new)
+        return OneOf({**node.branches, str(name): branch})
+    return {**node, key[0]: _replaced(node[key[0]], key[1:], new)}
+
+
+def _with_defaults(space: Any) -> Any:
+    """The space with every default written out, in every branch."""
+    for values in _branches(space):
+        drawn = distributions.draw(space, distributions.pick_from(values)).tree
+        candidate = read_candidate(drawn, ANY_IMAGE, 10)
+        whole = candidate.model_dump(mode="json", exclude=set(FROM_THE_DATASET))
+        space = _complete(space, whole, values)
+    return space
 
 
 def _branches(space: Any) -> list[dict[str, Any]]:

@@ -7,22 +7,23 @@ PyYAML's safe loader; a duplicate key is an error.
 from __future__ import annotations
 
 import difflib
+import json
 import re
-import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from yaml.reader import ReaderError
 
 Key = tuple[str | int, ...]
 """The path of a value in a tree: mapping keys and list indices from the root."""
 
+# A sweep is a page of text. What is larger is a mistake, and PyYAML takes seconds for it.
+MAX_BYTES = 64 * 1024
 MAX_DEPTH = 40
-MAX_NODES = 100_000
+MAX_VALUES = 2_000
 
 
 @dataclass(frozen=True, order=True)
@@ -58,28 +59,50 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML file as a plain tree, and where each of its values stands."""
+    """A YAML file as a plain tree, and where each of its values stands.
 
-    file: str
-    tree: Any
+    Attributes:
+        tree: The mapping that the file holds.
+        marks: Line and column of every key and item.
+        problems: What is wrong with the file already: keys that are duplicates or no words.
+    """
+
+    tree: dict[str, Any]
     marks: Mapping[Key, tuple[int, int]]
+    problems: tuple[Problem, ...]
 
     def problem(self, key: Key, message: str) -> Problem:
         """A problem at `key`, placed at the nearest enclosing key that the file has."""
-        place: Key = key
+        place = key
         while place not in self.marks:
             place = place[:-1]
-        return Problem(*self.marks[place], dotted(key), message)
-
-    def error(self, key: Key, message: str) -> ConfigError:
-        """A `ConfigError` with the one problem at `key`."""
-        return ConfigError(self.file, [self.problem(key, message)])
+        # An item that the file does not have comes from a value that stands for a whole list.
+        of_a_list = isinstance(next(iter(key[len(place) :]), ""), int)
+        return Problem(*self.marks[place], dotted(place if of_a_list else key), message)
 
 
 def dotted(key: Key) -> str:
     """`("network", "layers", 1)` as `network.layers[1]`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key)
     return text.removeprefix(".")
+
+
+def describe(value: Any) -> str:
+    """A value as an error message shows it: short, and close to how YAML has it."""
+    if isinstance(value, str):
+        text = repr(value)
+    else:
+        text = re.sub(r'"(\w+)":', r"\1:", json.dumps(value, ensure_ascii=False, default=str))
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def unknown_key(name: str, known: Iterable[str]) -> str:
+    """The message for a key that is not among the known ones."""
+    expected = sorted(known)
+    near = difflib.get_close_matches(name, expected, n=1)
+    if near:
+        return f"unknown key, did you mean {near[0]!r}?"
+    return f"unknown key, expected {'one of ' * (len(expected) > 1)}{', '.join(expected)}"
 
 
 class CoreLoader(yaml.SafeLoader):
@@ -89,35 +112,53 @@ class CoreLoader(yaml.SafeLoader):
 CoreLoader.yaml_implicit_resolvers = {}
 
 _TAG = "tag:yaml.org,2002:"
-for _name, _pattern, _first in [
-    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
-    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
-    ("int", r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$", list("-+0123456789")),
-    (
-        "float",
-        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
-        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
+_CORE = {
+    "null": (r"(?:~|null|Null|NULL|)", ["~", "n", "N", ""]),
+    "bool": (r"(?:true|True|TRUE|false|False|FALSE)", list("tTfF")),
+    "int": (r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)", list("-+0123456789")),
+    "float": (
+        r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))",
         list("-+.0123456789"),
     ),
-]:
-    CoreLoader.add_implicit_resolver(_TAG + _name, re.compile(_pattern), _first)
+}
+for _name, (_pattern, _first) in _CORE.items():
+    CoreLoader.add_implicit_resolver(_TAG + _name, re.compile(rf"^{_pattern}\Z"), _first)
+
+
+def _refusal(node: yaml.Node, message: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=message, problem_mark=node.start_mark)
 
 
 def _scalar(node: yaml.ScalarNode) -> Any:
     text: str = node.value
-    match node.tag.removeprefix(_TAG):
+    kind = node.tag.removeprefix(_TAG)
+    if kind in _CORE and not re.fullmatch(_CORE[kind][0], text):
+        raise _refusal(node, f"the tag !!{kind} does not fit {describe(text)}")
+    match kind:
         case "null":
             return None
         case "bool":
             return text.lower() == "true"
         case "int":
-            base = {"0o": 8, "0x": 16}.get(text[:2], 10)
-            return int(text.replace("0o", "") if base == 8 else text, base)
+            return _integer(node)
         case "float":
             return float(re.sub(r"\.(?=[iInN])", "", text))
         case "str":
+            if any("\ud800" <= character <= "\udfff" for character in text):
+                raise _refusal(node, "half of a surrogate pair is no character")
             return text
-    raise yaml.MarkedYAMLError(None, None, f"the tag {node.tag} is not allowed", node.start_mark)
+    raise _refusal(node, f"the tag {node.tag} is not allowed")
+
+
+def _integer(node: yaml.ScalarNode) -> int:
+    text: str = node.value
+    base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+    digits = text if base == 10 else text[2:]
+    value = int(digits, base) if len(digits) < 30 else None
+    if value is None or abs(value) >= 2**63:
+        raise _refusal(node, f"{describe(text)} is beyond 64 bits")
+    return value
 
 
 class _Reader:
@@ -128,33 +169,35 @@ class _Reader:
         self.problems: list[Problem] = []
 
     def read(self, node: yaml.Node, key: Key = ()) -> Any:
-        if len(key) > MAX_DEPTH or len(self.marks) > MAX_NODES:
-            limit = f"{MAX_DEPTH} levels or {MAX_NODES} values"
-            raise yaml.MarkedYAMLError(None, None, f"more than {limit}", node.start_mark)
+        # Aliases make a tree as large as they like from a few lines.
+        if len(key) > MAX_DEPTH or len(self.marks) > MAX_VALUES:
+            raise _refusal(node, f"more than {MAX_DEPTH} levels or {MAX_VALUES} values")
         mark = (node.start_mark.line + 1, node.start_mark.column + 1)
         self.marks.setdefault(key, mark)
+        if isinstance(node, yaml.ScalarNode):
+            return _scalar(node)
+        if node.tag not in (_TAG + "map", _TAG + "seq"):
+            raise _refusal(node, f"the tag {node.tag} is not allowed")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, key)
-        if isinstance(node, yaml.SequenceNode):
-            return [self.read(item, (*key, i)) for i, item in enumerate(node.value)]
-        assert isinstance(node, yaml.ScalarNode)
-        return _scalar(node)
+        return [self.read(item, (*key, i)) for i, item in enumerate(node.value)]
 
     def _mapping(self, node: yaml.MappingNode, key: Key) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name_node, value_node in node.value:
             line, column = name_node.start_mark.line + 1, name_node.start_mark.column + 1
-            if not isinstance(name_node, yaml.ScalarNode):
-                self.problems.append(Problem(line, column, dotted(key), "a key must be a word"))
-                continue
-            name = str(name_node.value)
-            if name in found:
-                first = self.marks[*key, name][0]
-                message = f"duplicate key, first given on line {first}"
+            name = name_node.value
+            if not isinstance(name, str) or not name or not name.isprintable():
+                message = f"found {describe(name)} as a key, expected a word"
+                if not isinstance(name, str):
+                    message = "found a list or a mapping as a key, expected a word"
+                self.problems.append(Problem(line, column, dotted(key), message))
+            elif name in found:
+                message = f"duplicate key, first given on line {self.marks[*key, name][0]}"
                 self.problems.append(Problem(line, column, dotted((*key, name)), message))
-                continue
-            self.marks[*key, name] = (line, column)
-            found[name] = self.read(value_node, (*key, name))
+            else:
+                self.marks[*key, name] = (line, column)
+                found[name] = self.read(value_node, (*key, name))
         return found
 
 
@@ -162,133 +205,56 @@ def read_yaml(path: str | Path) -> Document:
     """Reads a YAML file that holds one mapping.
 
     Raises:
-        ConfigError: The file is missing, unreadable, empty, not YAML, or no mapping.
+        ConfigError: The file is missing, unreadable, too large, empty, not YAML, or no mapping.
+            Other problems are left in the document, to be reported with those of its values.
     """
     reader = _Reader()
+    text = _read_text(path)
     try:
-        text = Path(path).read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=CoreLoader)
-        if node is None:
-            raise ConfigError(path, [Problem(0, 0, "", "found an empty file, expected a mapping")])
-        tree = reader.read(node)
-    except OSError as error:
-        found = (error.strerror or str(error)).lower()
-        raise ConfigError(path, [Problem(0, 0, "", f"{found}, expected a YAML file")]) from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(path, [_syntax_problem(error)]) from None
+        tree = None if node is None else reader.read(node)
+    except ReaderError as error:
+        message = f"not readable as YAML: found the character {chr(error.character)!r}"
+        raise ConfigError(path, [_at(text, error.position, message)]) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        message = ", ".join(filter(None, ("not readable as YAML", error.context, error.problem)))
+        place = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+        raise ConfigError(path, [Problem(*place, "", message)]) from None
+    except (ValueError, OverflowError):  # PyYAML's chr() of an escape such as "\UFFFFFFFF"
+        message = "not readable as YAML: an escape that is no character"
+        raise ConfigError(path, [Problem(0, 0, "", message)]) from None
     except RecursionError:
         raise ConfigError(path, [Problem(0, 0, "", "nested too deeply")]) from None
-    if reader.problems:
-        raise ConfigError(path, reader.problems)
+    if node is None:
+        raise ConfigError(path, [Problem(0, 0, "", "found an empty file, expected a mapping")])
     if not isinstance(tree, dict):
         message = f"found {describe(tree)}, expected a mapping"
-        raise ConfigError(path, [Problem(1, 1, "", message)])
-    return Document(str(path), tree, reader.marks)
+        raise ConfigError(path, [*reader.problems, Problem(1, 1, "", message)])
+    return Document(tree, reader.marks, tuple(reader.problems))
 
 
-def _syntax_problem(error: Exception) -> Problem:
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    text = str(getattr(error, "problem", None) or str(error).splitlines()[0])
-    if mark is None:
-        return Problem(0, 0, "", f"not readable as YAML: {text}")
-    return Problem(mark.line + 1, mark.column + 1, "", f"not readable as YAML: {text}")
+def _read_text(path: str | Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        found = (getattr(error, "strerror", None) or str(error)).lower()
+        raise ConfigError(path, [Problem(0, 0, "", f"{found}, expected a YAML file")]) from None
+    if len(raw) > MAX_BYTES:
+        message = f"larger than {MAX_BYTES // 1024} KiB, expected a page of YAML"
+        raise ConfigError(path, [Problem(0, 0, "", message)])
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = raw[: error.start].decode("utf-8")
+        message = f"not readable as YAML: the byte 0x{raw[error.start]:02x} is not UTF-8"
+        raise ConfigError(path, [_at(before, len(before), message)]) from None
 
 
-def describe(value: Any) -> str:
-    """A value as an error message shows it: short, and as YAML would have it."""
-    if isinstance(value, str):
-        text = repr(value)
-    else:
-        style = {"default_flow_style": True, "width": 10_000, "sort_keys": False}
-        text = yaml.safe_dump(value, **style).removesuffix("\n").removesuffix("\n...")
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def validation_problems(error: ValidationError, model: type[BaseModel]) -> list[tuple[Key, str]]:
-    """What pydantic found wrong, as (key, "found ..., expected ...") pairs.
-
-    The keys are those of the file: what pydantic adds for the branch of a union is left out.
-    """
-    return [(_file_key(item["loc"], model), _message(item, model)) for item in error.errors()]
-
-
-_TYPES = {
-    "tuple": "a list",
-    "integer": "a whole number",
-    "number": "a number",
-    "string": "text",
-    "boolean": "true or false",
-}
-
-
-def _message(item: ErrorDetails, model: type[BaseModel]) -> str:
-    key, kind = item["loc"], item["type"]
-    if kind == "extra_forbidden":
-        known = sorted(_model_at(model, key[:-1]).model_fields)
-        near = difflib.get_close_matches(str(key[-1]), known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
-        return f"unknown key, {hint}"
-    if kind == "missing":
-        return "missing, and it has no default"
-    if kind == "value_error":
-        return item["msg"].removeprefix("Value error, ")
-    if kind == "union_tag_not_found":
-        tag = item["ctx"]["discriminator"]
-        return f"found no {tag}, expected one to tell which kind this is"
-    if kind == "union_tag_invalid":
-        found, expected = item["ctx"]["tag"], item["ctx"]["expected_tags"]
-        return f"found {found!r}, expected one of {expected}"
-    expected = re.sub(r"^\w+ should (be |have )?(a valid )?", "", item["msg"])
-    expected = re.sub(r"^(greater|less) than", r"a number \1 than", expected)
-    expected = re.sub(r"^match pattern", "text that matches", expected)
-    expected = re.sub(r"^(dictionary|an object|.*instance of .*)$", "a mapping", expected)
-    return f"found {describe(item['input'])}, expected {_TYPES.get(expected, expected)}"
-
-
-def _step(annotation: Any, part: str | int) -> tuple[list[Any], bool]:
-    """The annotations one step down from `annotation`, and whether `part` is a key of the file."""
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        return _step(get_args(annotation)[0], part)
-    if origin in (Union, types.UnionType):
-        members = [a for a in get_args(annotation) if a is not type(None)]
-        for member in members:
-            fields = getattr(member, "model_fields", {})
-            if any(part in get_args(f.annotation) for f in fields.values()):
-                return [member], False
-        found = [step for member in members for step in _step(member, part)[0]]
-        return found, True
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        field = annotation.model_fields.get(str(part))
-        return ([field.annotation] if field else []), True
-    if origin in (tuple, list, dict):
-        return [a for a in get_args(annotation) if a is not Ellipsis][-1:], True
-    return [], True
-
-
-def _walk(model: type[BaseModel], key: Key) -> tuple[list[Any], Key]:
-    annotations: list[Any] = [model]
-    kept: list[str | int] = []
-    for part in key:
-        steps = [_step(annotation, part) for annotation in annotations]
-        annotations = [found for step, _ in steps for found in step]
-        if all(is_key for _, is_key in steps):
-            kept.append(part)
-    return annotations, tuple(kept)
-
-
-def _file_key(key: Key, model: type[BaseModel]) -> Key:
-    return _walk(model, key)[1]
-
-
-def _model_at(model: type[BaseModel], key: Key) -> type[BaseModel]:
-    """The model that the value at `key` is read as."""
-    pending = list(_walk(model, key)[0])
-    while pending:
-        annotation = pending.pop(0)
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            return annotation
-        pending.extend(get_args(annotation))
-    raise AssertionError(f"no model at {key}")
+def _at(text: str, position: int, message: str) -> Problem:
+    """A problem with the character at `position`."""
+    before = text[:position].splitlines() or [""]
+    if text[:position].endswith(("\n", "\r")):
+        before.append("")
+    return Problem(len(before), len(before[-1]) + 1, "", message)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, Strict, field_serializer, model_validator
+from pydantic import AfterValidator, Field, Strict, field_serializer, model_validator
 
 from micronet_search.config import distributions
-from micronet_search.config.candidate import Fraction, Model, PositiveInt
+from micronet_search.config.candidate import Fraction, Input, Model, PositiveInt
+from micronet_search.config.loading import describe
+
+
+def _is_share_or_whole(value: float) -> float:
+    if value >= 1 and value != int(value):
+        raise ValueError(f"found {value}, expected a whole number or a fraction below 1")
+    return value
 
 
 class Dataset(Model):
@@ -15,7 +23,8 @@ class Dataset(Model):
 
     Attributes:
         name: `digits` (scikit-learn's, built in), `cifar10` (downloaded on first use), `parquet`
-            (`train-*.parquet` and `test-*.parquet`) or `folder` (class folders in `train/` and `test/`).
+            (`train-*.parquet` and `test-*.parquet`) or `folder` (class folders in `train/` and
+            `test/`).
         root: The folder; not for `digits`, `data` for `cifar10` where it is not given.
         validation: Images taken from the training ones to judge trials by; a fraction below 1 is
             a share of them.
@@ -24,24 +33,26 @@ class Dataset(Model):
 
     name: Literal["digits", "cifar10", "parquet", "folder"]
     root: str | None = None
-    validation: Annotated[float, Field(gt=0)] = 0.1
+    validation: Annotated[float, Field(gt=0, lt=2**31), AfterValidator(_is_share_or_whole)] = 0.1
     limit: PositiveInt | None = None
 
     @model_validator(mode="after")
     def _root_where_it_is_read(self) -> Dataset:
         if self.name == "digits" and self.root is not None:
-            raise ValueError("root and name: digits exclude each other, digits are built in")
+            raise ValueError("found root beside name: digits, expected none, digits are built in")
         if self.name in ("parquet", "folder") and self.root is None:
             raise ValueError(f"root is missing, expected the folder of the {self.name} dataset")
-        if self.validation >= 1 and self.validation != int(self.validation):
-            raise ValueError(
-                f"validation is {self.validation}, expected a whole number or a fraction below 1"
-            )
+        if self.name == "cifar10" and self.root is None:
+            object.__setattr__(self, "root", "data")
         return self
 
     @field_serializer("validation")
     def _images_are_whole(self, validation: float) -> int | float:
         return int(validation) if validation >= 1 else validation
+
+
+SHAPES = {"digits": Input(channels=1, height=8, width=8), "cifar10": Input()}
+"""The images of the datasets that are known before they are read; both have ten classes."""
 
 
 class AccuracyGoal(Model):
@@ -142,6 +153,21 @@ class Search(Model):
         return value
 
 
+def _is_device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", text):
+        raise ValueError(f"found {text!r}, expected auto, cpu, cuda or cuda:N")
+    return text
+
+
+def _is_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
+        expected = (
+            "at most 100 letters, digits, dots, dashes and underscores, a letter or digit first"
+        )
+        raise ValueError(f"found {describe(text)}, expected {expected}")
+    return text
+
+
 class Execution(Model):
     """Where trials run.
 
@@ -152,7 +178,7 @@ class Execution(Model):
     """
 
     engine: Literal["auto", "inline"] = "auto"
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[str, AfterValidator(_is_device)] = "auto"
     trials_per_device: Literal[1] = 1
 
 
@@ -178,7 +204,7 @@ class Sweep(Model):
         candidate: The tree, as `distributions.parse` reads it, with every default written out.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    name: Annotated[str, AfterValidator(_is_name)]
     dataset: Dataset
     objectives: Objectives
     candidate: dict[str, Any]

@@ -14,7 +14,7 @@ from micronet_search.config.candidate import Training
 from micronet_search.training import optimizer
 
 
-class Diverged(ArithmeticError):
+class DivergenceError(ArithmeticError):
     """A loss that is not a finite number."""
 
 
@@ -73,7 +73,7 @@ class Fit:
             The mean loss.
 
         Raises:
-            Diverged: The mean loss is not finite.
+            DivergenceError: The mean loss is not finite.
         """
         self.network.train()
         total, steps = torch.zeros((), device=_device(self.network)), 0
@@ -85,7 +85,7 @@ class Fit:
             steps += 1
         loss = float(total) / max(1, steps)
         if not math.isfinite(loss):
-            raise Diverged(f"the training loss became {loss}")
+            raise DivergenceError(f"the training loss became {loss}")
         return loss
 
     def _step(self, images: Tensor, targets: Tensor) -> Tensor:

@@ -1,0 +1,86 @@
+"""How a trial ended: the numbers, and the files that go with them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of a trial's curve.
+
+    Attributes:
+        epoch: Epochs trained so far, over all stages.
+        stage: The stage that it belongs to: fit, prune or quantize.
+        loss: Mean training loss.
+        accuracy: Accuracy on the validation split, 0 to 1.
+        seconds: Time that it took.
+        ended: Unix time at its end.
+    """
+
+    epoch: int
+    stage: str
+    loss: float
+    accuracy: float
+    seconds: float
+    ended: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended, in numbers: the content of `outcome.json`.
+
+    Attributes:
+        state: `complete`; `stopped` at a rung; `failed`.
+        reason: Why it was stopped or failed.
+        accuracy: On the validation split: the shipped network's, a stopped one's at its rung.
+        scores: For each rule its `parameters`, `operations` and `score`; measured, or for a
+            stopped trial predicted.
+        parameters: Of the network before folding.
+        nonzeros: Of all stored tensors.
+        macs: Multiply-accumulates for one image.
+        storage_bits: Bits of the packed network.
+        seconds: Time of each stage.
+        started: Unix time of the first start.
+        ended: Unix time of the end.
+        device: Where it ran.
+        curve: A row per epoch.
+    """
+
+    state: Literal["complete", "stopped", "failed"]
+    started: float
+    ended: float
+    device: str
+    reason: str | None = None
+    accuracy: float | None = None
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    parameters: int | None = None
+    nonzeros: int | None = None
+    macs: int | None = None
+    storage_bits: int | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    curve: tuple[Epoch, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The outcome as plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, tree: dict[str, Any]) -> Outcome:
+        """The outcome that `to_json` wrote."""
+        curve = tuple(Epoch(**row) for row in tree["curve"])
+        return cls(**{**tree, "curve": curve})
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a trial leaves.
+
+    Attributes:
+        outcome: The numbers.
+        files: By name, for the trial's folder.
+    """
+
+    outcome: Outcome
+    files: dict[str, bytes]

@@ -1,0 +1,379 @@
+"""The driver: the one process that owns a study, asks, decides, tells and records."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from micronet_search import build
+from micronet_search.config.candidate import Candidate
+from micronet_search.config.files import dump_yaml, read_candidate
+from micronet_search.config.sweep import Sweep
+from micronet_search.engine.inline import Inline
+from micronet_search.engine.work import Ended, Event, Job, Order, Reached, Stop, Trained
+from micronet_search.score.rules import scores
+from micronet_search.search import pareto, screening, space, stopping
+from micronet_search.search.screening import Screened
+from micronet_search.store.files import read_json, write_bytes, write_json, write_text
+from micronet_search.store.outcome import Epoch, Outcome, Result
+from micronet_search.store.paths import StudyFolder
+from micronet_search.study.progress import Observer, Progress, Running
+from micronet_search.tracking.picture import Point
+from micronet_search.tracking.recorder import Recorder
+
+
+class Driver:
+    """Asks for candidates, screens them, runs them in slots, and tells and records how they end.
+
+    At the end of a trial come, in this order, `outcome.json`, Optuna and MLflow, so that what a
+    crash leaves can be replayed from the first.
+    """
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        folder: StudyFolder,
+        study: optuna.Study,
+        engine: Inline,
+        recorder: Recorder,
+        observe: Observer,
+    ) -> None:
+        """Takes over a study whose lock is held."""
+        self.sweep = sweep
+        self.folder = folder
+        self.study = study
+        self.engine = engine
+        self.recorder = recorder
+        self.observe = observe
+        self.progress = Progress(sweep.search.trials)
+        self._space = sweep.space
+        self._images, self._classes = engine.shape
+        self._trials: dict[int, Trial] = {}
+        self._seen: dict[str, int] = {}
+        self._rungs: dict[int, dict[int, tuple[float, float]]] = {}
+        self._undecided: list[Trial] = []
+        self._exhausted = False
+        self._pausing = False
+        self._spent = read_json(folder.clock)["seconds"] if folder.clock.exists() else 0.0
+        self._started = time.monotonic()
+
+    def run(self) -> bool:
+        """Goes on until the totals are reached.
+
+        Returns:
+            Whether the study is finished; False where it was paused by Ctrl-C or the hours.
+        """
+        with self._interruptible():
+            try:
+                unfinished = self._repair()
+                self._report(None)
+                self._loop(unfinished)
+            finally:
+                self._save_clock()
+        return self._exhausted or len(self.progress.outcomes) >= self.progress.total
+
+    def _loop(self, unfinished: list[Trial]) -> None:
+        while True:
+            while len(self.engine.running) < self.engine.slots and not self._is_over():
+                trial = unfinished.pop(0) if unfinished else self._ask()
+                if trial is not None:
+                    self._start(trial)
+            if not self.engine.running:
+                return
+            number, event = self.engine.wait()
+            self._handle(number, event)
+
+    def _is_over(self) -> bool:
+        """Whether no further trial is to be started."""
+        begun = len(self.progress.outcomes) + len(self.engine.running)
+        return begun >= self.progress.total or self._exhausted or self._must_pause()
+
+    def _must_pause(self) -> bool:
+        hours = self.sweep.search.hours
+        return self._pausing or (hours is not None and self._seconds() >= hours * 3600)
+
+    def _seconds(self) -> float:
+        return float(self._spent + time.monotonic() - self._started)
+
+    def _save_clock(self) -> None:
+        write_json(self.folder.clock, {"seconds": self._seconds()})
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """The first Ctrl-C pauses after the epoch; the second leaves at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def pause(*_: object) -> None:
+            self._pausing = True
+            signal.signal(signal.SIGINT, old)
+            self._report("pausing after this epoch; Ctrl-C again leaves at once")
+
+        old = signal.signal(signal.SIGINT, pause)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, old)
+
+    # --- what is there already ---
+
+    def _repair(self) -> list[Trial]:
+        """Replays what ended, and returns the trials that a stop or a crash left unfinished."""
+        unfinished = []
+        for frozen in self.study.get_trials(deepcopy=False):
+            if frozen.state == TrialState.WAITING or "screened" in frozen.user_attrs:
+                continue
+            self._remember(frozen)
+            running = frozen.state == TrialState.RUNNING
+            if self.folder.trial(frozen.number).outcome.exists():
+                self._replay(frozen.number, tell=running)
+            elif running and "digest" in frozen.user_attrs:
+                unfinished.append(self._trials[frozen.number])
+            elif running:
+                self._undecided.append(self._trials[frozen.number])
+        self._survey()
+        for number in sorted(self.progress.outcomes.keys() - self.recorder.recorded()):
+            self._record(number)
+        return unfinished
+
+    def _remember(self, frozen: FrozenTrial) -> None:
+        number, known = frozen.number, frozen.user_attrs
+        if "digest" in known:
+            self._seen.setdefault(known["digest"], number)
+        for rung, point in known.get("rungs", {}).items():
+            self._rungs.setdefault(int(rung), {})[number] = tuple(point)
+        if frozen.state == TrialState.RUNNING:
+            self._trials[number] = Trial(self.study, frozen._trial_id)
+
+    def _replay(self, number: int, *, tell: bool) -> None:
+        outcome = Outcome.from_json(read_json(self.folder.trial(number).outcome))
+        if tell:
+            self._tell(number, outcome)
+        self.progress.outcomes[number] = outcome
+
+    # --- from a draw to a slot ---
+
+    def _ask(self) -> Trial | None:
+        """The next draw that is not screened; None on a pause, or after too many that are."""
+        refused: list[Screened] = []
+        while len(refused) < screening.MAX_SCREENED_IN_A_ROW and not self._must_pause():
+            trial = self._undecided.pop() if self._undecided else self.study.ask()
+            candidate = self._candidate(trial)
+            digest, score = candidate.digest(), self._predicted_score(candidate)
+            verdict = screening.screen(digest, score, self.sweep.objectives, self._seen)
+            if verdict is None:
+                trial.set_user_attr("digest", digest)
+                self._seen[digest] = trial.number
+                return trial
+            refused.append(verdict)
+            self._screen(trial, verdict)
+        if len(refused) == screening.MAX_SCREENED_IN_A_ROW:
+            self._exhausted = True
+            self._report(screening.describe_end(refused, self.sweep.objectives))
+        return None
+
+    @property
+    def _rule(self) -> str:
+        return self.sweep.objectives.score.rule
+
+    def _predicted_score(self, candidate: Candidate) -> float:
+        return scores(build.predict(candidate))[self._rule].score
+
+    def _candidate(self, trial: Trial) -> Candidate:
+        tree = space.suggest(trial, self._space)
+        return read_candidate(tree, self._images, self._classes)
+
+    def _screen(self, trial: Trial, verdict: Screened) -> None:
+        """Tells Optuna of a refused draw: PRUNED, with the constraints that it is known to miss."""
+        missed = screening.violations(None, verdict.score, self.sweep.objectives)
+        if verdict.of is not None and verdict.of in self.progress.outcomes:
+            missed = self._violations(self.progress.outcomes[verdict.of]) or missed
+        for name, violation in missed.items():
+            trial.set_constraint(name, violation)
+        trial.set_user_attr("screened", verdict.message)
+        self.study.tell(trial, state=TrialState.PRUNED)
+        self.progress.screened += 1
+        self._report(f"draw {trial.number} screened: {verdict.message}")
+
+    def _start(self, trial: Trial) -> None:
+        number, candidate = trial.number, self._candidate(trial)
+        self._trials[number] = trial
+        files = self.folder.trial(number)
+        write_text(files.candidate, dump_yaml(candidate.model_dump(mode="json")))
+        self.engine.start(
+            Job(
+                number=number,
+                candidate=candidate,
+                seed=_trial_seed(self.sweep.search.seed, number),
+                stops=tuple(self.sweep.search.early_stopping.rungs(candidate.training.epochs)),
+                checkpoint=files.checkpoint.read_bytes() if files.checkpoint.exists() else None,
+            )
+        )
+        self.progress.running[number] = Running()
+        self._report(None)
+
+    # --- what slots say ---
+
+    def _handle(self, number: int, event: Event) -> None:
+        match event:
+            case Trained(row, epochs):
+                self.progress.running[number] = Running(row.epoch, epochs, row.accuracy)
+                self._report(None)
+                self.engine.order(number, "pause" if self._must_pause() else "go")
+            case Reached(row, checkpoint):
+                write_bytes(self.folder.trial(number).checkpoint, checkpoint)
+                self._save_clock()
+                order = self._decide(number, row)
+                if order == "go" and self._must_pause():
+                    self.engine.release(number)
+                    del self.progress.running[number]
+                    self._report(f"trial {number} paused after epoch {row.epoch}")
+                else:
+                    self.engine.order(number, order)
+            case Ended(result):
+                self.engine.release(number)
+                del self.progress.running[number]
+                self._end(number, result)
+
+    def _decide(self, number: int, row: Epoch) -> Order:
+        """Whether a trial goes on past the rung that it has reached."""
+        trial, early = self._trials[number], self.sweep.search.early_stopping
+        candidate = self._candidate(trial)
+        if early.rule == "off" or row.epoch not in early.rungs(candidate.training.epochs):
+            return "go"
+        reached = self._rungs.setdefault(row.epoch, {})
+        point = reached[number] = (row.accuracy, self._predicted_score(candidate))
+        passed = {rung: known[number] for rung, known in self._rungs.items() if number in known}
+        trial.set_user_attr("rungs", passed)
+        others = [known for other, known in reached.items() if other != number]
+        if stopping.goes_on(point, np.array(others).reshape(-1, 2), early.reduction):
+            return "go"
+        return Stop(f"moasha at the rung of epoch {row.epoch}, with {len(others)} other trials")
+
+    def _end(self, number: int, result: Result) -> None:
+        files = self.folder.trial(number)
+        for name, content in result.files.items():
+            write_bytes(files.path / name, content)
+        write_json(files.outcome, result.outcome.to_json())
+        self._tell(number, result.outcome)
+        self.progress.outcomes[number] = result.outcome
+        self._survey()
+        self._record(number)
+        if result.outcome.state == "complete":
+            files.checkpoint.unlink(missing_ok=True)
+        self._save_clock()
+        self._report(self._line(number))
+
+    def _violations(self, outcome: Outcome) -> dict[str, float]:
+        """How far a trial misses the constraints; empty for a failed one."""
+        if outcome.accuracy is None:
+            return {}
+        score = outcome.scores[self._rule]["score"]
+        return screening.violations(outcome.accuracy, score, self.sweep.objectives)
+
+    def _tell(self, number: int, outcome: Outcome) -> None:
+        """Tells Optuna; a trial's first constraints win, so telling again changes nothing."""
+        trial = self._trials[number]
+        for name, violation in self._violations(outcome).items():
+            trial.set_constraint(name, violation)
+        if outcome.state == "complete":
+            assert outcome.accuracy is not None
+            score = outcome.scores[self._rule]["score"]
+            self.study.tell(trial, [outcome.accuracy, score])
+        else:
+            stopped = outcome.state == "stopped"
+            self.study.tell(trial, state=TrialState.PRUNED if stopped else TrialState.FAIL)
+
+    def _is_feasible(self, outcome: Outcome) -> bool:
+        complete = outcome.state == "complete"
+        return complete and screening.feasible(self._violations(outcome))
+
+    def _survey(self) -> None:
+        """Finds the front, its hypervolume and the best score among the trials so far."""
+        feasible = {n: o for n, o in self.progress.outcomes.items() if self._is_feasible(o)}
+        numbers = sorted(feasible)
+        points = np.array(
+            [(feasible[n].accuracy, feasible[n].scores[self._rule]["score"]) for n in numbers]
+        ).reshape(-1, 2)
+        goals = self.sweep.objectives
+        reference = (goals.accuracy.at_least, goals.score.at_most)
+        front = pareto.front(points)
+        self.progress.front = tuple(numbers[i] for i in front)
+        self.progress.best_score = float(points[:, 1].min()) if numbers else None
+        self.progress.hypervolume = pareto.hypervolume(points, reference)
+
+    def _record(self, number: int) -> None:
+        """Records a trial, and the study after it, in MLflow."""
+        outcome, files = self.progress.outcomes[number], self.folder.trial(number)
+        kept = [files.candidate, *sorted(files.path.glob("*.csv")), files.outcome]
+        kept += [path for path in (files.model, files.path / "traceback.txt") if path.exists()]
+        params = self.study.get_trials(deepcopy=False)[number].params
+        self.recorder.record_trial(number, params, outcome, self._is_feasible(outcome), kept)
+        progress = self.progress
+        self.recorder.record_study(
+            [self._row(n) for n in progress.front],
+            self._points(),
+            progress.hypervolume,
+            progress.best_score,
+            number,
+        )
+
+    def _row(self, number: int) -> dict[str, Any]:
+        outcome = self.progress.outcomes[number]
+        return {
+            "trial": number,
+            "accuracy": outcome.accuracy,
+            "score": outcome.scores[self._rule]["score"],
+            "parameters": outcome.parameters,
+            "nonzeros": outcome.nonzeros,
+            "macs": outcome.macs,
+        }
+
+    def _points(self) -> list[Point]:
+        return [
+            Point(n, o.accuracy, o.scores[self._rule]["score"], self._is_feasible(o))
+            for n, o in sorted(self.progress.outcomes.items())
+            if o.accuracy is not None
+        ]
+
+    # --- what the user sees ---
+
+    def _line(self, number: int) -> str:
+        outcome = self.progress.outcomes[number]
+        text = f"trial {number} {outcome.state}"
+        if outcome.accuracy is not None:
+            score = outcome.scores[self._rule]["score"]
+            text += f": accuracy {outcome.accuracy:.4f}, score {score:.6f}"
+            text += ", feasible" if self._is_feasible(outcome) else ""
+        text += ", on the front" if number in self.progress.front else ""
+        return text + (f": {outcome.reason}" if outcome.reason else "")
+
+    def _report(self, line: str | None) -> None:
+        self.progress.seconds_left = self._seconds_left()
+        self.observe(self.progress, line)
+
+    def _seconds_left(self) -> float | None:
+        """The least of what the hours leave, and of what the trials left may take."""
+        bounds = []
+        if self.sweep.search.hours is not None:
+            bounds.append(self.sweep.search.hours * 3600 - self._seconds())
+        if self.progress.outcomes:
+            took = [sum(o.seconds.values()) for o in self.progress.outcomes.values()]
+            left = self.progress.total - len(self.progress.outcomes)
+            bounds.append(left * sum(took) / len(took) / self.engine.slots)
+        return max(0.0, min(bounds)) if bounds else None
+
+
+def _trial_seed(seed: int, number: int) -> int:
+    digest = hashlib.blake2b(f"{seed}/{number}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest)

@@ -1,0 +1,148 @@
+"""How a study is opened: everything that can refuse it, before anything runs."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from pydantic import ValidationError
+
+from micronet_search.config import distributions
+from micronet_search.config.candidate import Input
+from micronet_search.config.files import (
+    dump_yaml,
+    load_candidate,
+    load_sweep,
+    read_candidate,
+)
+from micronet_search.config.options import FROM_THE_DATASET
+from micronet_search.config.sweep import Sweep
+from micronet_search.data import splits
+from micronet_search.engine.inline import Inline, choose_device
+from micronet_search.search import samplers, space
+from micronet_search.store.files import write_text
+from micronet_search.store.journal import cut_to_last_whole_line
+from micronet_search.store.lock import driver_lock
+from micronet_search.store.paths import Root, StudyFolder
+from micronet_search.study.driver import Driver
+from micronet_search.study.progress import Observer, Progress
+from micronet_search.tracking.recorder import Recorder
+
+DIRECTIONS = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
+
+
+def run(sweep: Sweep, root: Root, observe: Observer) -> Progress:
+    """Runs a sweep's study up to its totals, from the beginning or from where it was left.
+
+    Args:
+        sweep: What to run.
+        root: Where everything goes.
+        observe: Is shown what happens.
+
+    Raises:
+        ValueError: The sweep, its dataset, its device, its store or its tracking cannot be used;
+            one line that says what was found and what was expected.
+    """
+    device = choose_device(sweep.execution.device)
+    images, classes = splits.describe(sweep.dataset)
+    check_space(sweep, images, classes)
+    known = [_known(sweep, path, images, classes) for path in sweep.search.start_with]
+    folder = root.study(sweep.name)
+    with driver_lock(folder):
+        _refuse_changed(folder, sweep)
+        recorder = Recorder.open(sweep, root)
+        study = _open_storage(sweep, folder)
+        for params in known:
+            study.enqueue_trial(params, skip_if_exists=True)
+        engine = Inline(splits.load(sweep.dataset), device)
+        write_text(folder.sweep, dump_yaml(sweep.dump()))
+        recorder.record_sweep(folder.sweep, str(device))
+        driver = Driver(sweep, folder, study, engine, recorder, observe)
+        finished = False
+        try:
+            finished = driver.run()
+        finally:
+            recorder.close(finished)
+        return driver.progress
+
+
+def check_space(sweep: Sweep, images: Input, classes: int) -> None:
+    """Tries the options of the sweep's space on the dataset's images.
+
+    Raises:
+        ValueError: Some candidate does not go with them.
+    """
+    tree = sweep.space
+    for values in distributions.covering(tree):
+        drawn = distributions.draw(tree, distributions.pick_from(values)).tree
+        try:
+            read_candidate(drawn, images, classes)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ValueError(f"candidate: {reason}") from None
+
+
+def _known(sweep: Sweep, path: str, images: Input, classes: int) -> dict[str, Any]:
+    """The choices that draw a candidate of `search.start_with`."""
+    candidate = load_candidate(path)
+    if (candidate.input, candidate.classes) != (images, classes):
+        raise ValueError(
+            f"{path}: found {candidate.input} and {candidate.classes} classes, "
+            f"expected the dataset's {images} and {classes}"
+        )
+    tree = candidate.model_dump(mode="json", exclude=set(FROM_THE_DATASET))
+    try:
+        return space.find_choices(sweep.space, tree)
+    except space.OutsideSpaceError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _refuse_changed(folder: StudyFolder, sweep: Sweep) -> None:
+    """Only budgets and execution may change under a study's name.
+
+    Raises:
+        ValueError: Something else did; the message shows the difference.
+    """
+    if not folder.sweep.exists():
+        return
+    old, new = (_fixed(found) for found in (load_sweep(folder.sweep), sweep))
+    lines = list(difflib.unified_diff(old, new, "as run", "now", n=0, lineterm=""))
+    if lines:
+        raise ValueError(
+            f"the sweep differs from the one that the study {sweep.name} was started with; "
+            "expected the same but for trials, hours and execution, or another name:\n"
+            + "\n".join(line for line in lines if not line.startswith("@@"))
+        )
+
+
+def _fixed(sweep: Sweep) -> list[str]:
+    tree = sweep.dump()
+    del tree["execution"], tree["search"]["trials"], tree["search"]["hours"]
+    return dump_yaml(tree).splitlines()
+
+
+def _open_storage(sweep: Sweep, folder: StudyFolder) -> optuna.Study:
+    """Creates or opens the Optuna study; call it under the driver's lock."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    cut_to_last_whole_line(folder.journal)
+    storage: BaseStorage | str = sweep.tracking.optuna or JournalStorage(
+        JournalFileBackend(str(folder.journal))
+    )
+    try:
+        study = optuna.create_study(
+            study_name=sweep.name, storage=storage, directions=DIRECTIONS, load_if_exists=True
+        )
+    except Exception as error:
+        if sweep.tracking.optuna is None:
+            raise
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"tracking.optuna: expected a storage that answers, found: {reason}"
+        ) from None
+    seed = samplers.start_seed(sweep.search.seed, len(study.get_trials(deepcopy=False)))
+    study.sampler = samplers.create(sweep.search.sampler, seed)
+    return study

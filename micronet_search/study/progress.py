@@ -1,0 +1,52 @@
+"""How far a study is: what the driver shows and the display draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from micronet_search.store.outcome import Outcome
+
+
+@dataclass(frozen=True)
+class Running:
+    """A trial that holds a slot, after its last epoch.
+
+    Attributes:
+        epoch: Epochs trained.
+        epochs: Of how many.
+        accuracy: On the validation split; None before the first epoch.
+    """
+
+    epoch: int = 0
+    epochs: int = 0
+    accuracy: float | None = None
+
+
+@dataclass
+class Progress:
+    """How far a study is: what the display shows.
+
+    Attributes:
+        total: Trials asked for.
+        outcomes: Of the trials that have ended, by number.
+        running: The trials that hold a slot.
+        screened: Draws refused at this start.
+        front: Numbers of the trials on the front, lowest score first.
+        best_score: The lowest among the feasible trials.
+        hypervolume: Of the front.
+        seconds_left: Until the hours are up, or as the trials so far suggest; None if unknown.
+    """
+
+    total: int
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    running: dict[int, Running] = field(default_factory=dict)
+    screened: int = 0
+    front: tuple[int, ...] = ()
+    best_score: float | None = None
+    hypervolume: float = 0.0
+    seconds_left: float | None = None
+
+
+Observer = Callable[[Progress, str | None], None]
+"""Is shown the progress whenever it changes, with a line for the log where something ended."""
