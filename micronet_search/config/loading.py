@@ -218,7 +218,8 @@ def read_yaml(path: str | Path) -> Document:
         raise ConfigError(path, [_at(text, error.position, message)]) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        message = ", ".join(filter(None, ("not readable as YAML", error.context, error.problem)))
+        found = ", ".join(filter(None, (error.context, error.problem)))
+        message = f"not readable as YAML: {found}"
         place = (mark.line + 1, mark.column + 1) if mark else (0, 0)
         raise ConfigError(path, [Problem(*place, "", message)]) from None
     except (ValueError, OverflowError):  # PyYAML's chr() of an escape such as "\UFFFFFFFF"

@@ -1,0 +1,181 @@
+"""How distributions are written in a sweep: `low`/`high`, `choices`, `one_of`."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from micronet_search.config.kinds import Choices, OneOf, Range, steps
+from micronet_search.config.loading import Key, describe, unknown_key
+
+Wrong = tuple[Key, str]
+"""A key, and what is wrong there."""
+
+MAX_STEPS = 1_000_000
+WORDS = {"one_of", "choices", "low", "high"}
+"""The keys that make a mapping a distribution."""
+
+
+class DistributionError(ValueError):
+    """A distribution that cannot be: the key where it stands, and what is wrong."""
+
+    def __init__(self, key: Key, message: str) -> None:
+        self.key = key
+        self.message = message
+        super().__init__(message)
+
+
+def parse(tree: Any, key: Key = ()) -> Any:
+    """Reads a `candidate:` tree: mappings, distributions and plain values.
+
+    Raises:
+        DistributionError: A range is empty, a choice is missing, keys are mixed.
+    """
+    space, wrong = parse_all(tree, key)
+    for found in wrong.values():
+        raise DistributionError(*found[0])
+    return space
+
+
+def parse_all(tree: Any, key: Key = ()) -> tuple[Any, dict[Key, list[Wrong]]]:
+    """Reads a tree as `parse` does, and collects what is wrong by the key of the distribution.
+
+    A wrong distribution is left in the tree as it is written.
+    """
+    wrong: dict[Key, list[Wrong]] = {}
+
+    def visit(node: Any, key: Key) -> Any:
+        if found := list(_wrong(node, key)):
+            wrong[key] = found
+            return node
+        if not isinstance(node, dict):
+            return node
+        if "one_of" in node:
+            branches = node["one_of"].items()
+            return OneOf({name: visit(branch, (*key, "one_of", name)) for name, branch in branches})
+        if "choices" in node:
+            return Choices(tuple(node["choices"]))
+        if "low" in node:
+            return _range(**node)
+        return {name: visit(value, (*key, name)) for name, value in node.items()}
+
+    return visit(tree, key), wrong
+
+
+def _wrong(node: Any, key: Key) -> Iterator[Wrong]:
+    if isinstance(node, list):
+        yield from _distributions_within(node, key, "a list, which is searched whole, with choices")
+    elif not isinstance(node, dict):
+        return
+    elif "one_of" in node:
+        yield from _unknown_keys(node, {"one_of"}, key)
+        yield from _wrong_one_of(node["one_of"], (*key, "one_of"))
+    elif "choices" in node:
+        yield from _unknown_keys(node, {"choices"}, key)
+        yield from _wrong_choices(node["choices"], (*key, "choices"))
+    elif node.keys() & WORDS:
+        yield from _unknown_keys(node, {"low", "high", "step", "log"}, key)
+        yield from _wrong_range(node, key)
+
+
+def _unknown_keys(node: dict[str, Any], known: set[str], key: Key) -> Iterator[Wrong]:
+    for name in node:
+        if name not in known:
+            yield (*key, name), unknown_key(name, known)
+
+
+def _wrong_one_of(branches: Any, key: Key) -> Iterator[Wrong]:
+    if not isinstance(branches, dict) or not branches:
+        yield key, f"found {describe(branches)}, expected a mapping from names to subtrees"
+        return
+    for name in branches:
+        if "." in name or name == "one_of":
+            yield (*key, name), f"found a branch named {name!r}, expected a name without dots"
+
+
+def _wrong_choices(values: Any, key: Key) -> Iterator[Wrong]:
+    if not isinstance(values, list) or not values:
+        yield key, f"found {describe(values)}, expected a list with at least one value"
+        return
+    seen: dict[str, int] = {}
+    for i, value in enumerate(values):
+        first = seen.setdefault(json.dumps(value, sort_keys=True), i)
+        if first != i:
+            yield (*key, i), f"found {describe(value)} a second time, expected each value once"
+    yield from _distributions_within(values, key, "choices; one_of has subtrees to search")
+
+
+def _distributions_within(value: Any, key: Key, place: str) -> Iterator[Wrong]:
+    """Distributions where only plain values can be."""
+    if isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from _distributions_within(item, (*key, i), place)
+    elif isinstance(value, dict) and value.keys() & WORDS:
+        yield key, f"found {describe(value)}, expected a plain value within {place}"
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _distributions_within(item, (*key, name), place)
+
+
+def _wrong_range(node: dict[str, Any], key: Key) -> Iterator[Wrong]:
+    for name in ("low", "high"):
+        if name not in node:
+            yield key, f"{name} is missing, expected a range with low and high"
+    numbers = {name: node[name] for name in ("low", "high", "step") if name in node}
+    wrong = [name for name, value in numbers.items() if not _is_number(value)]
+    for name in wrong:
+        yield (*key, name), f"found {describe(node[name])}, expected a number below 1e15"
+    log = node.get("log", False)
+    if not isinstance(log, bool):
+        yield (*key, "log"), f"found {describe(log)}, expected true or false"
+    if wrong or not numbers.keys() >= {"low", "high"}:
+        return
+    low, high, step = node["low"], node["high"], node.get("step")
+    if low > high:
+        yield key, f"found low {low} above high {high}, expected low <= high"
+    if step is not None and step <= 0:
+        yield (*key, "step"), f"found {step}, expected a step above 0"
+    elif step is not None and (high - low) / step > MAX_STEPS:
+        yield (*key, "step"), f"found {step}, expected at most {MAX_STEPS} steps from low to high"
+    if log is True and step is not None:
+        yield key, "found log: true and a step, expected one of the two"
+    if log is True and low <= 0:
+        yield (*key, "log"), f"found log: true and low {low}, expected low above 0"
+
+
+def misspelt(value: Any) -> str:
+    """A hint where `value` is a distribution but for a typo in its keys; empty where it is not."""
+    for name in value if isinstance(value, dict) else ():
+        for near in difflib.get_close_matches(name, WORDS, n=1):
+            return f"; did you mean {near!r} for {name!r}?"
+    return ""
+
+
+def _is_number(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | float) and abs(value) < 1e15
+
+
+def _range(low: float, high: float, step: float | None = None, log: bool = False) -> Range:
+    whole = all(isinstance(value, int) for value in (low, high, step or 1))
+    if not whole:
+        low, high, step = float(low), float(high), None if step is None else float(step)
+    if step is not None:
+        high = low + steps(low, high, step) * step
+    return Range(low, high, step, log, whole)
+
+
+def unparse(tree: Any) -> Any:
+    """The plain tree that `parse` reads as `tree`."""
+    match tree:
+        case Range(low, high, step, log):
+            rest = {"step": step, "log": log}
+            return {"low": low, "high": high} | {name: rest[name] for name in rest if rest[name]}
+        case Choices(values):
+            return {"choices": list(values)}
+        case OneOf(branches):
+            return {"one_of": {name: unparse(branch) for name, branch in branches.items()}}
+        case dict():
+            return {name: unparse(value) for name, value in tree.items()}
+    return tree
