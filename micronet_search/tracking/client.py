@@ -1,0 +1,128 @@
+"""Where MLflow keeps the records, and how it is reached."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from micronet_search.config.sweep import Tracking
+from micronet_search.store.paths import Root
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_SERVERS = ("http://", "https://", "databricks", "uc:")
+_PASSWORD = re.compile(r"//[^/@ ]*@")
+_PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",  # seconds
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+}
+
+
+class TrackingError(ValueError):
+    """MLflow's store cannot be reached or refuses what it is told."""
+
+
+def tracking_uri(tracking: Tracking, root: Root) -> str:
+    """The URI of MLflow's store: the sweep's, else `MLFLOW_TRACKING_URI`, else SQLite's."""
+    given = tracking.mlflow or os.environ.get("MLFLOW_TRACKING_URI")
+    return given or f"sqlite:///{root.mlflow_db.absolute()}"
+
+
+def is_server(uri: str) -> bool:
+    """Whether a tracking server answers there, rather than a database."""
+    return uri.startswith(_SERVERS)
+
+
+def artifact_location(tracking: Tracking, root: Root, study: str) -> str | None:
+    """The URI of a study's artifacts; None leaves the choice to the tracking server."""
+    if tracking.artifacts or is_server(tracking_uri(tracking, root)):
+        return tracking.artifacts
+    return (root.artifacts.absolute() / study).as_uri()
+
+
+def quieten() -> None:
+    """Turns off MLflow's telemetry and its chatter, unless the user has set them.
+
+    The variables count at MLflow's first import and in the processes that it starts.
+    """
+    if "DO_NOT_TRACK" not in os.environ:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    if "MLFLOW_LOGGING_LEVEL" not in os.environ:
+        os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # where it is imported already
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client of the store, whose tables are created where it is an empty database.
+
+    Raises:
+        TrackingError: Nothing answers within a few seconds.
+    """
+    quieten()
+    from mlflow import MlflowClient
+
+    with reported(uri), _impatient():
+        if not is_server(uri) and "://" in uri and not uri.startswith("file:"):
+            _try_database(uri)
+        client = MlflowClient(tracking_uri=uri)
+        client.search_experiments(max_results=1)
+    return client
+
+
+@contextmanager
+def reported(uri: str) -> Iterator[None]:
+    """Turns what MLflow, its database or the disk raises into one clear line.
+
+    Raises:
+        TrackingError: Instead of theirs, which is its cause.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+        message = (
+            f"MLflow's store {uri} failed: {_first_line(error)}; expected a tracking server or a "
+            "database that answers (tracking.mlflow or MLFLOW_TRACKING_URI)"
+        )
+        raise TrackingError(_PASSWORD.sub("//", message)) from error
+
+
+def _first_line(error: BaseException) -> str:
+    """What failed at the bottom, where MLflow repeats the whole request at the top."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
+def _try_database(uri: str) -> None:
+    """Opens a database once, where MLflow would try ten times in a hundred seconds."""
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(uri)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Has MLflow give up on a server in seconds, where it would try for four minutes.
+
+    That is right at a start, when the user looks on; later MLflow may wait for a server.
+    """
+    ours = {name: value for name, value in _PATIENCE.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            del os.environ[name]

@@ -1,0 +1,137 @@
+"""The front as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from micronet_search.config.sweep import Objectives
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+BELOW = "below this range"
+RED, GREY, BLUE, DARK_BLUE = "#b03a2e", "#b8bfc8", "#4a7fb5", "#1b4f72"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One trial in the picture.
+
+    Attributes:
+        trial: Its number.
+        accuracy: On the validation split, 0 to 1.
+        score: By the rule that the study minimises; lower is better.
+        feasible: Whether both constraints hold.
+    """
+
+    trial: int
+    accuracy: float
+    score: float
+    feasible: bool
+
+
+def front_figure(
+    name: str, points: Sequence[Point], front: Collection[int], objectives: Objectives
+) -> Figure:
+    """Accuracy over score: trials as dots, the front as a stepped line, the goals dashed.
+
+    Args:
+        name: The study's name.
+        points: The complete and the stopped trials; those whose score is not positive, or
+            that are not numbers, have no place on the axes and are left out.
+        front: The numbers of the trials on the front.
+        objectives: The goals.
+    """
+    from matplotlib.figure import Figure
+
+    shown = [point for point in points if point.score > 0 and point.accuracy >= 0]
+    best = sorted((point for point in shown if point.trial in front), key=lambda p: p.score)
+    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    _label(axes, name, objectives)
+    _limit(axes, shown, objectives)
+    _draw_goals(axes, objectives)
+    _draw_trials(axes, [point for point in shown if point.trial not in front])
+    if best:
+        _draw_front(axes, best)
+    axes.legend(loc="lower right", framealpha=0.85, edgecolor="none", fontsize=9)
+    return figure
+
+
+def _label(axes: Axes, name: str, objectives: Objectives) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(f"score ({objectives.score.rule}), lower is better")
+    axes.set_ylabel("accuracy on the validation split, %")
+    axes.set_title(name)
+    axes.grid(True, linewidth=0.4, alpha=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _limit(axes: Axes, points: Sequence[Point], objectives: Objectives) -> None:
+    """Shows all scores, and the accuracies around the goal once it is reached."""
+    scores = [objectives.score.at_most, *(point.score for point in points)]
+    low, high = min(scores), max(scores)
+    margin = max((5 * low / high) ** 0.5, 1.1)  # at least a factor of five, for enough ticks
+    axes.set_xlim(low / margin, high * margin)
+
+    goal = 100 * objectives.accuracy.at_least
+    accuracies = [goal, *(100 * point.accuracy for point in points)]
+    top, bottom = max(accuracies), min(accuracies)
+    if any(point.feasible for point in points):
+        bottom = max(bottom, goal - max(top - goal, 3.0))
+    space = max(0.06 * (top - bottom), 1.0)
+    axes.set_ylim(bottom - space, min(top + space, 101.0))
+
+
+def _draw_goals(axes: Axes, objectives: Objectives) -> None:
+    accuracy, score = 100 * objectives.accuracy.at_least, objectives.score.at_most
+    axes.axhline(accuracy, color=RED, linestyle="--", linewidth=1, zorder=1)
+    axes.axvline(score, color=RED, linestyle="--", linewidth=1, zorder=1, label="goals")
+
+
+def _draw_trials(axes: Axes, points: Sequence[Point]) -> None:
+    """Draws dots, and a triangle at the lower edge for a trial that lies below it."""
+    bottom = axes.get_ylim()[0]
+    kinds = [
+        (BELOW, "v", GREY, 16, [p for p in points if 100 * p.accuracy < bottom]),
+        ("infeasible", "o", GREY, 16, [p for p in points if not p.feasible]),
+        ("feasible", "o", BLUE, 22, [p for p in points if p.feasible]),
+    ]
+    for label, marker, color, size, found in kinds:
+        if found:
+            scores = [point.score for point in found]
+            accuracies = [100 * point.accuracy for point in found]
+            if label == BELOW:
+                accuracies = [bottom] * len(found)
+            axes.scatter(
+                *(scores, accuracies, size, color),
+                marker=marker,
+                label=label,
+                clip_on=label != BELOW,
+                zorder=2,
+            )
+
+
+def _draw_front(axes: Axes, front: Sequence[Point]) -> None:
+    """Draws the best accuracy known up to each score, and the trials' numbers where they fit."""
+    scores, accuracies = [p.score for p in front], [100 * p.accuracy for p in front]
+    axes.step(scores, accuracies, DARK_BLUE, where="post", marker="o", markersize=5, label="front")
+    low, high = axes.get_xlim()
+    gap = (high / low) ** 0.045
+    last = 0.0
+    for point, accuracy in zip(front, accuracies, strict=True):
+        if point.score > last * gap:
+            place, number = (point.score, accuracy), str(point.trial)
+            axes.annotate(
+                number, place, (0, 6), textcoords="offset points", ha="center", fontsize=8
+            )
+            last = point.score
