@@ -1,0 +1,479 @@
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from micronet_search.config import distributions
+from micronet_search.config.candidate import Input
+from micronet_search.config.distributions import Range
+from micronet_search.config.files import dump_yaml, load_candidate, load_sweep, read_candidate
+from micronet_search.config.loading import ConfigError
+from micronet_search.config.options import invalid_options
+from micronet_search.config.sweep import EarlyStopping, Nsga2, Sweep, Tpe
+
+# The example of the design, long lines wrapped.
+SWEEP = """\
+name: cifar10-densenet
+dataset: {name: cifar10, root: data, validation: 5000}
+objectives:
+  accuracy: {at_least: 0.90}            # constraint; accuracy is maximised above it too
+  score: {rule: imt, at_most: 0.03}     # minimised; predicted above it: screened
+candidate:
+  network:
+    family: densenet
+    stem: {width: 24, stride: {choices: [1, 2]}}
+    growth_rate: {low: 8, high: 32, step: 4}
+    layers: {choices: [[3, 6, 8], [4, 4, 4], [6, 6, 6]]}
+    groups: {choices: [[1, 1, 1], [2, 3, 3], [2, 4, 4]]}
+    bottleneck: 2
+    compression: 0.5
+  training:
+    {epochs: 60, batch_size: 512, optimizer: adam, label_smoothing: 0.1,
+     learning_rate: {low: 1e-3, high: 1e-2, log: true}, schedule: cosine, weight_decay: 5e-4,
+     augmentation: {crop: 4, flip: true, mixup: {low: 0.0, high: 1.0}, cutmix: 0.0}}
+  pruning: {kind: unstructured, sparsity: {low: 0.0, high: 0.8}, epochs: 20}
+  quantization: {mode: static, weight_bits: {choices: [2, 3, 4, 8, 16]},
+                 activation_bits: {choices: [4, 8, 16]}, epochs: 10}
+search: {trials: 200, hours: 8, sampler: tpe, seed: 0,
+         early_stopping: {rule: moasha, first_rung: 3, reduction: 3}}
+execution: {engine: auto, device: auto, trials_per_device: 1}
+tracking: {}                            # optuna: URL, mlflow: URI, artifacts: URI
+"""
+
+PRUNING = "{kind: unstructured, sparsity: {low: 0.0, high: 0.8}, epochs: 20}"
+NESTED = """\
+{one_of: {none: null, some: {sparsity: {low: 0, high: 0.8}},
+    gentle: {one_of: {a: {sparsity: 0.5}, b: {sparsity: 0.25, epochs: {low: 0, high: 9}}}}}}"""
+
+
+def load(folder: Path, text: str) -> Sweep:
+    path = folder / "a.yaml"
+    path.write_bytes(text.encode())
+    return load_sweep(path)
+
+
+def change(*changes: tuple[str, str]) -> str:
+    text = SWEEP
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+def refusal(folder: Path, *changes: tuple[str, str]) -> str:
+    with pytest.raises(ConfigError) as error:
+        load(folder, change(*changes))
+    return str(error.value).replace(f"{folder}/a.yaml:", "")
+
+
+def with_candidate(tree: str) -> str:
+    head, rest = SWEEP.split("candidate:\n")
+    return f"{head}candidate: {tree}\nsearch: {rest.split('search: ')[1]}"
+
+
+def test_the_example_of_the_design(tmp_path: Path) -> None:
+    sweep = load(tmp_path, SWEEP)
+    assert sweep.dataset.validation == 5000
+    assert sweep.search.sampler == Tpe(name="tpe")
+    assert sweep.space["network"]["growth_rate"] == Range(8, 32, 4)
+    assert list(distributions.leaves(sweep.space)) == [
+        "network.stem.stride",
+        "network.growth_rate",
+        "network.layers",
+        "network.groups",
+        "training.learning_rate",
+        "training.augmentation.mixup",
+        "pruning.sparsity",
+        "quantization.weight_bits",
+        "quantization.activation_bits",
+    ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        (),
+        ((PRUNING, NESTED),),
+        ((PRUNING, "null"), ("name: cifar10, root: data, validation: 5000", "name: digits")),
+        (("mixup: {low: 0.0, high: 1.0}", "mixup: {low: 0, high: 1, step: 0.3}"),),
+        (("sampler: tpe", "sampler: {name: nsga2, population: 8}, start_with: [b.yaml]"),),
+        (("{rule: moasha, first_rung: 3, reduction: 3}", "off"), ("hours: 8", "hours: null")),
+        (("validation: 5000", "validation: 0.2"), (", root: data", "")),
+    ],
+)
+def test_a_dumped_sweep_is_loaded_again(tmp_path: Path, changes: Any) -> None:
+    sweep = load(tmp_path, change(*changes))
+    (tmp_path / "elsewhere").mkdir()
+    again = load(tmp_path / "elsewhere", dump_yaml(sweep.dump()))
+    assert again == sweep
+    assert dump_yaml(again.dump()) == dump_yaml(sweep.dump())
+
+
+def test_defaults_are_written_out_in_every_branch(tmp_path: Path) -> None:
+    branches = load(tmp_path, change((PRUNING, NESTED))).candidate["pruning"]["one_of"]
+    defaults = {"kind": "unstructured", "epochs": 0, "learning_rate_factor": 0.3}
+    assert branches == {
+        "none": None,
+        "some": {**defaults, "sparsity": {"low": 0.0, "high": 0.8}},
+        "gentle": {
+            "one_of": {
+                "a": {**defaults, "sparsity": 0.5},
+                "b": {**defaults, "sparsity": 0.25, "epochs": {"low": 0, "high": 9}},
+            }
+        },
+    }
+
+
+def test_defaults_are_written_out_in_branches_at_the_root(tmp_path: Path) -> None:
+    network = "{family: densenet, stem: {width: 8}, growth_rate: 4, layers: [1]}"
+    training = "{epochs: 1, learning_rate: 0.1}"
+    branch = f"{{network: {network}, training: {training}}}"
+    sweep = load(tmp_path, with_candidate(f"{{one_of: {{a: {branch}, b: {branch}}}}}"))
+    one, other = sweep.candidate["one_of"].values()
+    assert one == other
+    assert list(one) == ["network", "training", "pruning", "quantization"]
+    assert list(distributions.leaves(sweep.space)) == ["one_of"]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("{low: 0, high: 1}", Range(0.0, 1.0, whole=False)),
+        ("{low: 0, high: 1, step: 0.5}", Range(0.0, 1.0, 0.5, whole=False)),
+        ("{low: 0, high: 6, step: 2}", Range(0.0, 6.0, 2.0, whole=False)),
+        ("{low: 1, high: 4, log: true}", Range(1.0, 4.0, log=True, whole=False)),
+    ],
+)
+def test_a_range_of_a_fractional_field_is_fractional(
+    tmp_path: Path, written: str, expected: Range
+) -> None:
+    sweep = load(tmp_path, change(("mixup: {low: 0.0, high: 1.0}", f"mixup: {written}")))
+    assert sweep.space["training"]["augmentation"]["mixup"] == expected
+    assert all(isinstance(end, float) for end in (expected.low, expected.high))
+
+
+def test_a_range_in_a_branch_is_fractional_where_its_field_is(tmp_path: Path) -> None:
+    branches = load(tmp_path, change((PRUNING, NESTED))).space["pruning"].branches
+    assert not branches["some"]["sparsity"].whole
+    assert branches["gentle"].branches["b"]["epochs"].whole
+
+
+def test_candidates_to_start_with_stand_beside_the_sweep(tmp_path: Path) -> None:
+    sweep = load(tmp_path, change(("hours: 8", "hours: 8, start_with: [b.yaml, /c/d.yaml]")))
+    assert sweep.search.start_with == (str(tmp_path / "b.yaml"), "/c/d.yaml")
+
+
+def test_what_is_wrong_is_told_together(tmp_path: Path) -> None:
+    found = refusal(
+        tmp_path,
+        ("at_least: 0.90", "at_least: 90"),
+        ("growth_rate: {low: 8, high: 32", "growth_rate: {low: 32, high: 8"),
+        ("bottleneck: 2", "botleneck: 2\n    compression: 0.5"),
+        ("choices: [2, 3, 4, 8, 16]", "choices: [0, 4, 9]"),
+        ("epochs: 10}", "epochs: {one_of: {a: 1, b: {choices: [-1]}}}}"),
+        ("trials: 200", "trials: 0"),
+    )
+    assert found.splitlines() == [
+        "4:14: objectives.accuracy.at_least: found 90, expected a number less than or equal to 1",
+        "10:5: candidate.network.growth_rate: found low 32 above high 8, expected low <= high",
+        "13:5: candidate.network.botleneck: unknown key, did you mean 'bottleneck'?",
+        "15:5: candidate.network.compression: duplicate key, first given on line 14",
+        "21:56: candidate.quantization.weight_bits.choices[0]: found 0, "
+        "expected 2, 3, 4, 5, 6, 7, 8, 16 or 32",
+        "21:62: candidate.quantization.weight_bits.choices[2]: found 9, "
+        "expected 2, 3, 4, 5, 6, 7, 8, 16 or 32",
+        "22:96: candidate.quantization.epochs.one_of.b.choices[0]: found -1, "
+        "expected a number greater than or equal to 0",
+        "23:10: search.trials: found 0, expected a number greater than or equal to 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "{low: 8, high: 32, step: 4}",
+            "{chioces: [8, 16]}",
+            "10:5: candidate.network.growth_rate: found {chioces: [8, 16]}, "
+            "expected a whole number; did you mean 'choices' for 'chioces'?",
+        ),
+        (
+            "{low: 8, high: 32, step: 4}",
+            "{low: 1, high: 1000000000000}",
+            "10:5: candidate.network.growth_rate: found 1000000000000, "
+            "expected a number less than or equal to 1024",
+        ),
+        (
+            "weight_bits: {choices: [2, 3, 4, 8, 16]}",
+            "weight_bits: {low: 8, high: 16}",
+            "20:32: candidate.quantization.weight_bits: found 9, "
+            "expected 2, 3, 4, 5, 6, 7, 8, 16 or 32",
+        ),
+        (
+            "weight_bits: {choices: [2, 3, 4, 8, 16]}",
+            "weight_bits: {low: 2.0, high: 4.0}",
+            "20:32: candidate.quantization.weight_bits: found 3.2359999999999998, "
+            "expected 2, 3, 4, 5, 6, 7, 8, 16 or 32",
+        ),
+        (
+            "  pruning:",
+            "  input: {height: 8}\n  pruning:",
+            "19:3: candidate.input: not for a sweep to give, the dataset does",
+        ),
+        (
+            "name: cifar10-densenet",
+            "name: ../x",
+            "1:1: name: found '../x', expected at most 100 letters, digits, dots, dashes and "
+            "underscores, a letter or digit first",
+        ),
+        (
+            "device: auto",
+            "device: gpu",
+            "24:27: execution.device: found 'gpu', expected auto, cpu, cuda or cuda:N",
+        ),
+        (
+            "sampler: tpe",
+            "sampler: tpo",
+            "22:33: search.sampler: found 'tpo', expected one of 'tpe', 'nsga2', 'random'",
+        ),
+        (
+            "sampler: tpe",
+            "sampler: {name: nsga2, populaton: 3}",
+            "22:56: search.sampler.populaton: unknown key, did you mean 'population'?",
+        ),
+        ("sampler: tpe", "sampler: null", "22:33: search.sampler: found null, expected a mapping"),
+        (
+            "hours: 8",
+            "hours: 1e400",
+            "22:23: search.hours: found Infinity, expected a finite number",
+        ),
+        ("seed: 0", "seed: off", "22:47: search.seed: found 'off', expected a whole number"),
+        (
+            "validation: 5000",
+            "validation: 2.5",
+            "2:38: dataset.validation: found 2.5, expected a whole number or a fraction below 1",
+        ),
+        (
+            "name: cifar10, root: data",
+            "name: digits, root: data",
+            "2:1: dataset: found root beside name: digits, expected none, digits are built in",
+        ),
+        (
+            "name: cifar10, root: data",
+            "name: folder",
+            "2:1: dataset: root is missing, expected the folder of the folder dataset",
+        ),
+        (
+            "{rule: imt, at_most: 0.03}",
+            "0.03",
+            "5:3: objectives.score: found 0.03, expected a mapping",
+        ),
+    ],
+    ids=lambda found: found[:30],
+)
+def test_messages(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert refusal(tmp_path, (old, new)) == message
+
+
+LAYERS = "layers: {choices: [[3, 6, 8], [4, 4, 4], [6, 6, 6]]}"
+GROUPS = "groups: {choices: [[1, 1, 1], [2, 3, 3], [2, 4, 4]]}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            [(LAYERS, "layers: [3, 4]")],
+            "7:3: candidate.network: groups has 3 entries and layers 2, "
+            "expected one for each block",
+        ),
+        (
+            [(LAYERS, "layers: {choices: [[3, 6, 8], [4, 4]]}")],
+            "11:35: candidate.network.layers.choices[1]: groups has 3 entries and layers 2, "
+            "expected one for each block",
+        ),
+        (
+            [(GROUPS, "groups: {choices: [1, [2, 2, 2], [2, 2]]}")],
+            "12:38: candidate.network.groups.choices[2]: groups has 2 entries and layers 3, "
+            "expected one for each block",
+        ),
+        (
+            [("epochs: 60", "epochs: {choices: [20, 10]}, warmup: {choices: [5, 15]}")],
+            "16:57: candidate.training.warmup.choices[1]: warmup is 15 and epochs 10, expected "
+            "fewer epochs of warm-up (with candidate.training.epochs.choices[1])",
+        ),
+        (
+            [("epochs: 60", "epochs: {low: 10, high: 20}, warmup: {low: 0, high: 100}")],
+            "16:35: candidate.training.warmup: warmup is 100 and epochs 10, expected "
+            "fewer epochs of warm-up",
+        ),
+    ],
+    ids=["fixed", "layers", "groups", "pair", "ranges"],
+)
+def test_fields_that_do_not_go_together_are_told_at_the_option(
+    tmp_path: Path, changes: list[tuple[str, str]], message: str
+) -> None:
+    assert refusal(tmp_path, *changes) == message
+
+
+def test_layers_and_groups_that_differ_only_in_a_pair(tmp_path: Path) -> None:
+    # Two blocks are valid with the first groups, two groups with the first layers: the pair is not.
+    found = refusal(
+        tmp_path,
+        (LAYERS, "layers: {choices: [[3, 6], [4, 4, 4]]}"),
+        (GROUPS, "groups: {choices: [1, [2, 2]]}"),
+    )
+    assert found == (
+        "12:27: candidate.network.groups.choices[1]: groups has 2 entries and layers 3, "
+        "expected one for each block (with candidate.network.layers.choices[1])"
+    )
+
+
+def test_images_have_to_survive_the_strides(tmp_path: Path) -> None:
+    digits = ("name: cifar10, root: data, validation: 5000", "name: digits")
+    stride = ("stride: {choices: [1, 2]}", "stride: {choices: [1, 2, 4]}")
+    load(tmp_path, change(stride))
+    assert "candidate.network.stem.stride.choices[2]: network.stem.stride and network.layers" in (
+        refusal(tmp_path, digits, stride)
+    )
+
+
+def test_images_that_are_not_known_yet_are_checked_later(tmp_path: Path) -> None:
+    text = change(
+        ("name: cifar10", "name: folder"),
+        ("stride: {choices: [1, 2]}", "stride: {choices: [1, 4]}"),
+    )
+    space = load(tmp_path, text).space
+    assert invalid_options(space, Input(height=64, width=64), 5) == []
+    key, message = invalid_options(space, Input(height=8, width=9), 5)[0]
+    assert key == ("network", "stem", "stride", "choices", 1)
+    assert message == (
+        "network.stem.stride and network.layers halve the image 4 times, "
+        "expected at most 3 for 8 x 9 pixels"
+    )
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ("null", "6:1: candidate: found null, expected a mapping"),
+        ("5", "6:1: candidate: found 5, expected a mapping"),
+        ("[]", "6:1: candidate: found [], expected a mapping"),
+        (
+            "{}",
+            "6:1: candidate.network: missing, and it has no default\n"
+            "6:1: candidate.training: missing, and it has no default",
+        ),
+        (
+            "{low: 1, high: 2}",
+            "6:1: candidate: found a distribution, expected a mapping, or one_of with mappings",
+        ),
+        (
+            "{one_of: {a: 1, b: {input: {}}}}",
+            "6:22: candidate.one_of.a: found 1, expected a mapping\n"
+            "6:28: candidate.one_of.b.network: missing, and it has no default\n"
+            "6:28: candidate.one_of.b.training: missing, and it has no default\n"
+            "6:32: candidate.one_of.b.input: not for a sweep to give, the dataset does",
+        ),
+        (
+            "{network: 5, training: {choices: [[], null]}}",
+            "6:13: candidate.network: found 5, expected a mapping\n"
+            "6:46: candidate.training.choices[0]: found [], expected a mapping\n"
+            "6:50: candidate.training.choices[1]: found null, expected a mapping",
+        ),
+        (
+            "{network: {'a.b': {low: 1, high: 2}}, training: {epochs: 1, learning_rate: 1}}",
+            "6:13: candidate.network.family: missing, and it has no default\n"
+            "6:13: candidate.network.growth_rate: missing, and it has no default\n"
+            "6:13: candidate.network.layers: missing, and it has no default\n"
+            "6:13: candidate.network.stem: missing, and it has no default\n"
+            "6:23: candidate.network.a.b: unknown key, expected one of bottleneck, compression, "
+            "family, groups, growth_rate, layers, pointwise_groups, stem",
+        ),
+    ],
+)
+def test_candidates_that_cannot_be(tmp_path: Path, tree: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, with_candidate(tree))
+    assert str(error.value).replace(f"{tmp_path}/a.yaml:", "") == message
+
+
+def test_too_many_pairs_are_refused(tmp_path: Path) -> None:
+    choices = ", ".join(f"0.0{i:03}1" for i in range(600))
+    found = refusal(tmp_path, ("{low: 1e-3, high: 1e-2, log: true}", f"{{choices: [{choices}]}}"))
+    assert re.fullmatch(
+        r"6:1: candidate: found \d+ options and pairs of options to check, "
+        r"expected at most 10000; a range counts two options",
+        found,
+    )
+
+
+@pytest.mark.parametrize("sampler", ["random", "{name: random}"])
+def test_samplers_are_given_by_name_or_with_options(tmp_path: Path, sampler: str) -> None:
+    found = load(tmp_path, change(("sampler: tpe", f"sampler: {sampler}"))).search.sampler
+    assert found.name == "random"
+    found = load(tmp_path, change(("sampler: tpe", "sampler: nsga2"))).search.sampler
+    assert found == Nsga2(name="nsga2")
+
+
+def test_rungs() -> None:
+    assert EarlyStopping(first_rung=3, reduction=3).rungs(60) == [3, 9, 27]
+    assert EarlyStopping(first_rung=3, reduction=3).rungs(27) == [3, 9]
+
+
+SCALARS = [
+    *("null", "[]", "{}", "-1", "1e400", ".nan", ".inf", "'x'", "true", "9" * 20, "[[1]]"),
+    *("*a", "&a", "!!binary", "2001-01-01", "off", "~", "<<", "|", "0", "3", "8"),
+    *("{low: 1}", "{low: 5, high: 1}", "{low: 1, high: 1000000000000}", "{choices: [1, [2]]}"),
+    "{one_of: {a: 1, b: {low: 0, high: 2}}}",
+]
+LETTERS = " :{}[],-#&*!|'\"%@\n\t\\\0\r\x85\ufeff0e."
+
+
+def mutated(text: str, rng: random.Random) -> str:
+    lines = text.split("\n")
+    i, j, at = rng.randrange(len(lines)), rng.randrange(len(lines)), rng.randrange(len(text))
+    match rng.randrange(7):
+        case 0:
+            del lines[i]
+        case 1:
+            lines.insert(i, lines[j])
+        case 2:
+            lines[i], lines[j] = lines[j], lines[i]
+        case 3:
+            return text[:at] + text[at + 1 :]
+        case 4:
+            return text[:at] + rng.choice(LETTERS) + text[at:]
+        case _:
+            places = list(re.finditer(r"(?<=: )[\w.-]+|\{[^{}]*\}|\[[^\[\]]*\]|\w+(?=:)", text))
+            place = rng.choice(places)
+            return text[: place.start()] + rng.choice(SCALARS) + text[place.end() :]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_text_is_a_sweep_or_a_config_error(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    for _ in range(40):
+        text = change((PRUNING, NESTED))
+        for _ in range(rng.choice([1, 1, 2, 4])):
+            text = mutated(text, rng)
+        try:
+            sweep = load(tmp_path, text)
+        except ConfigError:
+            continue
+        assert load(tmp_path, dump_yaml(sweep.dump())) == sweep
+
+
+@pytest.mark.parametrize("pruning", [PRUNING, NESTED], ids=["plain", "nested"])
+def test_whatever_a_sweep_draws_is_a_candidate(tmp_path: Path, pruning: str) -> None:
+    sweep = load(tmp_path, change((PRUNING, pruning)))
+    rng = random.Random(0)
+    for _ in range(30):
+        drawn = distributions.draw(sweep.space, distributions.pick_random(rng)).tree
+        candidate = read_candidate(drawn, Input(), 10)
+        path = tmp_path / "candidate.yaml"
+        path.write_text(dump_yaml(candidate.model_dump(mode="json")))
+        assert load_candidate(path) == candidate
