@@ -21,12 +21,13 @@ from micronet_search.config.sweep import Sweep
 from micronet_search.engine.inline import Inline
 from micronet_search.engine.work import Ended, Event, Job, Order, Reached, Stop, Trained
 from micronet_search.score.rules import scores
-from micronet_search.search import pareto, screening, space, stopping
+from micronet_search.search import screening, space, stopping
 from micronet_search.search.screening import Screened
 from micronet_search.store.files import read_json, write_bytes, write_json, write_text
 from micronet_search.store.outcome import Epoch, Outcome, Result
 from micronet_search.store.paths import StudyFolder
 from micronet_search.study.progress import Observer, Progress, Running
+from micronet_search.study.survey import is_feasible, score_of, survey, violations
 from micronet_search.tracking.picture import Point
 from micronet_search.tracking.recorder import Recorder
 
@@ -131,10 +132,12 @@ class Driver:
         """Replays what ended, and returns the trials that a stop or a crash left unfinished."""
         unfinished = []
         for frozen in self.study.get_trials(deepcopy=False):
+            running = frozen.state == TrialState.RUNNING
+            if running and "screened" in frozen.user_attrs:
+                self.study.tell(frozen.number, state=TrialState.PRUNED)
             if frozen.state == TrialState.WAITING or "screened" in frozen.user_attrs:
                 continue
             self._remember(frozen)
-            running = frozen.state == TrialState.RUNNING
             if self.folder.trial(frozen.number).outcome.exists():
                 self._replay(frozen.number, tell=running)
             elif running and "digest" in frozen.user_attrs:
@@ -197,7 +200,7 @@ class Driver:
         """Tells Optuna of a refused draw: PRUNED, with the constraints that it is known to miss."""
         missed = screening.violations(None, verdict.score, self.sweep.objectives)
         if verdict.of is not None and verdict.of in self.progress.outcomes:
-            missed = self._violations(self.progress.outcomes[verdict.of]) or missed
+            missed = violations(self.progress.outcomes[verdict.of], self.sweep.objectives) or missed
         for name, violation in missed.items():
             trial.set_constraint(name, violation)
         trial.set_user_attr("screened", verdict.message)
@@ -274,43 +277,26 @@ class Driver:
         self._save_clock()
         self._report(self._line(number))
 
-    def _violations(self, outcome: Outcome) -> dict[str, float]:
-        """How far a trial misses the constraints; empty for a failed one."""
-        if outcome.accuracy is None:
-            return {}
-        score = outcome.scores[self._rule]["score"]
-        return screening.violations(outcome.accuracy, score, self.sweep.objectives)
-
     def _tell(self, number: int, outcome: Outcome) -> None:
         """Tells Optuna; a trial's first constraints win, so telling again changes nothing."""
         trial = self._trials[number]
-        for name, violation in self._violations(outcome).items():
+        for name, violation in violations(outcome, self.sweep.objectives).items():
             trial.set_constraint(name, violation)
         if outcome.state == "complete":
             assert outcome.accuracy is not None
-            score = outcome.scores[self._rule]["score"]
-            self.study.tell(trial, [outcome.accuracy, score])
+            self.study.tell(trial, [outcome.accuracy, self._score(outcome)])
         else:
             stopped = outcome.state == "stopped"
             self.study.tell(trial, state=TrialState.PRUNED if stopped else TrialState.FAIL)
 
     def _is_feasible(self, outcome: Outcome) -> bool:
-        complete = outcome.state == "complete"
-        return complete and screening.feasible(self._violations(outcome))
+        return is_feasible(outcome, self.sweep.objectives)
+
+    def _score(self, outcome: Outcome) -> float:
+        return score_of(outcome, self.sweep.objectives)
 
     def _survey(self) -> None:
-        """Finds the front, its hypervolume and the best score among the trials so far."""
-        feasible = {n: o for n, o in self.progress.outcomes.items() if self._is_feasible(o)}
-        numbers = sorted(feasible)
-        points = np.array(
-            [(feasible[n].accuracy, feasible[n].scores[self._rule]["score"]) for n in numbers]
-        ).reshape(-1, 2)
-        goals = self.sweep.objectives
-        reference = (goals.accuracy.at_least, goals.score.at_most)
-        front = pareto.front(points)
-        self.progress.front = tuple(numbers[i] for i in front)
-        self.progress.best_score = float(points[:, 1].min()) if numbers else None
-        self.progress.hypervolume = pareto.hypervolume(points, reference)
+        self.progress.survey = survey(self.progress.outcomes, self.sweep.objectives)
 
     def _record(self, number: int) -> None:
         """Records a trial, and the study after it, in MLflow."""
@@ -319,12 +305,12 @@ class Driver:
         kept += [path for path in (files.model, files.path / "traceback.txt") if path.exists()]
         params = self.study.get_trials(deepcopy=False)[number].params
         self.recorder.record_trial(number, params, outcome, self._is_feasible(outcome), kept)
-        progress = self.progress
+        found = self.progress.survey
         self.recorder.record_study(
-            [self._row(n) for n in progress.front],
+            [self._row(n) for n in found.front],
             self._points(),
-            progress.hypervolume,
-            progress.best_score,
+            found.hypervolume,
+            found.best_score,
             number,
         )
 
@@ -333,7 +319,7 @@ class Driver:
         return {
             "trial": number,
             "accuracy": outcome.accuracy,
-            "score": outcome.scores[self._rule]["score"],
+            "score": self._score(outcome),
             "parameters": outcome.parameters,
             "nonzeros": outcome.nonzeros,
             "macs": outcome.macs,
@@ -341,7 +327,7 @@ class Driver:
 
     def _points(self) -> list[Point]:
         return [
-            Point(n, o.accuracy, o.scores[self._rule]["score"], self._is_feasible(o))
+            Point(n, o.accuracy, self._score(o), self._is_feasible(o))
             for n, o in sorted(self.progress.outcomes.items())
             if o.accuracy is not None
         ]
@@ -352,10 +338,9 @@ class Driver:
         outcome = self.progress.outcomes[number]
         text = f"trial {number} {outcome.state}"
         if outcome.accuracy is not None:
-            score = outcome.scores[self._rule]["score"]
-            text += f": accuracy {outcome.accuracy:.4f}, score {score:.6f}"
+            text += f": accuracy {outcome.accuracy:.4f}, score {self._score(outcome):.6f}"
             text += ", feasible" if self._is_feasible(outcome) else ""
-        text += ", on the front" if number in self.progress.front else ""
+        text += ", on the front" if number in self.progress.survey.front else ""
         return text + (f": {outcome.reason}" if outcome.reason else "")
 
     def _report(self, line: str | None) -> None:

@@ -19,7 +19,6 @@ from micronet_search.config.files import (
     load_sweep,
     read_candidate,
 )
-from micronet_search.config.options import FROM_THE_DATASET
 from micronet_search.config.sweep import Sweep
 from micronet_search.data import splits
 from micronet_search.engine.inline import Inline, choose_device
@@ -94,9 +93,8 @@ def _known(sweep: Sweep, path: str, images: Input, classes: int) -> dict[str, An
             f"{path}: found {candidate.input} and {candidate.classes} classes, "
             f"expected the dataset's {images} and {classes}"
         )
-    tree = candidate.model_dump(mode="json", exclude=set(FROM_THE_DATASET))
     try:
-        return space.find_choices(sweep.space, tree)
+        return space.find_choices(sweep.space, candidate.model_dump(mode="json"))
     except space.OutsideSpaceError as error:
         raise ValueError(f"{path}: {error}") from None
 

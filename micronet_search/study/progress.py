@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from micronet_search.store.outcome import Outcome
+from micronet_search.study.survey import Survey
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,7 @@ class Progress:
         outcomes: Of the trials that have ended, by number.
         running: The trials that hold a slot.
         screened: Draws refused at this start.
-        front: Numbers of the trials on the front, lowest score first.
-        best_score: The lowest among the feasible trials.
-        hypervolume: Of the front.
+        survey: What has been found.
         seconds_left: Until the hours are up, or as the trials so far suggest; None if unknown.
     """
 
@@ -42,9 +41,7 @@ class Progress:
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     running: dict[int, Running] = field(default_factory=dict)
     screened: int = 0
-    front: tuple[int, ...] = ()
-    best_score: float | None = None
-    hypervolume: float = 0.0
+    survey: Survey = field(default_factory=Survey)
     seconds_left: float | None = None
 
 

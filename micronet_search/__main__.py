@@ -1,0 +1,5 @@
+"""`python -m micronet_search`."""
+
+from micronet_search.cli import main
+
+main()

@@ -1,0 +1,66 @@
+"""What a sweep's space holds, known before anything is trained."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from dataclasses import dataclass
+
+from micronet_search import build
+from micronet_search.config import distributions
+from micronet_search.config.options import read_candidate
+from micronet_search.config.sweep import Sweep
+from micronet_search.data import splits
+from micronet_search.score.rules import scores
+from micronet_search.search.space import size
+from micronet_search.study.opening import check_space
+
+DRAWS = 100
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What even draws from a space look like.
+
+    Attributes:
+        choices: What is searched, by path.
+        size: Different draws that there are; None for a continuum.
+        scores: Predicted scores of the different candidates drawn, in rising order.
+        duplicates: Draws that came out the same as an earlier one.
+        screened: Candidates whose score is above the ceiling.
+    """
+
+    choices: tuple[str, ...]
+    size: int | None
+    scores: tuple[float, ...]
+    duplicates: int
+    screened: int
+
+    @property
+    def median(self) -> float:
+        """The middle score."""
+        return statistics.median(self.scores)
+
+
+def sample(sweep: Sweep) -> Sample:
+    """Draws from a sweep's space, evenly, and predicts the scores.
+
+    Raises:
+        ValueError: The dataset cannot be used, or does not go with the space.
+    """
+    images, classes = splits.describe(sweep.dataset)
+    check_space(sweep, images, classes)
+    space, goal = sweep.space, sweep.objectives.score
+    pick = distributions.pick_random(random.Random(sweep.search.seed))
+    found: dict[str, float] = {}
+    for _ in range(DRAWS):
+        candidate = read_candidate(distributions.draw(space, pick).tree, images, classes)
+        if candidate.digest() not in found:
+            found[candidate.digest()] = scores(build.predict(candidate))[goal.rule].score
+    return Sample(
+        choices=tuple(distributions.leaves(space)),
+        size=size(space),
+        scores=tuple(sorted(found.values())),
+        duplicates=DRAWS - len(found),
+        screened=sum(score > goal.at_most for score in found.values()),
+    )
