@@ -7,9 +7,31 @@ import json
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, field_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    field_serializer,
+    model_validator,
+)
 
-Bits = Literal[2, 3, 4, 5, 6, 7, 8, 16, 32]
+from micronet_search.config.loading import describe
+
+
+def whole_number(value: Any) -> Any:
+    """Refuses true and 8.0 before they are taken for a literal 1 and 8.
+
+    Raises:
+        ValueError: The value is no whole number.
+    """
+    if isinstance(value, bool | float):
+        raise ValueError(f"found {describe(value)}, expected a whole number")
+    return value
+
+
+Bits = Annotated[Literal[2, 3, 4, 5, 6, 7, 8, 16, 32], BeforeValidator(whole_number)]
 """The widths of a weight or an activation: integers, half precision (16), single precision (32)."""
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -40,8 +62,8 @@ class Stem(Model):
     """The first convolution: output channels, kernel size and stride."""
 
     width: Annotated[int, Field(ge=1, le=MAX_STEM)]
-    kernel: Literal[1, 3, 5, 7] = 3
-    stride: Literal[1, 2, 4] = 1
+    kernel: Annotated[Literal[1, 3, 5, 7], BeforeValidator(whole_number)] = 3
+    stride: Annotated[Literal[1, 2, 4], BeforeValidator(whole_number)] = 1
 
 
 class DenseNet(Model):

@@ -35,11 +35,9 @@ class Range:
         return [self.low, self.high] if self.low != self.high else [self.low]
 
     def between(self) -> list[Any]:
-        """The values between the ends where they are few; of a continuum one that is not whole."""
+        """The values between the ends where they are few."""
         count, step = self.count(), self.step or 1
-        if count is None:
-            return [self.low + 0.618 * (self.high - self.low)]
-        if count > SHORT:
+        if count is None or count > SHORT:
             return []
         return [self.low + i * step for i in range(1, count - 1)]
 

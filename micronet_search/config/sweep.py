@@ -5,10 +5,17 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, Strict, field_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    Strict,
+    field_serializer,
+    model_validator,
+)
 
 from micronet_search.config import distributions
-from micronet_search.config.candidate import Fraction, Input, Model, PositiveInt
+from micronet_search.config.candidate import Fraction, Input, Model, PositiveInt, whole_number
 from micronet_search.config.loading import describe
 
 
@@ -179,7 +186,7 @@ class Execution(Model):
 
     engine: Literal["auto", "inline"] = "auto"
     device: Annotated[str, AfterValidator(_is_device)] = "auto"
-    trials_per_device: Literal[1] = 1
+    trials_per_device: Annotated[Literal[1], BeforeValidator(whole_number)] = 1
 
 
 class Tracking(Model):
