@@ -1,7 +1,8 @@
 """Quantization: fewer bits for weights and for the inputs of layers, learned by fine-tuning.
 
 Weights are symmetric per output channel, from -2^(b-1) to 2^(b-1) - 1; inputs have one scale a
-layer and are unsigned after ReLU. The scales are parameters (LSQ, Esser et al., 2020).
+layer and are unsigned after ReLU. The scales are learned (LSQ, Esser et al., 2020) by their
+logarithms (TQT, Jain et al., 2020).
 """
 
 from __future__ import annotations
@@ -28,43 +29,60 @@ def bounds(bits: int, *, signed: bool) -> tuple[int, int]:
     return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
 
-class WeightQuantizer(nn.Module):
-    """Rounds weights to integers times one learned scale per output channel."""
+class Quantizer(nn.Module):
+    """Integers of a width, and the scales that they are multiples of.
 
+    A scale is learned as the logarithm of its ratio to where it started: the scales of 8 bits are a
+    thousandth, and a step of gradient descent taken on them as they are throws them below zero.
+    """
+
+    start: Tensor
     zero_point: Tensor
 
-    def __init__(self, bits: int, channels: int) -> None:
+    def __init__(self, bits: int, scales: int, *, signed: bool) -> None:
         super().__init__()
-        self.low, self.high = bounds(bits, signed=True)
-        self.scale = nn.Parameter(torch.ones(channels))
-        self.register_buffer("zero_point", torch.zeros(channels), persistent=False)
+        self.low, self.high = bounds(bits, signed=signed)
+        self.log_ratio = nn.Parameter(torch.zeros(scales))
+        self.register_buffer("start", torch.ones(scales))
+        self.register_buffer("zero_point", torch.zeros(scales), persistent=False)
+
+    @property
+    def scale(self) -> Tensor:
+        """(scales,), at least `SMALLEST_SCALE`."""
+        return (self.start * self.log_ratio.exp()).clamp_min(SMALLEST_SCALE)
+
+    @torch.no_grad()
+    def set_scale(self, scale: Tensor) -> None:
+        """Starts again from these scales, exactly."""
+        self.start.copy_(scale)
+        self.log_ratio.zero_()
+
+
+class WeightQuantizer(Quantizer):
+    """Rounds weights to integers times one learned scale per output channel."""
+
+    def __init__(self, bits: int, channels: int) -> None:
+        super().__init__(bits, channels, signed=True)
 
     def forward(self, weight: Tensor) -> Tensor:
         """(out, ...) to the same shape, on the grid; gradients as LSQ has them."""
         gradient_factor = 1.0 / math.sqrt(weight[0].numel() * self.high)
-        scale = self.scale.clamp_min(SMALLEST_SCALE)
         return torch._fake_quantize_learnable_per_channel_affine(
-            weight, scale, self.zero_point, 0, self.low, self.high, gradient_factor
+            weight, self.scale, self.zero_point, 0, self.low, self.high, gradient_factor
         )
 
 
-class InputQuantizer(nn.Module):
+class InputQuantizer(Quantizer):
     """Rounds the input of a layer to integers times one learned scale."""
 
-    zero_point: Tensor
-
     def __init__(self, bits: int, *, signed: bool) -> None:
-        super().__init__()
-        self.low, self.high = bounds(bits, signed=signed)
-        self.scale = nn.Parameter(torch.ones(1))
-        self.register_buffer("zero_point", torch.zeros(1), persistent=False)
+        super().__init__(bits, 1, signed=signed)
 
     def forward(self, value: Tensor) -> Tensor:
         """(N, ...) to the same shape, on the grid; gradients as LSQ has them."""
         gradient_factor = 1.0 / math.sqrt(value[0].numel() * self.high)
-        scale = self.scale.clamp_min(SMALLEST_SCALE)
         return torch._fake_quantize_learnable_per_tensor_affine(
-            value.float(), scale, self.zero_point, self.low, self.high, gradient_factor
+            value.float(), self.scale, self.zero_point, self.low, self.high, gradient_factor
         )
 
 
@@ -142,8 +160,7 @@ def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     for name, layer in layers_of(network).items():
         rounding = layer.weight_quantizer
         if isinstance(rounding, WeightQuantizer):
-            scale = best_scale(layer.weight.flatten(1), rounding.low, rounding.high)
-            rounding.scale.copy_(scale)
+            rounding.set_scale(best_scale(layer.weight.flatten(1), rounding.low, rounding.high))
         if isinstance(layer.input_quantizer, InputQuantizer):
             inputs[name] = []
             handles.append(layer.input_quantizer.register_forward_hook(_collect(inputs[name])))
@@ -156,7 +173,7 @@ def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
         quantizer = network.get_submodule(f"{name}.input_quantizer")
         assert isinstance(quantizer, InputQuantizer)
         values = torch.cat(seen)[None]
-        quantizer.scale.copy_(best_scale(values, quantizer.low, quantizer.high))
+        quantizer.set_scale(best_scale(values, quantizer.low, quantizer.high))
 
 
 def _collect(

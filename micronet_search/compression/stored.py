@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from micronet_search.compression.fold import affine
 from micronet_search.compression.quantize import (
     SMALLEST_SCALE,
-    InputQuantizer,
-    WeightQuantizer,
+    Quantizer,
     bounds,
 )
 from micronet_search.score.precision import Plan, layers_of
@@ -34,7 +33,7 @@ def store(network: nn.Module, plan: Plan) -> dict[str, Tensor]:
     for name, layer in layers_of(network).items():
         precision = plan.layers[name]
         if precision.scales_weights:
-            scale = _stored_scale(_scale(layer.weight_quantizer))
+            scale = _stored_scale(_quantizer(layer.weight_quantizer).scale)
             found[f"{name}.weight_scale"] = scale
             parts = layer.weight.flatten(1) / scale.float()[:, None]
             integers = parts.round().clamp(*bounds(precision.weight_bits, signed=True))
@@ -44,7 +43,7 @@ def store(network: nn.Module, plan: Plan) -> dict[str, Tensor]:
         if layer.bias is not None:
             found[f"{name}.bias"] = layer.bias.to(rest)
         if precision.scales_input:
-            found[f"{name}.input_scale"] = _stored_scale(_scale(layer.input_quantizer))
+            found[f"{name}.input_scale"] = _stored_scale(_quantizer(layer.input_quantizer).scale)
     for name, norm in _norms(network).items():
         factor, summand = affine(norm)
         found[f"{name}.weight"], found[f"{name}.bias"] = factor.to(rest), summand.to(rest)
@@ -64,12 +63,12 @@ def install(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         if f"{name}.weight_scale" in tensors:
             scale = tensors[f"{name}.weight_scale"].to(layer.weight)
             weight = weight * scale.view(-1, *[1] * (weight.dim() - 1))
-            _scale(layer.weight_quantizer).copy_(scale)
+            _quantizer(layer.weight_quantizer).set_scale(scale)
         layer.weight.copy_(weight)
         if layer.bias is not None:
             layer.bias.copy_(tensors[f"{name}.bias"])
         if f"{name}.input_scale" in tensors:
-            _scale(layer.input_quantizer).copy_(tensors[f"{name}.input_scale"])
+            _quantizer(layer.input_quantizer).set_scale(tensors[f"{name}.input_scale"])
     for name, norm in _norms(network).items():
         assert norm.running_mean is not None
         assert norm.running_var is not None
@@ -81,9 +80,9 @@ def install(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     network.eval()
 
 
-def _scale(quantizer: object) -> Tensor:
-    assert isinstance(quantizer, WeightQuantizer | InputQuantizer)
-    return quantizer.scale
+def _quantizer(module: object) -> Quantizer:
+    assert isinstance(module, Quantizer)
+    return module
 
 
 def _norms(network: nn.Module) -> dict[str, nn.BatchNorm2d]:
