@@ -1,0 +1,211 @@
+"""The model card: what is shipped, how to run it, and every figure that was measured."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from micronet_search.config.candidate import Candidate
+from micronet_search.config.files import dump_yaml
+from micronet_search.config.sweep import Dataset, Sweep
+from micronet_search.export.check import Agreement
+from micronet_search.score.cost import Cost
+from micronet_search.score.rules import scores
+from micronet_search.store.outcome import Outcome
+
+PACKAGES = ("micronet-search", "torch", "onnx", "onnxruntime")
+
+_TEXT = """\
+{front}
+# {title}
+
+A {family} that tells {classes} classes of images of {height} x {width} pixels with {channels}
+channel{plural} apart: trial {trial} of the study `{study}` of micronet-search, the candidate with
+the digest `{digest}`, searched, trained and compressed automatically.
+
+## Running it
+
+`model.onnx` takes pixels as they are; normalisation is inside. Input `image`: uint8, N x {channels}
+x {height} x {width}, any N. Output `logits`: float32, N x {classes}. It was checked with ONNX
+Runtime {onnxruntime}.
+
+```python
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+image = np.zeros((1, {channels}, {height}, {width}), np.uint8)
+(logits,) = session.run(["logits"], {{"image": image}})
+print(logits.argmax(1))
+```
+
+`model.safetensors` holds the same network's tensors as they are scored, and `candidate.yaml` every
+choice behind it. With micronet-search installed, the PyTorch network comes back, from uint8 images
+to logits:
+
+```python
+from micronet_search.export.shipped import load
+
+network = load("model.safetensors")
+```
+
+## Figures
+
+{figures}
+
+Accuracy is the share of the test split's {images} images whose class is named, measured on
+`model.onnx` when it was exported; the validation split, taken from the training images, is what the
+search went by. MACs are multiply-accumulates for one image. A score is lower for a cheaper network;
+its parts are what is stored and what is computed.
+
+## Scores
+
+{scores}
+
+## Layers
+
+{layers}
+
+`elements` are all that a layer stores: weights, biases and scales.
+
+## Where it comes from
+
+{origin}
+"""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a card tells.
+
+    Attributes:
+        sweep: Of the study.
+        trial: Its number.
+        candidate: What was evaluated.
+        outcome: How the trial ended.
+        cost: Measured on the stored tensors.
+        agreement: Of the ONNX file and the PyTorch network on the test split.
+        sizes: Bytes of each shipped file, by its name.
+    """
+
+    sweep: Sweep
+    trial: int
+    candidate: Candidate
+    outcome: Outcome
+    cost: Cost
+    agreement: Agreement
+    sizes: dict[str, int]
+
+
+def write(facts: Facts) -> str:
+    """The card in Markdown, with the front matter that model hubs read."""
+    candidate, sweep = facts.candidate, facts.sweep
+    image = candidate.input
+    return _TEXT.format(
+        front=_front(candidate),
+        title=f"{sweep.name}, trial {facts.trial}",
+        family={"densenet": "DenseNet"}.get(candidate.network.family, candidate.network.family),
+        classes=candidate.classes,
+        channels=image.channels,
+        plural="" if image.channels == 1 else "s",
+        height=image.height,
+        width=image.width,
+        trial=facts.trial,
+        study=sweep.name,
+        digest=candidate.digest(),
+        onnxruntime=_version("onnxruntime"),
+        images=f"{facts.agreement.images:,}",
+        figures=_table(("figure", "value"), _figures(facts)),
+        scores=_table(("rule", "score", "parameters", "operations"), _scores(facts.cost)),
+        layers=_table(_LAYER_COLUMNS, _layers(facts.cost)),
+        origin=_table(("", ""), _origin(facts)),
+    )
+
+
+def _front(candidate: Candidate) -> str:
+    tags = ["micronet-search", "onnx", candidate.network.family]
+    tags += ["quantization"] if candidate.quantization else []
+    tags += ["pruning"] if candidate.pruning and candidate.pruning.sparsity else []
+    head = {
+        "library_name": "onnx",
+        "pipeline_tag": "image-classification",
+        "tags": tags,
+        "metrics": ["accuracy"],
+    }
+    return f"---\n{dump_yaml(head)}---\n"
+
+
+def _figures(facts: Facts) -> Iterable[tuple[str, str]]:
+    agreement, cost, quantization = facts.agreement, facts.cost, facts.candidate.quantization
+    assert facts.outcome.accuracy is not None
+    yield "test accuracy", f"{agreement.onnx_accuracy:.2%}"
+    yield "test accuracy of the PyTorch network", f"{agreement.torch_accuracy:.2%}"
+    yield "test images that the two class differently", f"{agreement.differing:,}"
+    yield "validation accuracy", f"{facts.outcome.accuracy:.2%}"
+    yield "parameters, before norms are folded", f"{cost.parameters:,}"
+    yield "stored elements that are not zero", f"{cost.nonzeros:,}"
+    yield "MACs", f"{cost.macs:,}"
+    yield "storage, zeros packed (bytes)", f"{-(-cost.storage_bits // 8):,}"
+    yield "bits of weights", str(quantization.weight_bits if quantization else 32)
+    yield "bits of activations", str(quantization.activation_bits if quantization else 32)
+    yield "sparsity of the weights", f"{_sparsity(cost):.2%}"
+    for name, size in facts.sizes.items():
+        yield f"`{name}` (bytes)", f"{size:,}"
+
+
+def _sparsity(cost: Cost) -> float:
+    weights = [layer.stored[0] for layer in cost.layers if layer.macs]
+    return 1.0 - sum(w.nonzeros for w in weights) / sum(w.elements for w in weights)
+
+
+def _scores(cost: Cost) -> Iterable[tuple[str, str, str, str]]:
+    for rule, found in scores(cost).items():
+        yield rule, f"{found.score:.6f}", f"{found.parameters:.6f}", f"{found.operations:.6f}"
+
+
+_LAYER_COLUMNS = ("layer", "kind", "elements", "nonzeros", "weight bits", "input bits", "MACs")
+
+
+def _layers(cost: Cost) -> Iterable[tuple[str, ...]]:
+    for layer in cost.layers:
+        counts = (layer.elements, layer.nonzeros, layer.weight_bits, layer.activation_bits)
+        yield layer.name, layer.kind, *(f"{n:,}" for n in (*counts, layer.macs))
+
+
+def _origin(facts: Facts) -> Iterable[tuple[str, str]]:
+    search = facts.sweep.search
+    yield "dataset", _dataset(facts.sweep.dataset)
+    yield "study", f"`{facts.sweep.name}`, sampler {search.sampler.name}, seed {search.seed}"
+    yield "trial", str(facts.trial)
+    yield "trained on", f"{facts.outcome.device}, until {_date(facts.outcome.ended)}"
+    yield "exported", _date(time.time())
+    yield "Python", platform.python_version()
+    yield from ((name, _version(name)) for name in PACKAGES)
+
+
+def _dataset(dataset: Dataset) -> str:
+    # the folder's name alone: where it lies on a machine is nobody else's business
+    folder = f" `{Path(dataset.root).name}`" if dataset.root and dataset.name != "cifar10" else ""
+    limit = f", at most {dataset.limit:,} images of each split" if dataset.limit else ""
+    return f"{dataset.name}{folder}{limit}"
+
+
+def _date(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "not installed"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,92 @@
+"""Whether the ONNX file predicts what the PyTorch network does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from micronet_search.data.images import Images
+from micronet_search.training.evaluate import predictions
+
+TOLERANCE = 0.001
+"""The share of the images on which the two may differ; one image may in any case."""
+_THREADS = 8
+
+
+class ExportError(Exception):
+    """The exported file does not do what the network does."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How two networks compare on one split.
+
+    Attributes:
+        images: That both were run on.
+        differing: Images for which they predict different classes.
+        onnx_accuracy: Of the ONNX file in ONNX Runtime, 0 to 1.
+        torch_accuracy: Of the PyTorch network, 0 to 1.
+    """
+
+    images: int
+    differing: int
+    onnx_accuracy: float
+    torch_accuracy: float
+
+    @property
+    def allowed(self) -> int:
+        """The most images that may differ."""
+        return max(1, int(TOLERANCE * self.images))
+
+    @property
+    def agrees(self) -> bool:
+        """Whether no more differ."""
+        return self.differing <= self.allowed
+
+
+def compare(content: bytes, network: nn.Module, split: Images, batch: int = 250) -> Agreement:
+    """Runs both on a whole split, on the CPU, without autocast.
+
+    Args:
+        content: The ONNX file.
+        network: From uint8 images to logits, on the CPU.
+        split: What they are run on.
+        batch: Images at a time.
+
+    Raises:
+        ExportError: ONNX Runtime does not run the file.
+    """
+    images, labels = split.images.cpu(), split.labels.cpu()
+    expected = predictions(network, images.split(batch))
+    session = _session(content)
+    found = torch.cat([run(session, part).argmax(1) for part in images.split(batch)])
+    return Agreement(
+        images=len(labels),
+        differing=int((found != expected).sum()),
+        onnx_accuracy=(found == labels).double().mean().item(),
+        torch_accuracy=(expected == labels).double().mean().item(),
+    )
+
+
+def run(session: Any, images: Tensor) -> Tensor:
+    """The logits of one batch, float32 (N, classes), from uint8 images (N, C, H, W)."""
+    (logits,) = session.run(["logits"], {"image": np.ascontiguousarray(images.numpy())})
+    return torch.from_numpy(logits)
+
+
+def _session(content: bytes) -> Any:
+    """ONNX Runtime as a user starts it, but for the threads and the log."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = min(torch.get_num_threads(), _THREADS)
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
+    except Exception as error:  # its classes share no other base
+        reason = str(error).splitlines()[0]
+        version = onnxruntime.__version__
+        raise ExportError(f"ONNX Runtime {version} does not run the file: {reason}") from None

@@ -1,0 +1,165 @@
+"""A complete trial as a folder that runs elsewhere, or nothing at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from micronet_search import build
+from micronet_search.config.files import dump_yaml, load_sweep
+from micronet_search.data.splits import Splits
+from micronet_search.export import card, onnx_model
+from micronet_search.export.check import Agreement, ExportError, compare
+from micronet_search.export.shipped import MODEL, Shipped, load
+from micronet_search.score.rules import scores
+from micronet_search.store import checkpoint
+from micronet_search.store.files import read_json, write_bytes
+from micronet_search.store.outcome import Outcome
+from micronet_search.store.paths import StudyFolder, TrialFolder
+
+ONNX, CANDIDATE, CARD = "model.onnx", "candidate.yaml", "README.md"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export left.
+
+    Attributes:
+        path: The folder.
+        agreement: Of the ONNX file and the PyTorch network on the test split.
+    """
+
+    path: Path
+    agreement: Agreement
+
+    def __str__(self) -> str:
+        found = self.agreement
+        return (
+            f"{self.path}: test accuracy {found.onnx_accuracy:.2%} on {found.images} images, "
+            f"{found.differing} of them predicted otherwise by the PyTorch network"
+        )
+
+
+def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Exported:
+    """Ships a trial as `model.onnx`, `model.safetensors`, `candidate.yaml` and `README.md`.
+
+    The ONNX file is run over the whole test split first. An earlier export is replaced.
+
+    Args:
+        trial: In the folder of its study.
+        splits: Of the dataset that it was trained on.
+        destination: The folder that is made, whole or not at all.
+
+    Raises:
+        ExportError: The ONNX file predicts too many test images otherwise than the network.
+        ValueError: The trial has no model, the dataset is another one, or something that is no
+            export lies at the destination.
+    """
+    destination = destination.resolve()
+    _refuse_foreign(destination)
+    outcome = _outcome(trial)
+    shipped = load(trial.model)
+    _refuse_other_data(shipped, splits)
+    sweep, number = load_sweep(StudyFolder(trial.path.parents[1]).sweep), int(trial.path.name)
+    cost = build.predict(shipped.candidate).measured(shipped.tensors)
+    metadata = {
+        "candidate": f"{sweep.name}/{trial.path.name}",
+        "validation_accuracy": str(outcome.accuracy),
+        **{f"score.{rule}": str(found.score) for rule, found in scores(cost).items()},
+    }
+    content = onnx_model.write(shipped, metadata)
+    agreement = _agreement(content, shipped, splits)
+    files = {
+        ONNX: content,
+        MODEL: trial.model.read_bytes(),
+        CANDIDATE: dump_yaml(shipped.candidate.model_dump(mode="json")).encode(),
+    }
+    sizes = {name: len(files[name]) for name in (ONNX, MODEL)}
+    facts = card.Facts(sweep, number, shipped.candidate, outcome, cost, agreement, sizes)
+    _place(files | {CARD: card.write(facts).encode()}, destination)
+    return Exported(destination, agreement)
+
+
+def _refuse_foreign(destination: Path) -> None:
+    """Only an earlier export, or an empty folder, may be replaced."""
+    if not destination.exists():
+        return
+    if destination.is_dir():
+        names = {entry.name for entry in destination.iterdir()}
+        ours = names <= {ONNX, MODEL, CANDIDATE, CARD} and _is_ours(destination / MODEL)
+        if ours or not names:
+            return
+    raise ValueError(
+        f"found {destination}, which is no earlier export, expected one, or a folder yet to be made"
+    )
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        checkpoint.unpack(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _outcome(trial: TrialFolder) -> Outcome:
+    state = "nothing"
+    if trial.outcome.exists():
+        outcome = Outcome.from_json(read_json(trial.outcome))
+        if outcome.state == "complete" and trial.model.exists():
+            return outcome
+        state = f"a {outcome.state} trial"
+    raise ValueError(f"found {state} in {trial.path}, expected a complete trial with its model")
+
+
+def _refuse_other_data(shipped: Shipped, splits: Splits) -> None:
+    candidate = shipped.candidate
+    if (candidate.input, candidate.classes) != (splits.input, splits.classes):
+        raise ValueError(
+            f"found a dataset with {splits.classes} classes and images of {splits.input}, expected "
+            f"the trial's {candidate.classes} and {candidate.input}"
+        )
+
+
+def _agreement(content: bytes, shipped: Shipped, splits: Splits) -> Agreement:
+    found = compare(content, shipped, splits.test)
+    if not found.agrees:
+        raise ExportError(
+            f"ONNX Runtime and PyTorch predict {found.differing} of {found.images} test images "
+            f"differently, expected at most {found.allowed}; nothing was exported"
+        )
+    return found
+
+
+def _place(files: dict[str, bytes], destination: Path) -> None:
+    """Writes a folder beside the destination and renames it; folders made for it go on failure."""
+    missing = [parent for parent in destination.parents if not parent.exists()]
+    temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
+    try:
+        for name, content in files.items():
+            write_bytes(temporary / name, content)
+        _swap(temporary, destination)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):
+            for parent in missing:
+                parent.rmdir()
+        raise
+
+
+def _swap(new: Path, destination: Path) -> None:
+    """Puts a folder at the destination; what was there stays if that fails."""
+    if not destination.exists():
+        os.rename(new, destination)
+        return
+    old = new.with_suffix(".old")
+    os.rename(destination, old)
+    try:
+        os.rename(new, destination)
+    except BaseException:
+        os.rename(old, destination)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
