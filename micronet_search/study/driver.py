@@ -146,7 +146,10 @@ class Driver:
                 self._undecided.append(self._trials[frozen.number])
         self._survey()
         for number in sorted(self.progress.outcomes.keys() - self.recorder.recorded()):
-            self._record(number)
+            self._record_trial(number)
+        if self.progress.outcomes:
+            # a crash may have come between a trial's record and the study's
+            self._record_study(max(self.progress.outcomes))
         return unfinished
 
     def _remember(self, frozen: FrozenTrial) -> None:
@@ -271,7 +274,8 @@ class Driver:
         self._tell(number, result.outcome)
         self.progress.outcomes[number] = result.outcome
         self._survey()
-        self._record(number)
+        self._record_trial(number)
+        self._record_study(number)
         if result.outcome.state == "complete":
             files.checkpoint.unlink(missing_ok=True)
         self._save_clock()
@@ -298,13 +302,15 @@ class Driver:
     def _survey(self) -> None:
         self.progress.survey = survey(self.progress.outcomes, self.sweep.objectives)
 
-    def _record(self, number: int) -> None:
-        """Records a trial, and the study after it, in MLflow."""
+    def _record_trial(self, number: int) -> None:
         outcome, files = self.progress.outcomes[number], self.folder.trial(number)
         kept = [files.candidate, *sorted(files.path.glob("*.csv")), files.outcome]
         kept += [path for path in (files.model, files.path / "traceback.txt") if path.exists()]
         params = self.study.get_trials(deepcopy=False)[number].params
         self.recorder.record_trial(number, params, outcome, self._is_feasible(outcome), kept)
+
+    def _record_study(self, number: int) -> None:
+        """Records the study as it is after a trial."""
         found = self.progress.survey
         self.recorder.record_study(
             [self._row(n) for n in found.front],

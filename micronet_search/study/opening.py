@@ -9,16 +9,15 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
-from pydantic import ValidationError
 
-from micronet_search.config import distributions
 from micronet_search.config.candidate import Input
 from micronet_search.config.files import (
     dump_yaml,
     load_candidate,
     load_sweep,
-    read_candidate,
 )
+from micronet_search.config.loading import dotted
+from micronet_search.config.options import invalid_options
 from micronet_search.config.sweep import Sweep
 from micronet_search.data import splits
 from micronet_search.engine.inline import Inline, choose_device
@@ -75,14 +74,8 @@ def check_space(sweep: Sweep, images: Input, classes: int) -> None:
     Raises:
         ValueError: Some candidate does not go with them.
     """
-    tree = sweep.space
-    for values in distributions.covering(tree):
-        drawn = distributions.draw(tree, distributions.pick_from(values)).tree
-        try:
-            read_candidate(drawn, images, classes)
-        except ValidationError as error:
-            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise ValueError(f"candidate: {reason}") from None
+    for key, message in invalid_options(sweep.space, images, classes)[:1]:
+        raise ValueError(f"{dotted(('candidate', *key))}: {message}")
 
 
 def _known(sweep: Sweep, path: str, images: Input, classes: int) -> dict[str, Any]:
