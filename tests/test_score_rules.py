@@ -1,0 +1,169 @@
+"""The rules, on networks whose figures are published or counted by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from micronet_search.score.cost import Cost, Layer, Stored
+from micronet_search.score.rules import imt, micronet2019, scores
+
+
+def tensor(name: str, elements: int, bits: int, nonzeros: int | None = None) -> Stored:
+    return Stored(name, elements, elements if nonzeros is None else nonzeros, bits)
+
+
+def conv(ins: int, outs: int, side: int, kernel: int = 3, bits: int = 32) -> Layer:
+    weights = ins * outs * kernel**2
+    stored = (tensor("conv.weight", weights, bits),)
+    return Layer("conv", "conv", stored, bits, bits, weights * side**2, outs * side**2)
+
+
+def linear(ins: int, outs: int, bits: int = 32) -> Layer:
+    stored = (tensor("linear.weight", ins * outs, bits), tensor("linear.bias", outs, bits))
+    return Layer("linear", "linear", stored, bits, bits, ins * outs, outs)
+
+
+def norm(channels: int, side: int, bits: int = 32) -> Layer:
+    stored = (tensor("norm.weight", channels, bits), tensor("norm.bias", channels, bits))
+    return Layer("norm", "norm", stored, bits, bits, 0, channels * side**2)
+
+
+def relu(channels: int, side: int, bits: int = 32) -> Layer:
+    return Layer("relu", "relu", (), bits, bits, 0, channels * side**2)
+
+
+def pool(channels: int, side: int, window: int, bits: int = 32) -> Layer:
+    return Layer("pool", "pool", (), bits, bits, 0, channels * side**2, window)
+
+
+def cost(*layers: Layer, quantized: bool = True) -> Cost:
+    return Cost(layers, sum(layer.elements for layer in layers), quantized)
+
+
+def resnet18(bits: int) -> Cost:
+    """He et al.'s ResNet-18 as CIFAR has it: a 3x3 stem and no pooling after it."""
+    layers = [conv(3, 64, 32, bits=bits), norm(64, 32, bits)]
+    width = 64
+    for stage, outs in enumerate((64, 128, 256, 512)):
+        side = 32 >> stage
+        for ins in (width, outs):
+            layers += [conv(ins, outs, side, bits=bits), norm(outs, side, bits)]
+            layers += [conv(outs, outs, side, bits=bits), norm(outs, side, bits)]
+            if ins != outs:
+                layers += [conv(ins, outs, side, 1, bits), norm(outs, side, bits)]
+        width = outs
+    return cost(*layers, linear(512, 10, bits))
+
+
+def wide_resnet_28_10() -> Cost:
+    """Zagoruyko and Komodakis' network for CIFAR-100, a norm before each convolution."""
+    layers, width = [conv(3, 16, 32)], 16
+    for stage, outs in enumerate((160, 320, 640)):
+        side = 32 >> stage
+        for block in range(4):
+            entering = side * 2 if stage and not block else side
+            layers += [norm(width, entering), relu(width, entering), conv(width, outs, side)]
+            layers += [norm(outs, side), relu(outs, side), conv(outs, outs, side)]
+            if width != outs:
+                layers.append(conv(width, outs, side, 1))
+            width = outs
+    layers += [norm(640, 8), relu(640, 8), pool(640, 1, 64), linear(640, 100)]
+    return cost(*layers, quantized=False)
+
+
+def test_imt_of_the_cifar_resnet18() -> None:
+    found = resnet18(16)
+    assert found.parameters == 11_173_962
+    assert found.macs == 555_422_720
+    assert imt(found).score == pytest.approx(1.98950, abs=5e-6)
+    assert imt(resnet18(32)).score == pytest.approx(2 * 1.98950, abs=1e-5)
+
+
+def test_micronet2019_divides_by_wide_resnet_28_10() -> None:
+    """36.5e6 and 10.49e9 are the table's own sums in single precision.
+
+    To four digits it does not matter for 10.49e9 what is done about the norms: without them it is
+    10.4865e9, folded into biases 10.4891e9, counted 10.4911e9, with residual additions 10.4923e9.
+    """
+    single = Cost(wide_resnet_28_10().layers, 0, quantized=True)
+    found = micronet2019(single)
+    assert single.nonzeros == 36_536_884
+    assert found.parameters == pytest.approx(36_536_884 / 36.5e6)
+    assert found.operations == pytest.approx(10_491_147_264 / 10.49e9, rel=1e-12)
+    assert found.score == pytest.approx(2.0, rel=2e-3)
+
+    unnormed = cost(*(layer for layer in single.layers if layer.kind != "norm"))
+    assert f"{micronet2019(unnormed).operations * 10.49:.2f}" == "10.49"
+
+
+def test_micronet2019_grants_half_precision_where_nothing_is_quantized() -> None:
+    free, paid = wide_resnet_28_10(), Cost(wide_resnet_28_10().layers, 0, quantized=True)
+    assert micronet2019(free).parameters == micronet2019(paid).parameters / 2
+    multiplications, additions = 5_248_007_296, 5_243_139_968
+    assert micronet2019(paid).operations == (multiplications + additions) / 10.49e9
+    assert micronet2019(free).operations == (multiplications / 2 + additions) / 10.49e9
+
+
+@pytest.mark.parametrize(
+    ("layers", "parameters", "multiplications", "additions"),
+    [
+        # 2 x 9 weights in 8 bits; 4 x 4 x 2 dot products of 9
+        pytest.param([conv(1, 2, 4, bits=8)], 18 * 8, 288 * 8, 256, id="convolution"),
+        # a bias makes the additions as many as the multiplications
+        pytest.param([linear(6, 5, bits=4)], 35 * 4, 30 * 4, 30, id="linear-with-bias"),
+        pytest.param([norm(3, 2, bits=16)], 6 * 16, 12 * 16, 12, id="norm"),
+        pytest.param([relu(3, 2, bits=16)], 0, 12 * 16, 0, id="relu"),
+        # 3 means of 16: 15 additions and a multiplication each
+        pytest.param([pool(3, 1, 16, bits=16)], 0, 3 * 16, 45, id="pool"),
+    ],
+)
+def test_micronet2019_by_hand(
+    layers: list[Layer], parameters: int, multiplications: int, additions: int
+) -> None:
+    found = micronet2019(cost(*layers))
+    assert found.parameters == pytest.approx(parameters / 32 / 36.5e6)
+    assert found.operations == pytest.approx((multiplications / 32 + additions) / 10.49e9)
+
+
+def sparse(nonzeros: int, weight_bits: int, activation_bits: int) -> Cost:
+    """A 1x1 convolution from 10 to 10 channels on 3 x 3 pixels, some of its weights zero."""
+    stored = (tensor("conv.weight", 100, weight_bits, nonzeros),)
+    return cost(Layer("conv", "conv", stored, weight_bits, activation_bits, 900, 90))
+
+
+@pytest.mark.parametrize(
+    ("nonzeros", "weight_bits", "stored_bits"),
+    [
+        pytest.param(20, 8, 260, id="bitmask"),
+        pytest.param(90, 4, 400, id="dense-is-smaller"),
+        pytest.param(100, 8, 800, id="no-zeros"),
+        pytest.param(0, 8, 100, id="all-zero"),
+    ],
+)
+def test_zeros(nonzeros: int, weight_bits: int, stored_bits: int) -> None:
+    found = sparse(nonzeros, weight_bits, 16)
+    assert found.storage_bits == stored_bits
+
+    challenge = micronet2019(found)
+    multiplications, additions = 9 * nonzeros, max(9 * nonzeros - 90, 0)
+    assert challenge.parameters == pytest.approx(stored_bits / 32 / 36.5e6)
+    assert challenge.operations == pytest.approx((multiplications * 16 / 32 + additions) / 10.49e9)
+
+    course = imt(found)
+    assert course.parameters == pytest.approx(nonzeros * weight_bits / 32 / 5.6e6)
+    assert course.operations == pytest.approx(900 * 16 / 32 / 2.8e8)
+
+
+@pytest.mark.parametrize(("weights", "activations"), [(2, 8), (8, 2), (4, 32), (16, 8)])
+def test_a_multiplication_counts_at_the_wider_input(weights: int, activations: int) -> None:
+    found = imt(sparse(100, weights, activations))
+    assert found.operations == pytest.approx(900 * max(weights, activations) / 32 / 2.8e8)
+
+
+def test_a_score_is_the_sum_of_its_parts() -> None:
+    for score in scores(resnet18(16)).values():
+        assert score.to_json() == {
+            "parameters": score.parameters,
+            "operations": score.operations,
+            "score": score.parameters + score.operations,
+        }
