@@ -1,0 +1,86 @@
+"""Folding norms leaves what is computed as it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from micronet_search import build
+from micronet_search.compression.fold import affine, fold
+from micronet_search.config.candidate import Candidate
+
+
+def candidate(bottleneck: int, **quantization: Any) -> Candidate:
+    return Candidate.model_validate(
+        {
+            "network": {
+                "family": "densenet",
+                "stem": {"width": 8},
+                "growth_rate": 4,
+                "layers": [2, 1],
+                "bottleneck": bottleneck,
+            },
+            "training": {"epochs": 1, "learning_rate": 0.1},
+            "quantization": quantization,
+        }
+    )
+
+
+def trained(network: nn.Module) -> nn.Module:
+    """As if trained: norms with values that do something."""
+    torch.manual_seed(0)
+    for norm in norms(network):
+        norm.weight.data.uniform_(-2.0, 2.0)
+        norm.bias.data.normal_()
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.1, 3.0)
+    return network.eval()
+
+
+def norms(network: nn.Module) -> list[nn.BatchNorm2d]:
+    return [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+def test_affine_is_the_norm() -> None:
+    norm = nn.BatchNorm2d(3)
+    trained(norm)
+    image = torch.randn(2, 3, 4, 4)
+    factor, summand = affine(norm)
+    by_hand = image * factor[:, None, None] + summand[:, None, None]
+    torch.testing.assert_close(by_hand, norm(image))
+
+
+@pytest.mark.parametrize(
+    ("bottleneck", "weight_bits", "folded"),
+    [
+        pytest.param(2, 8, 3, id="one-for-each-bottleneck"),
+        pytest.param(0, 8, 0, id="no-bottleneck"),
+        pytest.param(2, 16, 0, id="half-precision-keeps-them"),
+    ],
+)
+def test_folding_changes_no_output(bottleneck: int, weight_bits: int, folded: int) -> None:
+    asked = candidate(bottleneck, weight_bits=weight_bits, activation_bits=8)
+    network = trained(build.network(asked))
+    image = torch.randn(4, 3, 16, 16)
+    expected, before = network(image), len(norms(network))
+    fold(network, build.plan(asked, network))
+    torch.testing.assert_close(network(image), expected, rtol=1e-5, atol=1e-5)
+    assert before - len(norms(network)) == folded
+
+
+def test_a_bias_that_was_there_is_folded_too() -> None:
+    network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Linear(6, 4))
+    trained(network)
+    image = torch.randn(2, 2, 8, 8)
+    expected = network(image)
+    widths = build.precision.plan(
+        candidate(0, weight_bits=4, activation_bits=4).quantization, ["0", "3"]
+    )
+    fold(network, widths)
+    assert isinstance(network[1], nn.Identity)
+    torch.testing.assert_close(network(image), expected, rtol=1e-5, atol=1e-5)
