@@ -183,7 +183,11 @@ def _collect(
 
     def hook(_: nn.Module, inputs: tuple[Tensor, ...], __: Tensor) -> Tensor:
         flat = inputs[0].flatten()
-        seen.append(flat[:: max(1, flat.numel() // _SAMPLES)].float())
+        step = max(1, flat.numel() // _SAMPLES)
+        # without a common divisor, or it would see the first pixel of each row alone
+        while math.gcd(step, flat.numel()) > 1:
+            step += 1
+        seen.append(flat[::step].float())
         value: Tensor = inputs[0]
         return value
 
