@@ -38,4 +38,4 @@ def accuracy(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> fl
     pairs = list(batches)
     found = predictions(network, (images for images, _ in pairs))
     expected = torch.cat([labels for _, labels in pairs])
-    return (found == expected).float().mean().item()
+    return int((found == expected).sum()) / len(expected)
