@@ -63,7 +63,7 @@ def compare(content: bytes, network: nn.Module, split: Images, batch: int = 250)
     """
     images, labels = split.images.cpu(), split.labels.cpu()
     expected = predictions(network, images.split(batch))
-    session = _session(content)
+    session = start(content)
     found = torch.cat([run(session, part).argmax(1) for part in images.split(batch)])
     return Agreement(
         images=len(labels),
@@ -79,8 +79,12 @@ def run(session: Any, images: Tensor) -> Tensor:
     return torch.from_numpy(logits)
 
 
-def _session(content: bytes) -> Any:
-    """ONNX Runtime as a user starts it, but for the threads and the log."""
+def start(content: bytes) -> Any:
+    """A session of ONNX Runtime as a user starts it, but for the threads and the log.
+
+    Raises:
+        ExportError: ONNX Runtime does not run the file.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = min(torch.get_num_threads(), _THREADS)
     options.log_severity_level = 3

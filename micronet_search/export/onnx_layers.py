@@ -172,7 +172,12 @@ def _norm(context: Context, name: str, module: nn.Module, source: str) -> str:
         stored = f"{name}.{part}"
         return context.writer.constant(stored, context.tensors[stored].view(1, -1, 1, 1))
 
-    scaled = context.writer.add("Mul", [source, per_channel("weight")], f"{name}.scaled")
+    operands = [source, per_channel("weight")]
+    if context.writer.compute == TensorProto.FLOAT16:
+        # ONNX Runtime, which looks for the factor in the second place, would multiply the weights
+        # of a convolution before by it and round them to half precision once more
+        operands.reverse()
+    scaled = context.writer.add("Mul", operands, f"{name}.scaled")
     return context.writer.add("Add", [scaled, per_channel("bias")], name)
 
 

@@ -53,7 +53,7 @@ def unpack(content: bytes) -> Shipped:
         ValueError: The file is damaged, or holds something else.
     """
     tensors, meta = checkpoint.unpack(content)
-    if not isinstance(meta, dict) or meta.keys() < {"candidate", "normalization"}:
+    if not isinstance(meta, dict) or not meta.keys() >= {"candidate", "normalization"}:
         raise ValueError("found a file of tensors without a candidate, expected a trial's model")
     try:
         candidate = Candidate.model_validate(meta["candidate"])

@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, numpy_helper
+from torch import Tensor, nn
+
+from micronet_search import build
+from micronet_search.compression import prune, quantize, stored
+from micronet_search.config.candidate import Input
+from micronet_search.config.files import read_candidate
+from micronet_search.data.images import Images, Normalization
+from micronet_search.export import check, onnx_model
+from micronet_search.export.onnx_layers import Context, write_layer
+from micronet_search.export.onnx_writer import GraphWriter
+from micronet_search.export.shipped import Shipped
+from micronet_search.score.precision import Plan, Precision
+
+DIGITS, CIFAR = Input(channels=1, height=8, width=8), Input()
+EXACT = 1e-4
+# Every operator of such a graph rounds to 11 significant bits, where PyTorch rounds the inputs of
+# its layers alone.
+HALF = 5e-3
+
+
+def random_shipped(
+    quantization: dict[str, Any] | None,
+    image: Input = DIGITS,
+    network: dict[str, Any] | None = None,
+) -> Shipped:
+    """A network as a trial leaves it, but for the training."""
+    torch.set_num_threads(1)
+    tree = {
+        "network": {
+            "family": "densenet",
+            "stem": {"width": 12},
+            "growth_rate": 6,
+            "layers": [2, 1],
+            "bottleneck": 2,
+            **(network or {}),
+        },
+        "training": {"epochs": 1, "learning_rate": 0.1},
+        "quantization": quantization,
+    }
+    candidate = read_candidate(tree, image, 10)
+    seen = random_images(image, 64)
+    normalization = Normalization.of(seen)
+    trained = build.network(candidate, seed=3)
+    generator = torch.Generator().manual_seed(1)
+    for module in trained.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
+            nn.init.normal_(module.bias, 0.0, 0.3, generator=generator)
+    trained.train()
+    with torch.no_grad():
+        for part in seen.split(16):  # moves the running statistics
+            trained(normalization(part))
+    prune.prune(trained.eval(), 0.3)
+    plan = build.plan(candidate, trained)
+    quantize.insert(trained, plan)
+    if plan.integer:
+        quantize.calibrate(trained, [normalization(seen)])
+    return Shipped(candidate, stored.store(trained, plan), normalization)
+
+
+def random_images(image: Input, count: int) -> Tensor:
+    """uint8 (count, C, H, W), blocks of 4 x 4 pixels that differ."""
+    generator = torch.Generator().manual_seed(0)
+    blocks = (count, image.channels, image.height // 4, image.width // 4)
+    coarse = torch.randint(0, 256, blocks, generator=generator, dtype=torch.uint8)
+    return coarse.repeat_interleave(4, 2).repeat_interleave(4, 3)
+
+
+def widths(weight: int, activation: int, **parts: Any) -> dict[str, Any]:
+    return {"weight_bits": weight, "activation_bits": activation, **parts}
+
+
+def onnx_logits(content: bytes, images: Tensor) -> Tensor:
+    return check.run(check.start(content), images)
+
+
+def initializers(content: bytes) -> dict[str, TensorProto]:
+    return {t.name: t for t in onnx.load_from_string(content).graph.initializer}
+
+
+def compare(shipped: Shipped, count: int = 60) -> Tensor:
+    """How far the logits of each image are apart, (count,), relative to the largest logit."""
+    images = random_images(shipped.candidate.input, count)
+    content = onnx_model.write(shipped, {})
+    with torch.no_grad():
+        expected = shipped(images)
+    split = Images(images, torch.zeros(count, dtype=torch.int64))
+    assert check.compare(content, shipped, split).agrees
+    error = (onnx_logits(content, images) - expected).abs().amax(1)
+    relative: Tensor = error / expected.abs().max()
+    return relative
+
+
+FLOAT = {
+    "none": None,
+    "32/32": widths(32, 32),
+    "16/32": widths(16, 32),
+    "8/32": widths(8, 32),
+    "4/32": widths(4, 32),
+}
+INTEGER = {
+    "8/8": widths(8, 8),
+    "4/8": widths(4, 8),
+    "3/5": widths(3, 5),
+    "2/2": widths(2, 2),
+    "2/8": widths(2, 8),
+    "5/4": widths(5, 4),
+    "7/6": widths(7, 6),
+    "16/8": widths(16, 8),
+    "16/3": widths(16, 3),
+    "32/8": widths(32, 8),
+    "4/16": widths(4, 16),
+    "32/16": widths(32, 16),
+    "ends at 8": widths(2, 4, first=widths(8, 8), last=widths(8, 8)),
+    "ends in half": widths(4, 4, first=widths(16, 16), last=widths(16, 16)),
+    "image of 4 bits": widths(8, 8, first=widths(8, 4)),
+    "half, but for the last": widths(16, 16, last=widths(4, 4)),
+}
+NETWORKS: dict[str, tuple[Input, dict[str, Any]]] = {
+    "colour": (CIFAR, {}),
+    "groups": (CIFAR, {"groups": [2, 3], "pointwise_groups": [3, 2]}),
+    "no bottleneck": (DIGITS, {"bottleneck": 0}),
+    "stem with stride 2": (CIFAR, {"stem": {"width": 8, "kernel": 5, "stride": 2}}),
+    "one block": (DIGITS, {"layers": [1], "stem": {"width": 4, "kernel": 1}}),
+    "oblong": (Input(channels=2, height=12, width=20), {}),
+}
+
+
+@pytest.mark.parametrize("quantization", FLOAT.values(), ids=FLOAT)
+def test_single_precision_graphs_compute_the_same(quantization: dict[str, Any] | None) -> None:
+    assert compare(random_shipped(quantization)).max() < EXACT
+
+
+@pytest.mark.parametrize("quantization", INTEGER.values(), ids=INTEGER)
+def test_rounded_activations_are_the_same_but_for_ties(quantization: dict[str, Any]) -> None:
+    # A value at the border of two integers may round to either, by the order of a sum: one step of
+    # one activation. What most images see is none of it.
+    assert compare(random_shipped(quantization)).median() < EXACT
+
+
+def test_half_graphs_compute_the_same_in_half_precision() -> None:
+    assert compare(random_shipped(widths(16, 16))).max() < HALF
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("bits", [(32, 32), (16, 16), (4, 8)], ids=str)
+def test_every_shape_of_network(name: str, bits: tuple[int, int]) -> None:
+    image, network = NETWORKS[name]
+    error = compare(random_shipped(widths(*bits), image, network), 40)
+    assert error.median() < (HALF if bits == (16, 16) else EXACT)
+
+
+@pytest.mark.parametrize(
+    ("bits", "weights", "opset"),
+    [
+        ((32, 32), TensorProto.FLOAT, 21),
+        ((16, 16), TensorProto.FLOAT16, 21),
+        ((16, 8), TensorProto.FLOAT16, 21),
+        ((8, 8), TensorProto.INT8, 21),
+        ((5, 8), TensorProto.INT8, 21),
+        ((4, 8), TensorProto.INT4, 21),
+        ((3, 8), TensorProto.INT4, 21),
+        ((2, 2), TensorProto.INT2, 25),
+    ],
+    ids=str,
+)
+def test_tensors_have_their_true_types(bits: tuple[int, int], weights: int, opset: int) -> None:
+    shipped = random_shipped(widths(*bits))
+    content = onnx_model.write(shipped, {})
+    found = initializers(content)
+    rest = TensorProto.FLOAT if bits == (32, 32) else TensorProto.FLOAT16
+    for name, tensor in shipped.tensors.items():
+        if name.endswith("_scale"):
+            # DequantizeLinear puts out the type of its scale
+            assert found[name].data_type == TensorProto.FLOAT
+        elif tensor.dim() > 1:
+            assert found[name].data_type == weights, name
+        else:
+            assert found[name].data_type == rest, name
+        values = numpy_helper.to_array(found[name]).astype(np.float32)
+        np.testing.assert_array_equal(values.ravel(), tensor.float().numpy().ravel())
+    assert [entry.version for entry in onnx.load_from_string(content).opset_import] == [opset]
+
+
+@pytest.mark.parametrize("bits", [(32, 32), (16, 16), (8, 8), (4, 4), (2, 2)], ids=str)
+def test_initializers_are_no_larger_than_what_is_stored(bits: tuple[int, int]) -> None:
+    shipped = random_shipped(widths(*bits))
+    plan, allowed = shipped.plan, 5  # normalisation
+    for name, tensor in shipped.tensors.items():
+        layer, part = name.rsplit(".", 1)
+        weight = part == "weight" and layer in plan.layers
+        width = plan.layers[layer].weight_bits if weight else plan.rest_bits
+        width = 32 if part.endswith("_scale") else width
+        allowed += math.ceil(tensor.numel() * width / 8)
+        allowed += 8 + 1 if part == "input_scale" else 0  # bounds and zero point
+    found = initializers(onnx_model.write(shipped, {})).values()
+    assert sum(len(t.raw_data) for t in found) <= allowed
+
+
+@pytest.mark.parametrize("bits", [(16, 16), (4, 8), (2, 2)], ids=str)
+def test_the_batch_is_free(bits: tuple[int, int]) -> None:
+    shipped = random_shipped(widths(*bits))
+    content, images = onnx_model.write(shipped, {}), random_images(DIGITS, 7)
+    logits = onnx_logits(content, images)
+    assert logits.shape == (7, 10)
+    assert logits.dtype == torch.float32
+    single = torch.cat([onnx_logits(content, image[None]) for image in images])
+    torch.testing.assert_close(single, logits, rtol=1e-2, atol=1e-2)
+
+
+def test_names_lead_back_to_the_modules() -> None:
+    shipped = random_shipped(widths(4, 8))
+    model = onnx.load_from_string(onnx_model.write(shipped, {"candidate": "study/0001"}))
+    assert model.producer_name == "micronet-search"
+    assert [(p.key, p.value) for p in model.metadata_props] == [("candidate", "study/0001")]
+    assert [value.name for value in model.graph.input] == ["image"]
+    assert [value.name for value in model.graph.output] == ["logits"]
+    nodes = {node.name for node in model.graph.node}
+    computing = nn.Conv2d | nn.Linear | nn.BatchNorm2d | nn.ReLU
+    modules = shipped.network.named_modules()
+    assert {name for name, module in modules if isinstance(module, computing)} <= nodes
+
+
+def test_a_layer_that_cannot_be_written_is_named() -> None:
+    shipped = random_shipped(None)
+    shipped.network.add_module("odd", nn.Softplus())
+    with pytest.raises(AssertionError, match=r"odd.*Softplus"):
+        onnx_model.write(shipped, {})
+
+
+@pytest.mark.parametrize("weight_bits", [2, 8, 16])
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_inputs_are_rounded_as_by_the_quantizer(bits: int, signed: bool, weight_bits: int) -> None:
+    layer = quantize.QuantizedConv2d(1, 1, 1, bias=False)
+    layer.input_quantizer = quantizer = quantize.InputQuantizer(bits, signed=signed)
+    step = 8.0 / 2**bits
+    tensors = {
+        "layer.weight": torch.ones(1, 1, 1, 1).to(
+            torch.int8 if weight_bits <= 8 else torch.float16
+        ),
+        "layer.weight_scale": torch.ones(1, dtype=torch.float16),
+        "layer.input_scale": torch.tensor([step], dtype=torch.float16),
+    }
+    plan = Plan({"layer": Precision(weight_bits, bits)}, 16)
+    writer = GraphWriter(torch.float32)
+    # quarters of a step around zero, ties and values out of bounds among them
+    parameters = [
+        writer.store("scale", np.array(step / 4, np.float32)),
+        writer.store("mean", np.array(64, np.uint8)),
+    ]
+    source = writer.add("DequantizeLinear", ["image", *parameters], "values")
+    output = write_layer(Context(writer, tensors, plan), "layer", layer, source)
+    output = writer.add("Flatten", [output], "flat")
+    content = writer.model((1, 1, 256), 256, output, {}).SerializeToString()
+    images = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 256)
+    with torch.no_grad():
+        quantizer.set_scale(torch.tensor([step]))
+        expected = quantizer((images.float() - 64) * (step / 4))
+    torch.testing.assert_close(onnx_logits(content, images), expected.flatten(1), rtol=0, atol=0)
+
+
+def test_what_onnx_runtime_refuses_is_an_error_of_the_export() -> None:
+    with pytest.raises(check.ExportError, match="does not run the file"):
+        check.start(b"no model")
+
+
+@pytest.mark.parametrize(
+    ("images", "allowed"), [(1, 1), (100, 1), (1999, 1), (2000, 2), (10_000, 10)]
+)
+def test_a_thousandth_may_differ_and_one_in_any_case(images: int, allowed: int) -> None:
+    assert check.Agreement(images, allowed, 0.9, 0.9).agrees
+    assert not check.Agreement(images, allowed + 1, 0.9, 0.9).agrees

@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from test_export_onnx import DIGITS, onnx_logits, random_images, random_shipped, widths
+
+from micronet_search.config.files import dump_yaml, load_candidate
+from micronet_search.data.images import Images
+from micronet_search.data.splits import Splits
+from micronet_search.export import onnx_model
+from micronet_search.export.check import ExportError
+from micronet_search.export.ship import export_trial
+from micronet_search.export.shipped import Shipped, load
+from micronet_search.store import checkpoint
+from micronet_search.store.files import write_bytes, write_json, write_text
+from micronet_search.store.outcome import Outcome
+from micronet_search.store.paths import Root, TrialFolder
+
+FILES = {"model.onnx", "model.safetensors", "candidate.yaml", "README.md"}
+SWEEP = {
+    "name": "study",
+    "dataset": {"name": "digits"},
+    "objectives": {"accuracy": {"at_least": 0.9}, "score": {"rule": "imt", "at_most": 0.1}},
+    "candidate": {
+        "network": {"family": "densenet", "stem": {"width": 8}, "growth_rate": 4, "layers": [1]},
+        "training": {"epochs": 1, "learning_rate": 0.1},
+    },
+    "search": {"trials": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Shipped:
+    return random_shipped(widths(4, 8))
+
+
+@pytest.fixture
+def trial(tmp_path: Path, shipped: Shipped) -> TrialFolder:
+    study = Root(tmp_path / "mlruns").study("study")
+    write_text(study.sweep, dump_yaml(SWEEP))
+    trial = study.trial(7)
+    meta = {
+        "candidate": shipped.candidate.model_dump(mode="json"),
+        "normalization": asdict(shipped.normalization),
+    }
+    write_bytes(trial.model, checkpoint.pack(shipped.tensors, meta))
+    _end(trial, "complete")
+    return trial
+
+
+@pytest.fixture(scope="module")
+def splits(shipped: Shipped) -> Splits:
+    images = random_images(DIGITS, 50)
+    with torch.no_grad():
+        labels = shipped(images).argmax(1)
+    labels[:10] = (labels[:10] + 1) % 10  # so that the accuracy is 80 %
+    split = Images(images, labels)
+    return Splits(split, split, split, 10, shipped.normalization)
+
+
+def _end(trial: TrialFolder, state: str) -> None:
+    tree = Outcome("failed", 0.0, 0.0, "cpu", accuracy=0.75).to_json()
+    write_json(trial.outcome, tree | {"state": state})
+
+
+def test_an_export_holds_the_model_and_its_figures(
+    trial: TrialFolder, splits: Splits, shipped: Shipped, tmp_path: Path
+) -> None:
+    destination = tmp_path / "new" / "folders" / "model"
+    exported = export_trial(trial, splits, destination)
+    assert {path.name for path in destination.iterdir()} == FILES
+    assert os.listdir(destination.parent) == ["model"]
+    assert exported.path == destination
+    assert exported.agreement.images == 50
+    assert exported.agreement.onnx_accuracy == pytest.approx(0.8, abs=0.03)
+    assert "test accuracy 80.00%" in str(exported)
+    assert (destination / "model.safetensors").read_bytes() == trial.model.read_bytes()
+    assert load_candidate(destination / "candidate.yaml") == shipped.candidate
+    model = onnx.load(destination / "model.onnx")
+    metadata = {p.key: p.value for p in model.metadata_props}
+    assert metadata["candidate"] == "study/0007"
+    assert metadata["validation_accuracy"] == "0.75"
+    assert float(metadata["score.imt"]) > 0
+
+
+def test_the_card_tells_what_was_measured(
+    trial: TrialFolder, splits: Splits, tmp_path: Path
+) -> None:
+    export_trial(trial, splits, tmp_path / "model")
+    text = (tmp_path / "model" / "README.md").read_text()
+    assert text.startswith("---\n")
+    for expected in (
+        "| test accuracy | 80.00% |",
+        "| validation accuracy | 75.00% |",
+        "| bits of weights | 4 |",
+        "| imt |",
+        "| micronet2019 |",
+        "| classifier | linear |",
+        "trial 7 of the study `study`",
+    ):
+        assert expected in text, expected
+    assert str(tmp_path) not in text
+    assert re.search(r"\{\w*\}", text) is None
+
+
+def test_the_code_on_the_card_runs(trial: TrialFolder, splits: Splits, tmp_path: Path) -> None:
+    export_trial(trial, splits, tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text()
+    snippets = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert len(snippets) == 2
+    compare = "import torch\nassert network(torch.from_numpy(image)).argmax(1) == logits.argmax(1)"
+    code = "\n".join([*snippets, compare])
+    command = [sys.executable, "-c", code]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    subprocess.run(command, cwd=tmp_path / "model", env=environment, check=True)
+
+
+@pytest.mark.parametrize("name", ["", "model.safetensors"])
+def test_the_network_comes_back(
+    name: str, trial: TrialFolder, splits: Splits, shipped: Shipped, tmp_path: Path
+) -> None:
+    exported = export_trial(trial, splits, tmp_path / "model")
+    loaded, images = load(exported.path / name), random_images(DIGITS, 20)
+    assert not loaded.training
+    with torch.no_grad():
+        assert torch.equal(loaded(images), shipped(images))
+    content = (exported.path / "model.onnx").read_bytes()
+    assert torch.equal(onnx_logits(content, images).argmax(1), loaded(images).argmax(1))
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_file_that_predicts_otherwise_leaves_nothing(
+    earlier: bool,
+    trial: TrialFolder,
+    splits: Splits,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    destination = tmp_path / "exports" / "model"
+    if earlier:
+        export_trial(trial, splits, destination)
+    before = _tree(tmp_path)
+    write = onnx_model.write
+
+    def tampered(shipped: Shipped, metadata: dict[str, str]) -> bytes:
+        model = onnx.load_from_string(write(shipped, metadata))
+        (weight,) = (t for t in model.graph.initializer if t.name == "stem.weight")
+        values = numpy_helper.to_array(weight)
+        reversed_ = (-1 - values.astype(np.int8)).astype(values.dtype)
+        weight.CopyFrom(numpy_helper.from_array(reversed_, weight.name))
+        return bytes(model.SerializeToString())
+
+    monkeypatch.setattr(onnx_model, "write", tampered)
+    with pytest.raises(ExportError, match="of 50 test images differently, expected at most 1"):
+        export_trial(trial, splits, destination)
+    assert _tree(tmp_path) == before
+
+
+def test_a_full_disk_leaves_nothing(
+    trial: TrialFolder, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    destination = tmp_path / "exports" / "model"
+    before = _tree(tmp_path)
+
+    def full(path: Path, content: bytes) -> None:
+        if path.name == "README.md":
+            raise OSError("no space left on device")
+        write_bytes(path, content)
+
+    monkeypatch.setattr("micronet_search.export.ship.write_bytes", full)
+    with pytest.raises(OSError, match="no space"):
+        export_trial(trial, splits, destination)
+    assert _tree(tmp_path) == before
+
+
+def _tree(folder: Path) -> dict[Path, bytes | None]:
+    return {p: p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+
+
+def test_an_earlier_export_is_replaced(trial: TrialFolder, splits: Splits, tmp_path: Path) -> None:
+    destination = tmp_path / "model"
+    export_trial(trial, splits, destination)
+    (destination / "README.md").write_text("edited")
+    export_trial(trial, splits, destination)
+    assert "edited" not in (destination / "README.md").read_text()
+    assert {path.name for path in tmp_path.iterdir()} == {"mlruns", "model"}
+
+
+def test_an_empty_folder_is_taken(trial: TrialFolder, splits: Splits, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    export_trial(trial, splits, tmp_path / "model")
+    assert {path.name for path in (tmp_path / "model").iterdir()} == FILES
+
+
+@pytest.mark.parametrize("kind", ["file", "other file beside", "other model"])
+def test_what_is_no_export_stays(
+    kind: str, trial: TrialFolder, splits: Splits, tmp_path: Path
+) -> None:
+    destination = tmp_path / "model"
+    if kind == "file":
+        destination.write_text("mine")
+    elif kind == "other file beside":
+        export_trial(trial, splits, destination)
+        (destination / "notes.txt").write_text("mine")
+    else:
+        destination.mkdir()
+        (destination / "model.safetensors").write_bytes(b"mine")
+    before = _tree(tmp_path)
+    with pytest.raises(ValueError, match="no earlier export"):
+        export_trial(trial, splits, destination)
+    assert _tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("state", ["stopped", "failed", "none", "no model"])
+def test_a_trial_without_a_model_is_refused(
+    state: str, trial: TrialFolder, splits: Splits, tmp_path: Path
+) -> None:
+    if state == "none":
+        trial.outcome.unlink()
+    elif state == "no model":
+        trial.model.unlink()
+    else:
+        _end(trial, state)
+    with pytest.raises(ValueError, match="expected a complete trial with its model"):
+        export_trial(trial, splits, tmp_path / "model")
+
+
+def test_another_dataset_is_refused(trial: TrialFolder, splits: Splits, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="found a dataset with 11 classes"):
+        export_trial(trial, replace(splits, classes=11), tmp_path / "model")
+    wide = Images(torch.zeros(2, 1, 8, 9, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(ValueError, match="width=9"):
+        export_trial(trial, replace(splits, train=wide), tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "other tensors", "missing", "no candidate"])
+def test_a_model_that_cannot_be_read_is_refused(
+    damage: str, trial: TrialFolder, shipped: Shipped
+) -> None:
+    content = trial.model.read_bytes()
+    tensors, meta = checkpoint.unpack(content)
+    if damage == "cut":
+        trial.model.write_bytes(content[:-1])
+    elif damage == "other tensors":
+        trial.model.write_bytes(checkpoint.pack({"stem.weight": tensors["stem.weight"]}, meta))
+    elif damage == "no candidate":
+        trial.model.write_bytes(checkpoint.pack(tensors, {"dict": []}))
+    else:
+        trial.model.unlink()
+    with pytest.raises(ValueError, match=re.escape(str(trial.model))):
+        load(trial.path)
