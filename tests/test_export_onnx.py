@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, numpy_helper
@@ -236,6 +239,24 @@ def test_a_layer_that_cannot_be_written_is_named() -> None:
     shipped.network.add_module("odd", nn.Softplus())
     with pytest.raises(AssertionError, match=r"odd.*Softplus"):
         onnx_model.write(shipped, {})
+
+
+@pytest.mark.parametrize(
+    "bits", [(8, 8), (4, 8), (2, 8), (2, 2), (16, 8), (32, 8), (16, 16)], ids=str
+)
+def test_onnx_runtime_rounds_no_weight_again(bits: tuple[int, int], tmp_path: Path) -> None:
+    content = onnx_model.write(random_shipped(widths(*bits)), {})
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
+    nodes = onnx.load(tmp_path / "optimized.onnx").graph.node
+    found = Counter(node.op_type for node in nodes)
+    written = Counter(node.op_type for node in onnx.load_from_string(content).graph.node)
+    assert found["QLinearConv"] == found["QGemm"] == 0
+    if bits == (16, 16):
+        # it may make a convolution of a multiplication, but not of the two one
+        assert found["Mul"] + found["Conv"] == written["Mul"] + written["Conv"]
 
 
 @pytest.mark.parametrize("weight_bits", [2, 8, 16])
