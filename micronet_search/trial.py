@@ -28,7 +28,7 @@ from micronet_search.score.rules import scores
 from micronet_search.store import checkpoint
 from micronet_search.store.outcome import Epoch, Outcome, Result
 from micronet_search.training.evaluate import accuracy
-from micronet_search.training.fit import Fit
+from micronet_search.training.fit import DivergenceError, Fit
 
 EVALUATION_BATCH = 1000
 CALIBRATION_BATCHES = 4
@@ -246,11 +246,18 @@ class Trial:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begun
 
     def finish(self) -> Result:
-        """Evaluates and scores the shipped network, after the last epoch."""
+        """Evaluates and scores the shipped network, after the last epoch.
+
+        Raises:
+            DivergenceError: Some value is beyond the width in which it is stored.
+        """
         assert self.epoch == self.epochs, (self.epoch, self.epochs)
         while self._entered < len(self.stages):
             self._enter()
         tensors = stored.store(self.network, self.plan)
+        for name, tensor in tensors.items():
+            if not tensor.isfinite().all():
+                raise DivergenceError(f"{name} is not finite as stored, in {tensor.dtype}")
         stored.install(self.network, tensors)
         with self._clock("evaluate"):
             found = accuracy(self.network, self._evaluation(self.splits.validation))

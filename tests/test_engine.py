@@ -1,0 +1,165 @@
+"""The conversation of a trial with whoever runs it, and the inline engine."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+import torch
+
+from micronet_search import build
+from micronet_search.config.candidate import Candidate
+from micronet_search.config.sweep import Dataset
+from micronet_search.data import splits
+from micronet_search.data.splits import Splits
+from micronet_search.engine.inline import Inline, choose_device
+from micronet_search.engine.work import Ended, Event, Job, Order, Reached, Stop, Trained, work
+from micronet_search.score.rules import scores
+from micronet_search.store.outcome import Result
+
+CPU = torch.device("cpu")
+
+
+@functools.cache
+def digits() -> Splits:
+    return splits.load(Dataset(name="digits", validation=100, limit=400))
+
+
+def candidate(**training: Any) -> Candidate:
+    return Candidate.model_validate(
+        {
+            "input": digits().input.model_dump(),
+            "network": {
+                "family": "densenet",
+                "stem": {"width": 4},
+                "growth_rate": 4,
+                "layers": [1],
+                "bottleneck": 0,
+            },
+            "training": {"epochs": 3, "batch_size": 50, "learning_rate": 0.01} | training,
+            "pruning": {"sparsity": 0.5, "epochs": 1},
+        }
+    )
+
+
+def job(checkpoint: bytes | None = None, stops: tuple[int, ...] = (1,), **training: Any) -> Job:
+    return Job(7, candidate(**training), seed=3, stops=stops, checkpoint=checkpoint)
+
+
+def events(asked: Job, orders: dict[int, Order] | None = None) -> list[Event]:
+    """All that a trial says; the order after event i is `orders[i]`, else "go"."""
+    conversation = work(asked, digits(), CPU)
+    found = [next(conversation)]
+    while not isinstance(found[-1], Ended):
+        found.append(conversation.send((orders or {}).get(len(found) - 1, "go")))
+    return found
+
+
+def ended(found: list[Event]) -> Result:
+    last = found[-1]
+    assert isinstance(last, Ended)
+    return last.result
+
+
+def kinds(found: list[Event]) -> list[str]:
+    return [type(event).__name__ for event in found]
+
+
+def test_a_trial_reports_epochs_rungs_and_ends_of_stages() -> None:
+    found = events(job())
+    assert kinds(found) == [
+        "Trained",
+        "Reached",
+        "Trained",
+        "Trained",
+        "Reached",
+        "Trained",
+        "Reached",
+        "Ended",
+    ]
+    assert [e.row.epoch for e in found if isinstance(e, Reached)] == [1, 3, 4]
+    assert all(e.epochs == 4 for e in found if isinstance(e, Trained))
+    assert ended(found).outcome.state == "complete"
+
+
+def test_stop_ends_it_with_the_predicted_score() -> None:
+    found = events(job(), {1: Stop("rank 3 of 3")})
+    outcome = ended(found).outcome
+    assert (outcome.state, outcome.reason) == ("stopped", "rank 3 of 3")
+    assert len(outcome.curve) == 1
+    predicted = scores(build.predict(candidate()))
+    assert outcome.scores == {name: score.to_json() for name, score in predicted.items()}
+
+
+def test_paused_anywhere_and_resumed_it_ends_the_same() -> None:
+    paused = work(job(), digits(), CPU)
+    next(paused)
+    paused.send("go")
+    paused.send("go")
+    reached = paused.send("pause")
+    assert isinstance(reached, Reached)
+    assert reached.row.epoch == 2
+    paused.close()
+    resumed = ended(events(job(reached.checkpoint)))
+    whole = ended(events(job()))
+    assert resumed.files["model.safetensors"] == whole.files["model.safetensors"]
+    assert resumed.outcome.accuracy == whole.outcome.accuracy
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_diverging_trial_has_failed(optimizer: str) -> None:
+    found = events(job(optimizer=optimizer, learning_rate=1e30))
+    result = ended(found)
+    assert result.outcome.state == "failed"
+    assert result.outcome.reason is not None
+    assert result.outcome.reason.startswith("DivergenceError: the training loss became")
+    assert b"Traceback" in result.files["traceback.txt"]
+
+
+def test_weights_beyond_half_precision_have_failed() -> None:
+    asked = candidate(learning_rate=1e6).model_dump(mode="json")
+    asked["quantization"] = {"weight_bits": 16, "activation_bits": 16}
+    outcome = ended(events(Job(7, Candidate.model_validate(asked), 3, ()))).outcome
+    assert outcome.state == "failed"
+    assert outcome.reason is not None
+    assert "is not finite" in outcome.reason
+
+
+@pytest.mark.parametrize("place", [0.0, 0.3, 0.99], ids=["header", "middle", "end"])
+def test_a_damaged_checkpoint_is_a_clear_reason(place: float) -> None:
+    reached = events(job())[1]
+    assert isinstance(reached, Reached)
+    content = bytearray(reached.checkpoint)
+    content[int(place * len(content))] ^= 0xFF
+    found = events(job(bytes(content)))
+    assert kinds(found) == ["Ended"]
+    outcome = ended(found).outcome
+    assert outcome.state == "failed"
+    assert outcome.reason is not None
+    assert outcome.reason.startswith("DamagedCheckpointError: the checkpoint is damaged")
+
+
+def test_the_inline_engine_runs_one_job_at_a_time() -> None:
+    engine = Inline(digits(), CPU)
+    assert engine.shape == (digits().input, 10)
+    for number in (7, 7):
+        engine.start(job())
+        assert engine.running == (number,)
+        found: list[Event] = []
+        while not found or not isinstance(found[-1], Ended):
+            who, event = engine.wait()
+            assert who == number
+            found.append(event)
+            if not isinstance(event, Ended):
+                engine.order(number, "go")
+        engine.release(number)
+        assert engine.running == ()
+        assert ended(found).outcome.state == "complete"
+
+
+def test_devices_by_name() -> None:
+    assert choose_device("cpu") == CPU
+    assert choose_device("auto").type in ("cpu", "cuda")
+    with pytest.raises(ValueError, match="found no device cuda:99, expected one of cpu"):
+        choose_device("cuda:99")
