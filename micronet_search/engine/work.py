@@ -78,12 +78,16 @@ def work(job: Job, splits: Splits, device: torch.device) -> Generator[Event, Ord
     try:
         trial.begin(job.checkpoint)
         stops = {*job.stops, *(stage.end for stage in trial.stages)}
+        # a crash may have come between the checkpoint of a rung and the order that followed it
+        decided = trial.epoch not in job.stops
         while trial.epoch < trial.epochs:
-            trial.advance(trial.epoch + 1)
-            row = trial.curve[-1]
-            order = yield Trained(row, trial.epochs)
+            order: Order = "go"
+            if decided:
+                trial.advance(trial.epoch + 1)
+                order = yield Trained(trial.curve[-1], trial.epochs)
             if order == "pause" or trial.epoch in stops:
-                order = yield Reached(row, trial.checkpoint())
+                order = yield Reached(trial.curve[-1], trial.checkpoint())
+            decided = True
             if isinstance(order, Stop):
                 yield Ended(trial.stopped(order.reason))
                 return
