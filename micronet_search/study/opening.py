@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import shutil
 from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
@@ -50,19 +52,27 @@ def run(sweep: Sweep, root: Root, observe: Observer) -> Progress:
     check_space(sweep, images, classes)
     known = [_known(sweep, path, images, classes) for path in sweep.search.start_with]
     folder = root.study(sweep.name)
+    is_new = not folder.path.exists()
     with driver_lock(folder):
-        _refuse_changed(folder, sweep)
-        recorder = Recorder.open(sweep, root)
-        study = _open_storage(sweep, folder)
-        for params in known:
-            study.enqueue_trial(params, skip_if_exists=True)
-        engine = Inline(splits.load(sweep.dataset), device)
-        write_text(folder.sweep, dump_yaml(sweep.dump()))
-        recorder.record_sweep(folder.sweep, str(device))
-        driver = Driver(sweep, folder, study, engine, recorder, observe)
+        try:
+            _refuse_changed(folder, sweep)
+            engine = Inline(splits.load(sweep.dataset), device)
+            study = _open_storage(sweep, folder)
+            for params in known:
+                study.enqueue_trial(params, skip_if_exists=True)
+            recorder = Recorder.open(sweep, root)
+        except BaseException:
+            if is_new:
+                shutil.rmtree(folder.path, ignore_errors=True)
+            raise
         finished = False
         try:
+            write_text(folder.sweep, dump_yaml(sweep.dump()))
+            recorder.record_sweep(folder.sweep, str(device))
+            driver = Driver(sweep, folder, study, engine, recorder, observe)
             finished = driver.run()
+        except StorageInternalError as error:
+            raise ValueError(f"Optuna's storage failed: {_first_line(error)}") from error
         finally:
             recorder.close(finished)
         return driver.progress
@@ -116,6 +126,21 @@ def _fixed(sweep: Sweep) -> list[str]:
     return dump_yaml(tree).splitlines()
 
 
+def _refuse_lost(folder: StudyFolder, study: optuna.Study) -> None:
+    """What the storage does not know would be overwritten by new trials of the same numbers.
+
+    Raises:
+        ValueError: There are such trials.
+    """
+    known = {trial.number for trial in study.get_trials(deepcopy=False)}
+    lost = sorted(set(folder.trials()) - known)
+    if lost:
+        raise ValueError(
+            f"found trials in {folder.path} that Optuna's storage does not know, {lost[0]} first; "
+            "expected the storage that they are from, or another name for the sweep"
+        )
+
+
 def _open_storage(sweep: Sweep, folder: StudyFolder) -> optuna.Study:
     """Creates or opens the Optuna study; call it under the driver's lock."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -127,13 +152,18 @@ def _open_storage(sweep: Sweep, folder: StudyFolder) -> optuna.Study:
         study = optuna.create_study(
             study_name=sweep.name, storage=storage, directions=DIRECTIONS, load_if_exists=True
         )
+    except OSError:
+        raise
     except Exception as error:
-        if sweep.tracking.optuna is None:
-            raise
-        reason = str(error).splitlines()[0]
+        place = "tracking.optuna" if sweep.tracking.optuna else str(folder.journal)
         raise ValueError(
-            f"tracking.optuna: expected a storage that answers, found: {reason}"
-        ) from None
+            f"{place}: expected a storage of Optuna's that answers, found: {_first_line(error)}"
+        ) from error
+    _refuse_lost(folder, study)
     seed = samplers.start_seed(sweep.search.seed, len(study.get_trials(deepcopy=False)))
     study.sampler = samplers.create(sweep.search.sampler, seed)
     return study
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
