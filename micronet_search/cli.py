@@ -9,16 +9,17 @@ import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from micronet_search.config.sweep import Sweep
+    from micronet_search.config.sweep import Execution, Search, Sweep
 
-USER_ERROR, FAILED_EXPORT = 2, 1
+Options = TypeVar("Options", "Search", "Execution")
+USER_ERROR, FAILED_EXPORT, INTERRUPTED = 2, 1, 130
 
 app = typer.Typer(
     name="micronet-search",
@@ -80,14 +81,23 @@ def run(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Launches a sweep's study, or resumes it; Ctrl-C pauses it after the epoch."""
+    """Launches a sweep's study, or resumes it where it was left.
+
+    Ctrl-C pauses it after the epoch, a second one leaves at once; either way the same command goes
+    on from there, and the exit code is 130. It is 0 at the total of trials or hours, and where the
+    space is exhausted.
+    """
     from micronet_search.report.live import Display
     from micronet_search.study import opening
 
     loaded = _load_sweep(sweep, trials, hours, device)
     console = _console()
-    with Display(loaded.name, console) as display:
-        progress = opening.run(loaded, _root(root), display)
+    try:
+        with Display(loaded.name, console) as display:
+            progress = opening.run(loaded, _root(root), display)
+    except KeyboardInterrupt:
+        print("left at once; the same command repairs the study and goes on", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
     ended, found = len(progress.outcomes), progress.survey
     print(f"{loaded.name}: {ended} of {progress.total} trials, {len(found.front)} on the front")
     if found.front:
@@ -95,6 +105,11 @@ def run(
         print(f"next: micronet-search export {loaded.name} --best")
     else:
         print("no trial is feasible yet")
+    if progress.paused == "interrupt":
+        print("paused; the same command goes on")
+        raise typer.Exit(INTERRUPTED)
+    if progress.paused == "hours":
+        print(f"paused: the {loaded.search.hours:g} hours are used up, a greater --hours goes on")
 
 
 @app.command()
@@ -197,13 +212,23 @@ def _load_sweep(path: Path, trials: int | None, hours: float | None, device: str
     from micronet_search.config.files import load_sweep
 
     sweep = load_sweep(path)
-    budgets: dict[str, Any] = {"trials": trials, "hours": hours}
-    given = {name: value for name, value in budgets.items() if value is not None}
-    search = sweep.search.model_copy(update=given)
-    execution = sweep.execution
-    if device is not None:
-        execution = execution.model_copy(update={"device": device})
+    search = _replace(sweep.search, {"trials": trials, "hours": hours})
+    execution = _replace(sweep.execution, {"device": device})
     return sweep.model_copy(update={"search": search, "execution": execution})
+
+
+def _replace(found: Options, given: dict[str, Any]) -> Options:
+    """The options with what the command line gives, which is as strict as the sweep."""
+    from pydantic import ValidationError
+
+    from micronet_search.config.validation import validation_problems
+
+    values = {name: value for name, value in given.items() if value is not None}
+    try:
+        return type(found).model_validate(found.model_dump() | values)
+    except ValidationError as error:
+        ((key, message), *_) = validation_problems(error, type(found))
+        raise ValueError(f"--{key[0]}: {message}") from None
 
 
 def _print_front(study: str, root: Path) -> None:

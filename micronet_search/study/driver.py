@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -80,7 +80,10 @@ class Driver:
                 self._loop(unfinished)
             finally:
                 self._save_clock()
-        return self._exhausted or len(self.progress.outcomes) >= self.progress.total
+        finished = self._exhausted or len(self.progress.outcomes) >= self.progress.total
+        if not finished:
+            self.progress.paused = "interrupt" if self._pausing else "hours"
+        return finished
 
     def _loop(self, unfinished: list[Trial]) -> None:
         while True:
@@ -118,7 +121,8 @@ class Driver:
         def pause(*_: object) -> None:
             self._pausing = True
             signal.signal(signal.SIGINT, old)
-            self._report("pausing after this epoch; Ctrl-C again leaves at once")
+            with suppress(RuntimeError):  # it came in the middle of another line
+                self._report("pausing after this epoch; Ctrl-C again leaves at once")
 
         old = signal.signal(signal.SIGINT, pause)
         try:
@@ -166,6 +170,12 @@ class Driver:
         if tell:
             self._tell(number, outcome)
         self.progress.outcomes[number] = outcome
+        self._tidy(number)
+
+    def _tidy(self, number: int) -> None:
+        """Removes the checkpoint of a trial that needs none any more."""
+        if self.progress.outcomes[number].state == "complete":
+            self.folder.trial(number).checkpoint.unlink(missing_ok=True)
 
     # --- from a draw to a slot ---
 
@@ -276,8 +286,7 @@ class Driver:
         self._survey()
         self._record_trial(number)
         self._record_study(number)
-        if result.outcome.state == "complete":
-            files.checkpoint.unlink(missing_ok=True)
+        self._tidy(number)
         self._save_clock()
         self._report(self._line(number))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from micronet_search.store.outcome import Outcome
 from micronet_search.study.survey import Survey
@@ -35,6 +36,7 @@ class Progress:
         screened: Draws refused at this start.
         survey: What has been found.
         seconds_left: Until the hours are up, or as the trials so far suggest; None if unknown.
+        paused: Why the study waits short of its total; None while it runs or where it is finished.
     """
 
     total: int
@@ -43,6 +45,7 @@ class Progress:
     screened: int = 0
     survey: Survey = field(default_factory=Survey)
     seconds_left: float | None = None
+    paused: Literal["interrupt", "hours"] | None = None
 
 
 Observer = Callable[[Progress, str | None], None]
