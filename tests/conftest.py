@@ -1,0 +1,41 @@
+"""Roots to run studies in: a new database of MLflow's takes seconds, so there is one to copy."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import studies
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's store with its tables and nothing in them. Not to be written to."""
+    from micronet_search.tracking.client import connect
+
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    connect(f"sqlite:///{path}")
+    return path
+
+
+def new_root(folder: Path, database: Path) -> Path:
+    root = folder / "my runs"
+    root.mkdir()
+    shutil.copy(database, root / "mlflow.db")
+    return root
+
+
+@pytest.fixture
+def runs(tmp_path: Path, database: Path) -> Path:
+    """A root without studies, under a name with a space."""
+    return new_root(tmp_path, database)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Path:
+    """A root with the finished study `tiny`, and its sweep beside it. Not to be written to."""
+    folder = tmp_path_factory.mktemp("finished")
+    root = new_root(folder, database)
+    sweep = studies.write(folder / "tiny.yaml", studies.tiny())
+    done = studies.cli("run", sweep, "--root", root, cwd=folder)
+    assert done.code == 0, done.err
+    return root

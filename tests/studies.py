@@ -1,0 +1,399 @@
+"""Studies as a user runs and finds them: commands in processes of their own, and what they leave.
+
+A command is forked from a server that has imported everything once, because torch, Optuna and
+MLflow take five seconds to import. Apart from that it is a process like any other, with its own
+signals and exit code.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import multiprocessing
+import os
+import signal
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from micronet_search.config.files import dump_yaml, load_sweep
+from micronet_search.store.outcome import Outcome
+from micronet_search.store.paths import Root
+from micronet_search.study.survey import is_feasible, score_of, survey, violations
+
+PRELOAD = [
+    "pytest",
+    "micronet_search.cli",
+    "micronet_search.study.opening",
+    "micronet_search.report.check",
+    "micronet_search.report.tables",
+    "micronet_search.report.live",
+    "micronet_search.export.ship",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.tracking",
+    "sklearn.datasets",
+    "matplotlib.backends.backend_agg",
+    "pandas",
+]
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
+STATES = {
+    "complete": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+
+
+# --- commands ---
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line of an error, without its `error: `."""
+        assert self.code == 2, (self.code, self.out, self.err)
+        assert self.err.startswith("error: "), self.err
+        assert self.err.count("\n") == 1, self.err
+        return self.err.removeprefix("error: ").rstrip("\n")
+
+
+class Command:
+    """`micronet-search` with arguments, as it runs."""
+
+    def __init__(
+        self, *arguments: object, cwd: Path, environment: dict[str, str] | None = None
+    ) -> None:
+        self._paths = [cwd / f".{time.monotonic_ns()}.{name}" for name in ("out", "err")]
+        texts = [str(argument) for argument in arguments]
+        self._process = _server().Process(
+            target=_main, args=(texts, str(cwd), *map(str, self._paths), environment or {})
+        )
+        self._process.start()
+
+    @property
+    def running(self) -> bool:
+        return self._process.is_alive()
+
+    @property
+    def out(self) -> str:
+        return self._paths[0].read_text() if self._paths[0].exists() else ""
+
+    def send(self, number: signal.Signals) -> None:
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
+    def wait(self, seconds: float = 120) -> Done:
+        self._process.join(seconds)
+        if self.running:
+            self._process.kill()
+            self._process.join()
+            raise TimeoutError(self.out + self._paths[1].read_text())
+        code = self._process.exitcode
+        assert code is not None
+        out, err = (path.read_text() if path.exists() else "" for path in self._paths)
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+        return Done(code, out, err)
+
+    def until(self, condition: Callable[[], Any], seconds: float = 60) -> bool:
+        """Waits until something is so, looking often; False where the command ended first."""
+        end = time.monotonic() + seconds
+        while not condition():
+            if not self.running:
+                return False
+            assert time.monotonic() < end, self.out
+            time.sleep(0.0005)
+        return True
+
+
+def cli(*arguments: object, cwd: Path, environment: dict[str, str] | None = None) -> Done:
+    """Runs `micronet-search` with arguments to its end."""
+    return Command(*arguments, cwd=cwd, environment=environment).wait()
+
+
+def _server() -> multiprocessing.context.ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    os.environ.update({key: os.environ.get(key, value) for key, value in ENVIRONMENT.items()})
+    context.set_forkserver_preload(PRELOAD)
+    return context
+
+
+def _main(arguments: list[str], cwd: str, out: str, err: str, environment: dict[str, str]) -> None:
+    for path, stream in ((out, sys.stdout), (err, sys.stderr)):
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(handle, stream.fileno())
+    os.chdir(cwd)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    os.environ.update(ENVIRONMENT | environment)
+    import torch
+
+    from micronet_search import cli
+
+    torch.set_num_threads(1)
+    sys.argv = ["micronet-search", *arguments]
+    cli.main()
+
+
+# --- sweeps ---
+
+
+def tiny(name: str = "tiny", **changes: Any) -> dict[str, Any]:
+    """A sweep that takes a fraction of a second a trial; a change may name a dotted path."""
+    tree: dict[str, Any] = {
+        "name": name,
+        "dataset": {"name": "digits", "validation": 100, "limit": 300},
+        "objectives": {"accuracy": {"at_least": 0.2}, "score": {"rule": "imt", "at_most": 0.01}},
+        "candidate": {
+            "network": {
+                "family": "densenet",
+                "stem": {"width": {"choices": [4, 8]}},
+                "growth_rate": {"low": 4, "high": 12, "step": 2},
+                "layers": {"choices": [[1, 1], [2, 1]]},
+                "bottleneck": 2,
+            },
+            "training": {
+                "epochs": 3,
+                "batch_size": 32,
+                "optimizer": "adam",
+                "learning_rate": {"low": 3e-3, "high": 2e-2, "log": True},
+            },
+            "pruning": {"sparsity": {"low": 0.2, "high": 0.8, "step": 0.1}, "epochs": 1},
+            "quantization": {
+                "weight_bits": {"choices": [4, 8]},
+                "activation_bits": 8,
+                "epochs": 1,
+            },
+        },
+        "search": {"trials": 3, "sampler": {"name": "random"}, "seed": 3},
+    }
+    for path, value in changes.items():
+        *above, last = path.split("__")
+        node = tree
+        for key in above:
+            node = node.setdefault(key, {})
+        node[last] = value
+    return tree
+
+
+def write(path: Path, tree: Any) -> Path:
+    path.write_text(dump_yaml(tree))
+    return path
+
+
+# --- what a study leaves ---
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of MLflow's."""
+
+    id: str
+    status: str
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, dict[int, float]] = field(default_factory=dict)
+    artifacts: Path = Path()
+
+
+@dataclass(frozen=True)
+class Left:
+    """A study as its files, Optuna and MLflow tell it."""
+
+    root: Root
+    name: str
+    outcomes: dict[int, Outcome]
+    optuna: list[FrozenTrial]
+    parent: Run
+    children: dict[int, Run]
+
+    def folder(self, number: int) -> Path:
+        return self.root.study(self.name).trial(number).path
+
+    @property
+    def candidates(self) -> dict[int, str]:
+        return {n: (self.folder(n) / "candidate.yaml").read_text() for n in self.outcomes}
+
+
+def outcomes(root: Path, name: str) -> dict[int, Outcome]:
+    folder = Root(root).study(name)
+    paths = {number: folder.trial(number).outcome for number in folder.trials()}
+    return {
+        number: Outcome.from_json(json.loads(path.read_text()))
+        for number, path in paths.items()
+        if path.exists()
+    }
+
+
+def optuna_trials(root: Path, name: str, url: str | None = None) -> list[FrozenTrial]:
+    backend = JournalFileBackend(str(Root(root).study(name).journal))
+    study = optuna.load_study(study_name=name, storage=url or JournalStorage(backend))
+    return study.get_trials()
+
+
+def read(root: Path, name: str, url: str | None = None) -> Left:
+    """Everything that is left of a study; fails where MLflow has a run twice."""
+    with closing(sqlite3.connect(root / "mlflow.db")) as database:
+        runs = list(_runs(database, name))
+    (parent,) = [run for run in runs if "study" in run.tags]
+    children = [run for run in runs if "trial" in run.tags]
+    numbered = {int(run.tags["trial"]): run for run in children}
+    assert len(numbered) == len(children) == len(runs) - 1
+    assert all(run.tags["mlflow.parentRunId"] == parent.id for run in children)
+    ended, trials = outcomes(root, name), optuna_trials(root, name, url)
+    return Left(Root(root), name, ended, trials, parent, dict(sorted(numbered.items())))
+
+
+def _runs(database: sqlite3.Connection, name: str) -> Iterator[Run]:
+    found = database.execute(
+        "SELECT run_uuid, status, artifact_uri FROM runs JOIN experiments USING (experiment_id) "
+        "WHERE experiments.name = ?",
+        [name],
+    )
+    for run_id, status, uri in found.fetchall():
+        pairs = [
+            dict(database.execute(f"SELECT key, value FROM {table} WHERE run_uuid = ?", [run_id]))
+            for table in ("params", "tags")
+        ]
+        metrics: dict[str, dict[int, float]] = {}
+        query = "SELECT key, step, value FROM metrics WHERE run_uuid = ?"
+        for key, step, value in database.execute(query, [run_id]):
+            assert step not in metrics.setdefault(key, {}), f"{key} is doubled"
+            metrics[key][step] = value
+        artifacts = Path(uri.removeprefix("file://").replace("%20", " "))
+        yield Run(run_id, status, *pairs, metrics, artifacts)
+
+
+def assert_whole(left: Left, *, trials: int) -> None:
+    """What must be so of a study that reached its total, whatever happened on the way."""
+    assert len(left.outcomes) == trials
+    sweep = load_sweep(left.root.study(left.name).sweep)
+    goals = sweep.objectives
+    kept = [t for t in left.optuna if "screened" not in t.user_attrs and t.state.is_finished()]
+    assert [t.number for t in kept] == sorted(left.outcomes) == list(left.children)
+    assert not any(t.state == TrialState.RUNNING for t in left.optuna)
+    for frozen in kept:
+        outcome = left.outcomes[frozen.number]
+        _assert_told(frozen, outcome, goals)
+        _assert_recorded(left, frozen, outcome, is_feasible(outcome, goals))
+        checkpoint = left.folder(frozen.number) / "checkpoint.safetensors"
+        assert not (outcome.state == "complete" and checkpoint.exists())
+        assert [row.epoch for row in outcome.curve] == list(range(1, len(outcome.curve) + 1))
+
+    found = survey(left.outcomes, goals)
+    parent = left.parent
+    assert parent.status == "FINISHED"
+    steps = parent.metrics["hypervolume"]
+    assert steps.keys() == left.outcomes.keys()
+    assert steps[max(steps)] == found.hypervolume
+    if found.best_score is not None:
+        best = parent.metrics["best_score"]
+        assert best[max(best)] == found.best_score
+    tagged = {n for n, run in left.children.items() if run.tags["front"] == "true"}
+    assert tagged == set(found.front)
+    assert (parent.artifacts / "sweep.yaml").read_bytes() == left.root.study(
+        left.name
+    ).sweep.read_bytes()
+    assert (parent.artifacts / "front.png").read_bytes().startswith(b"\x89PNG")
+    rows = list(csv.DictReader(io.StringIO((parent.artifacts / "front.csv").read_text())))
+    assert [int(row["trial"]) for row in rows] == list(found.front)
+    for row in rows:
+        outcome = left.outcomes[int(row["trial"])]
+        assert float(row["accuracy"]) == outcome.accuracy
+        assert float(row["score"]) == score_of(outcome, goals)
+
+
+def _assert_told(frozen: FrozenTrial, outcome: Outcome, goals: Any) -> None:
+    assert frozen.state == STATES[outcome.state]
+    complete = outcome.state == "complete"
+    assert frozen.values == ([outcome.accuracy, score_of(outcome, goals)] if complete else None)
+    expected = violations(outcome, goals)
+    assert len(expected) == (0 if outcome.state == "failed" else 2)
+    assert constraints(frozen) == expected
+
+
+def constraints(frozen: FrozenTrial) -> dict[str, float]:
+    return dict(frozen.constraints)
+
+
+def _assert_recorded(left: Left, frozen: FrozenTrial, outcome: Outcome, feasible: bool) -> None:
+    run = left.children[frozen.number]
+    assert run.status == ("FAILED" if outcome.state == "failed" else "FINISHED")
+    assert run.tags["state"] == outcome.state
+    assert run.tags["feasible"] == str(feasible).lower()
+    assert run.tags.get("reason") == outcome.reason
+    assert run.params == {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in frozen.params.items()
+    }
+    once = {key: values[0] for key, values in run.metrics.items() if 0 in values}
+    if outcome.accuracy is not None:
+        for name in ("accuracy", "parameters", "nonzeros", "macs"):
+            assert once[name] == getattr(outcome, name)
+        assert once["storage_bytes"] == outcome.storage_bits / 8
+        for rule, parts in outcome.scores.items():
+            assert once[f"score.{rule}"] == parts["score"]
+    for name, key in (("train.loss", "loss"), ("validation.accuracy", "accuracy")):
+        expected = {row.epoch: getattr(row, key) for row in outcome.curve}
+        assert run.metrics.get(name, {}) == expected
+    names = {path.name for path in run.artifacts.iterdir()}
+    expected = {"candidate.yaml", "outcome.json"}
+    if outcome.state == "complete":
+        expected |= {"curve.csv", "layers.csv", "model.safetensors"}
+    assert expected <= names
+    for name in names:
+        assert (run.artifacts / name).read_bytes() == (
+            left.folder(frozen.number) / name
+        ).read_bytes()
+    candidate = yaml.safe_load((left.folder(frozen.number) / "candidate.yaml").read_text())
+    assert candidate["input"] == {"channels": 1, "height": 8, "width": 8}
+
+
+def snapshot(root: Path) -> dict[str, Any]:
+    """All that must not change when a finished study is run again."""
+    with closing(sqlite3.connect(root / "mlflow.db")) as database:
+        tables = {
+            name: sorted(map(repr, database.execute(f"SELECT * FROM {name}")))
+            for name in ("metrics", "params", "tags", "latest_metrics")
+        }
+        tables["runs"] = sorted(
+            map(repr, database.execute("SELECT run_uuid, status, name, start_time FROM runs"))
+        )
+    files = {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted((root / "studies").rglob("*"))
+        if path.is_file() and path.name not in ("clock.json", "optuna.journal")
+    }
+    trials = {name: optuna_trials(root, name) for name in Root(root).studies()}
+    return {"tables": tables, "files": files, "optuna": trials}
+
+
+@contextmanager
+def in_folder(path: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(path)
+    try:
+        yield
+    finally:
+        os.chdir(before)
