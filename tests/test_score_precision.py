@@ -54,16 +54,16 @@ def test_the_image_has_eight_bits_or_the_fewer_that_are_asked(
 
 
 @pytest.mark.parametrize(
-    ("weights", "activations", "changes", "rest_bits", "integer", "half"),
+    ("weights", "activations", "changes", "rest_bits", "integer"),
     [
-        pytest.param(32, 32, {}, 32, False, False, id="single"),
-        pytest.param(16, 16, {}, 16, False, True, id="half"),
-        pytest.param(16, 32, {}, 16, False, True, id="half-weights"),
-        pytest.param(8, 32, {}, 16, True, False, id="integer-weights"),
-        pytest.param(32, 8, {}, 16, True, False, id="integer-activations"),
-        pytest.param(32, 32, {"last": {"weight_bits": 2}}, 16, True, False, id="last-alone"),
-        pytest.param(32, 32, {"first": {"activation_bits": 8}}, 32, False, False, id="image-as-is"),
-        pytest.param(32, 32, {"first": {"activation_bits": 4}}, 16, True, False, id="image-less"),
+        pytest.param(32, 32, {}, 32, False, id="single"),
+        pytest.param(16, 16, {}, 16, False, id="half"),
+        pytest.param(16, 32, {}, 16, False, id="half-weights"),
+        pytest.param(8, 32, {}, 16, True, id="integer-weights"),
+        pytest.param(32, 8, {}, 16, True, id="integer-activations"),
+        pytest.param(32, 32, {"last": {"weight_bits": 2}}, 16, True, id="last-alone"),
+        pytest.param(32, 32, {"first": {"activation_bits": 8}}, 32, False, id="image-as-is"),
+        pytest.param(32, 32, {"first": {"activation_bits": 4}}, 16, True, id="image-less"),
     ],
 )
 def test_the_rest_is_half_where_anything_is_narrower_than_single(
@@ -72,10 +72,9 @@ def test_the_rest_is_half_where_anything_is_narrower_than_single(
     changes: dict[str, Any],
     rest_bits: int,
     integer: bool,
-    half: bool,
 ) -> None:
     found = planned(weights, activations, **changes)
-    assert (found.rest_bits, found.integer, found.half) == (rest_bits, integer, half)
+    assert (found.rest_bits, found.integer) == (rest_bits, integer)
 
 
 def test_no_quantization_is_single_precision() -> None:

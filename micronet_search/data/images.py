@@ -54,4 +54,4 @@ class Normalization:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Float32 of the same shape from uint8 images."""
-        return images.float().sub_(self.mean).mul_(self.scale)
+        return (images.float() - self.mean) * self.scale

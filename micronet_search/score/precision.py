@@ -56,11 +56,6 @@ class Plan:
         """Whether some layer is integer, so that the network has something to learn of it."""
         return any(p.scales_weights or p.scales_input for p in self.layers.values())
 
-    @property
-    def half(self) -> bool:
-        """Whether the network as a whole is in half precision, no layer integer."""
-        return self.rest_bits == 16 and not self.integer
-
 
 def layers_of(network: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
     """The convolutions and linear layers by name, in the order of their registration."""
