@@ -60,9 +60,9 @@ def test_tensors_of_every_layout_come_back() -> None:
 
 def test_the_meta_comes_back() -> None:
     # The text is what a search for the checksum could fall for.
-    text = '"digest":"' + "0" * 64
+    text = '"state":"' + "0" * 64
     meta = {"epoch": 3, "lr": 0.1 + 0.2, "names": ["ü", None, True], text: text}
-    tensors = {text: torch.ones(2), "digest": torch.ones(1), "meta": torch.ones(3)}
+    tensors = {text: torch.ones(2), "state": torch.ones(1), "meta": torch.ones(3)}
     found, got = unpack(pack(tensors, meta))
 
     assert got == meta
@@ -190,3 +190,8 @@ def _same(found: Any, expected: Any) -> bool:
     if isinstance(expected, list | tuple):
         return len(found) == len(expected) and all(map(_same, found, expected))
     return bool(found == expected)
+
+
+def test_the_same_state_gives_the_same_bytes() -> None:
+    tensors, meta = {"b": torch.ones(3), "a": torch.zeros(2)}, {"epoch": 3}
+    assert pack(tensors, meta) == pack(tensors, meta)

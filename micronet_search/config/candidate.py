@@ -155,7 +155,7 @@ class Training(Model):
 
     Attributes:
         epochs: Epochs of the first fit.
-        batch_size: Images in a batch.
+        batch_size: Images in a batch, two at least, which a norm needs.
         optimizer: `sgd` (Nesterov), `adam` or `adamw`.
         learning_rate: Peak of the schedule.
         momentum: Momentum of `sgd`, first beta of the others.
@@ -170,7 +170,7 @@ class Training(Model):
     """
 
     epochs: PositiveInt
-    batch_size: PositiveInt = 128
+    batch_size: Annotated[int, Field(ge=2)] = 128
     optimizer: Literal["sgd", "adam", "adamw"] = "adam"
     learning_rate: Annotated[float, Field(gt=0.0)]
     momentum: Fraction = 0.9

@@ -74,10 +74,10 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"found no device {name}, expected one of {', '.join(_devices())}")
-    return device
+    known = _devices()
+    if (f"{name}:0" if name == "cuda" else name) not in known:
+        raise ValueError(f"found no device {name}, expected one of {', '.join(known)}")
+    return torch.device(name)
 
 
 def _devices() -> list[str]:

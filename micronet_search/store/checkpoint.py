@@ -15,9 +15,11 @@ from torch import Tensor
 
 _DIGITS = 64  # of the digest, in hexadecimal
 _BLANK = "0" * _DIGITS
-# Where the digest stands in the header. A quote inside a name or a text is escaped there, so this
-# is found nowhere else before the tensors.
-_MARK = b'"digest":"'
+# Where the digest stands in the header, before the tree. A quote inside a name or a text is escaped
+# there, so this is found nowhere else before the tensors. They share one entry, because safetensors
+# puts several in any order, and the same state is to give the same bytes.
+_ENTRY = "state"
+_MARK = f'"{_ENTRY}":"'.encode()
 
 
 class DamagedCheckpointError(ValueError):
@@ -38,7 +40,7 @@ def pack(tensors: dict[str, Tensor], meta: Any) -> bytes:
     stored = {
         name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()
     }
-    content = safetensors.torch.save(stored, {"meta": json.dumps(meta), "digest": _BLANK})
+    content = safetensors.torch.save(stored, {_ENTRY: _BLANK + json.dumps(meta)})
     start = content.index(_MARK) + len(_MARK)
     return content[:start] + _digest(content) + content[start + _DIGITS :]
 
@@ -58,7 +60,7 @@ def unpack(content: bytes) -> tuple[dict[str, Tensor], Any]:
         )
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])
-    return safetensors.torch.load(content), json.loads(header["__metadata__"]["meta"])
+    return safetensors.torch.load(content), json.loads(header["__metadata__"][_ENTRY][_DIGITS:])
 
 
 def flatten(state: Any) -> tuple[dict[str, Tensor], Any]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 @torch.no_grad()
 def predictions(network: nn.Module, batches: Iterable[Tensor]) -> Tensor:
-    """The class of each image, without autocast.
+    """The class of each image, in single precision: without autocast and without TF32.
 
     Args:
         network: Is put into evaluation, and back.
@@ -22,20 +22,21 @@ def predictions(network: nn.Module, batches: Iterable[Tensor]) -> Tensor:
     training = network.training
     network.eval()
     try:
-        return torch.cat([network(images).argmax(1) for images in batches])
+        with torch.backends.cudnn.flags(allow_tf32=False):
+            return torch.cat([network(images).argmax(1) for images in batches])
     finally:
         network.train(training)
 
 
-@torch.no_grad()
 def accuracy(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """The share of images, 0 to 1, whose class the network names, without autocast.
+    """The share of images, 0 to 1, whose class the network names, in single precision.
 
     Args:
         network: Is put into evaluation, and back.
-        batches: Normalised images (N, C, H, W) and their classes (N,).
+        batches: Normalised images (N, C, H, W) and their classes (N,), at least one.
     """
-    pairs = list(batches)
-    found = predictions(network, (images for images, _ in pairs))
-    expected = torch.cat([labels for _, labels in pairs])
-    return int((found == expected).sum()) / len(expected)
+    correct, seen = 0, 0
+    for images, labels in batches:
+        correct += int((predictions(network, [images]) == labels).sum())
+        seen += len(labels)
+    return correct / seen
