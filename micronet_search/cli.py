@@ -174,7 +174,7 @@ def export(
     best: Annotated[bool, typer.Option("--best", help="The front's lowest score.")] = False,
     trial: Annotated[int | None, typer.Option(help="This trial.", min=0)] = None,
     front: Annotated[bool, typer.Option("--front", help="Every trial on the front.")] = False,
-    to: Annotated[Path | None, typer.Option(help="Folder; exports/STUDY without.")] = None,
+    to: Annotated[Path | None, typer.Option(help="Folder; exports/STUDY/TRIAL without.")] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Ships models as ONNX and safetensors, checked against each other on the test split."""
@@ -185,12 +185,12 @@ def export(
         raise ValueError("expected one of --best, --trial N and --front")
     view = read(_root(root), study)
     numbers = [trial] if trial is not None else [row["trial"] for row in view.front()]
-    base = to or Path("exports") / study
     splits = _splits(view.sweep)
     for number in numbers[:1] if best else numbers:
-        destination = base / f"{number:04d}" if front else base
-        exported = export_trial(view.folder.trial(number), splits, destination)
-        print(exported)
+        destination = to or Path("exports") / study / f"{number:04d}"
+        if front and to is not None:
+            destination = to / f"{number:04d}"
+        print(export_trial(view.folder.trial(number), splits, destination))
 
 
 @app.command()
@@ -200,11 +200,11 @@ def ui(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Opens MLflow's pages on the studies, until Ctrl-C."""
-    from micronet_search.config.sweep import Tracking
+    from micronet_search.report.view import tracking
     from micronet_search.tracking.ui import serve
 
     print(f"MLflow on http://{host}:{port}, Ctrl-C ends it")
-    raise typer.Exit(serve(_root(root), Tracking(), host, port))
+    raise typer.Exit(serve(_root(root), tracking(_root(root)), host, port))
 
 
 def _load_sweep(path: Path, trials: int | None, hours: float | None, device: str | None) -> Sweep:

@@ -7,7 +7,7 @@ from typing import Any
 
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.files import load_candidate, load_sweep
-from micronet_search.config.sweep import Sweep
+from micronet_search.config.sweep import Sweep, Tracking
 from micronet_search.store.files import read_json
 from micronet_search.store.outcome import Outcome
 from micronet_search.store.paths import Root, StudyFolder
@@ -94,3 +94,11 @@ def read(root: Root, name: str) -> View:
             unfinished.append(number)
     found = survey(outcomes, sweep.objectives)
     return View(sweep, folder, outcomes, tuple(unfinished), found)
+
+
+def tracking(root: Root) -> Tracking:
+    """Where the studies under a root keep their records: where the last one started does."""
+    sweeps = [root.study(name).sweep for name in root.studies()]
+    if not sweeps:
+        return Tracking()
+    return load_sweep(max(sweeps, key=lambda path: path.stat().st_mtime)).tracking
