@@ -145,10 +145,10 @@ def _open_storage(sweep: Sweep, folder: StudyFolder) -> optuna.Study:
     """Creates or opens the Optuna study; call it under the driver's lock."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     cut_to_last_whole_line(folder.journal)
-    storage: BaseStorage | str = sweep.tracking.optuna or JournalStorage(
-        JournalFileBackend(str(folder.journal))
-    )
     try:
+        storage: BaseStorage | str = sweep.tracking.optuna or JournalStorage(
+            JournalFileBackend(str(folder.journal))
+        )
         study = optuna.create_study(
             study_name=sweep.name, storage=storage, directions=DIRECTIONS, load_if_exists=True
         )
