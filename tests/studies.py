@@ -8,7 +8,10 @@ signals and exit code.
 from __future__ import annotations
 
 import csv
+import functools
+import importlib
 import io
+import itertools
 import json
 import multiprocessing
 import os
@@ -46,11 +49,11 @@ PRELOAD = [
     "sklearn.datasets",
     "matplotlib.backends.backend_agg",
     "pandas",
+    "torch._dynamo",
 ]
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
 STATES = {
     "complete": TrialState.COMPLETE,
@@ -79,16 +82,48 @@ class Done:
         return self.err.removeprefix("error: ").rstrip("\n")
 
 
+@dataclass(frozen=True)
+class Kill:
+    """The moment at which a command kills itself as SIGKILL would: a call, before or after it."""
+
+    function: str
+    when: str
+    call: int = 1
+
+    def arm(self) -> None:
+        module, _, path = self.function.partition(":")
+        *above, name = path.split(".")
+        owner = functools.reduce(getattr, above, importlib.import_module(module))
+        function, calls = getattr(owner, name), itertools.count(1)
+
+        @functools.wraps(function)
+        def wrapper(*arguments: Any, **options: Any) -> Any:
+            now = next(calls) == self.call
+            if now and self.when == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = function(*arguments, **options)
+            if now:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        setattr(owner, name, wrapper)
+
+
 class Command:
     """`micronet-search` with arguments, as it runs."""
 
     def __init__(
-        self, *arguments: object, cwd: Path, environment: dict[str, str] | None = None
+        self,
+        *arguments: object,
+        cwd: Path,
+        environment: dict[str, str] | None = None,
+        kill: Kill | None = None,
     ) -> None:
         self._paths = [cwd / f".{time.monotonic_ns()}.{name}" for name in ("out", "err")]
         texts = [str(argument) for argument in arguments]
+        paths = [str(path) for path in self._paths]
         self._process = _server().Process(
-            target=_main, args=(texts, str(cwd), *map(str, self._paths), environment or {})
+            target=_main, args=(texts, str(cwd), paths, environment or {}, kill)
         )
         self._process.start()
 
@@ -99,6 +134,10 @@ class Command:
     @property
     def out(self) -> str:
         return self._paths[0].read_text() if self._paths[0].exists() else ""
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
 
     def send(self, number: signal.Signals) -> None:
         assert self._process.pid is not None
@@ -140,18 +179,27 @@ def _server() -> multiprocessing.context.ForkServerContext:
     return context
 
 
-def _main(arguments: list[str], cwd: str, out: str, err: str, environment: dict[str, str]) -> None:
-    for path, stream in ((out, sys.stdout), (err, sys.stderr)):
+def _main(
+    arguments: list[str],
+    cwd: str,
+    paths: list[str],
+    environment: dict[str, str],
+    kill: Kill | None,
+) -> None:
+    for path, stream in zip(paths, (sys.stdout, sys.stderr), strict=True):
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(handle, stream.fileno())
     os.chdir(cwd)
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_LOGGING_LEVEL"):
+        os.environ.pop(name, None)
     os.environ.update(ENVIRONMENT | environment)
     import torch
 
     from micronet_search import cli
 
     torch.set_num_threads(1)
+    if kill is not None:
+        kill.arm()
     sys.argv = ["micronet-search", *arguments]
     cli.main()
 
@@ -247,8 +295,10 @@ def outcomes(root: Path, name: str) -> dict[int, Outcome]:
 
 
 def optuna_trials(root: Path, name: str, url: str | None = None) -> list[FrozenTrial]:
-    backend = JournalFileBackend(str(Root(root).study(name).journal))
-    study = optuna.load_study(study_name=name, storage=url or JournalStorage(backend))
+    storage: str | JournalStorage
+    journal = Root(root).study(name).journal
+    storage = url or JournalStorage(JournalFileBackend(str(journal)))
+    study = optuna.load_study(study_name=name, storage=storage)
     return study.get_trials()
 
 

@@ -1,0 +1,160 @@
+"""SIGKILL at any moment, and a resume that repairs what is left."""
+
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import studies
+from studies import Command, Kill, assert_whole, cli, read, tiny, write
+
+from micronet_search.store import checkpoint
+from micronet_search.store.paths import StudyFolder
+
+DRIVER = "micronet_search.study.driver:Driver."
+MLFLOW = "mlflow:MlflowClient."
+MOASHA = {"rule": "moasha", "first_rung": 1, "reduction": 2}
+
+
+class Watch:
+    """What the files of a study's trials held when its driver was killed."""
+
+    def __init__(self, folder: StudyFolder) -> None:
+        self.folder = folder
+        self.candidates: dict[int, str] = {}
+        self.curves: dict[int, list[Any]] = {}
+
+    def look(self) -> None:
+        for number in self.folder.trials():
+            files = self.folder.trial(number)
+            if files.candidate.exists():
+                text = files.candidate.read_text()
+                assert self.candidates.setdefault(number, text) == text
+            if files.checkpoint.exists():
+                state = checkpoint.unflatten(*checkpoint.unpack(files.checkpoint.read_bytes()))
+                self.curves[number] = state["curve"]
+
+    def check(self, left: studies.Left) -> None:
+        """Nothing lost, and no epoch before a checkpoint trained again."""
+        assert self.candidates.keys() <= left.outcomes.keys()
+        for number, text in self.candidates.items():
+            assert left.candidates[number] == text
+        for number, rows in self.curves.items():
+            curve = [vars(row) for row in left.outcomes[number].curve]
+            assert curve[: len(rows)] == rows
+
+
+POINTS = [
+    Kill("micronet_search.tracking.recorder:Recorder.open", "after"),
+    Kill(DRIVER + "run", "before"),
+    Kill("optuna:Study.ask", "after"),
+    Kill("optuna.trial:Trial.set_user_attr", "before"),
+    Kill("optuna.trial:Trial.set_user_attr", "after"),
+    Kill(DRIVER + "_start", "after"),
+    Kill(DRIVER + "_decide", "before"),
+    Kill(DRIVER + "_decide", "after"),
+    Kill(DRIVER + "_decide", "after", 2),
+    Kill("micronet_search.study.driver:write_bytes", "after", 2),
+    Kill(DRIVER + "_end", "before"),
+    Kill("micronet_search.study.driver:write_bytes", "after", 4),
+    Kill(DRIVER + "_tell", "before"),
+    Kill("optuna.trial:Trial.set_constraint", "after"),
+    Kill("optuna:Study.tell", "before"),
+    Kill("optuna:Study.tell", "after"),
+    Kill(DRIVER + "_record_trial", "before"),
+    Kill(MLFLOW + "create_run", "after"),
+    Kill(MLFLOW + "log_batch", "after", 2),
+    Kill(MLFLOW + "log_artifact", "after", 3),
+    Kill(MLFLOW + "set_terminated", "before"),
+    Kill(MLFLOW + "set_terminated", "after"),
+    Kill(MLFLOW + "log_text", "before"),
+    Kill(MLFLOW + "log_figure", "after"),
+    Kill(DRIVER + "_tidy", "before"),
+    Kill(DRIVER + "_save_clock", "before", 2),
+]
+
+
+def test_kills_between_any_two_steps(tmp_path: Path, runs: Path) -> None:
+    """Each start of one study dies at another point; the last one finishes it."""
+    total = 12
+    sweep = write(tmp_path / "sweep.yaml", tiny("killed", search__early_stopping=MOASHA))
+    watch = Watch(studies.Root(runs).study("killed"))
+    died = 0
+    for kill in POINTS:
+        command = Command("run", sweep, "--root", runs, "--trials", total, cwd=tmp_path, kill=kill)
+        done = command.wait()
+        assert done.code in (0, -signal.SIGKILL), (kill, done)
+        died += done.code != 0
+        watch.look()
+    assert died >= len(POINTS) - 3, died
+    done = cli("run", sweep, "--root", runs, "--trials", total, cwd=tmp_path)
+    assert done.code == 0, done
+    left = read(runs, "killed")
+    assert_whole(left, trials=total)
+    watch.check(left)
+
+
+def test_kills_from_outside(tmp_path: Path, runs: Path) -> None:
+    """The moments are files that appear, and seeded times."""
+    sweep = write(tmp_path / "sweep.yaml", tiny("killed", search__trials=6))
+    folder = studies.Root(runs).study("killed")
+    artifacts = runs / "artifacts" / "killed"
+    watch = Watch(folder)
+    moments: list[Callable[[], Any]] = [
+        folder.journal.exists,
+        folder.trial(0).candidate.exists,
+        folder.trial(0).checkpoint.exists,
+        folder.trial(0).model.exists,
+        folder.trial(0).outcome.exists,
+        lambda: len(list(artifacts.glob("*/artifacts/outcome.json"))) >= 1,
+        folder.trial(1).outcome.exists,
+    ]
+    for moment in moments:
+        command = Command("run", sweep, "--root", runs, cwd=tmp_path)
+        command.until(moment)
+        command.send(signal.SIGKILL)
+        assert command.wait().code == -signal.SIGKILL
+        watch.look()
+    pick = random.Random(0)
+    for _ in range(3):
+        command = Command("run", sweep, "--root", runs, cwd=tmp_path)
+        command.until((folder.path / "driver.json").exists)
+        with pytest.raises(TimeoutError):
+            command.wait(pick.uniform(0.1, 1.2))
+        watch.look()
+    done = cli("run", sweep, "--root", runs, cwd=tmp_path)
+    assert done.code == 0, done
+    left = read(runs, "killed")
+    assert_whole(left, trials=6)
+    watch.check(left)
+
+
+def test_a_journal_cut_in_its_last_line_is_repaired(tmp_path: Path, runs: Path) -> None:
+    sweep = write(tmp_path / "sweep.yaml", tiny("cut", search__trials=2))
+    kill = Kill("optuna:Study.tell", "before")
+    assert Command("run", sweep, "--root", runs, cwd=tmp_path, kill=kill).wait().code != 0
+    journal = runs / "studies/cut/optuna.journal"
+    content = journal.read_bytes()
+    assert content.endswith(b"\n")
+    journal.write_bytes(content[:-9])
+    assert cli("run", sweep, "--root", runs, cwd=tmp_path).code == 0
+    assert_whole(read(runs, "cut"), trials=2)
+
+
+def test_a_damaged_journal_is_named(tmp_path: Path, runs: Path) -> None:
+    sweep = write(tmp_path / "sweep.yaml", tiny("damaged", search__trials=1))
+    assert cli("run", sweep, "--root", runs, cwd=tmp_path).code == 0
+    journal = runs / "studies/damaged/optuna.journal"
+    content = journal.read_bytes()
+    journal.write_bytes(b"no journal\n" + content)
+    done = cli("run", sweep, "--root", runs, cwd=tmp_path)
+    assert "optuna.journal: expected a storage" in done.error
+    journal.write_bytes(content)
+    assert cli("run", sweep, "--root", runs, cwd=tmp_path).code == 0
+    # trials without their journal are not to be overwritten
+    journal.unlink()
+    done = cli("run", sweep, "--root", runs, cwd=tmp_path)
+    assert "does not know" in done.error
+    assert (runs / "studies/damaged/trials/0000/outcome.json").exists()
