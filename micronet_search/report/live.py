@@ -27,11 +27,13 @@ class Display:
         self._name = name
         self._console = console
         self._started = time.monotonic()
-        self._live = Live(console=console, refresh_per_second=4, transient=True)
+        self._live = Live(
+            Text(f"{name}: opening"), console=console, refresh_per_second=4, transient=True
+        )
 
     def __enter__(self) -> Display:
         if self._console.is_terminal:
-            self._live.start()
+            self._live.start(refresh=True)
         return self
 
     def __exit__(
@@ -44,25 +46,31 @@ class Display:
 
     def __call__(self, progress: Progress, line: str | None) -> None:
         """Shows the progress, and prints the line above it."""
-        if line is not None:
-            elapsed = duration(time.monotonic() - self._started)
-            self._console.print(
-                f"[{elapsed}] {line}", highlight=False, markup=False, soft_wrap=True
-            )
         if self._live.is_started:
             self._live.update(render(self._name, progress))
+        if line is not None:
+            elapsed = duration(time.monotonic() - self._started)
+            # soft wrapping would reach the live figures below it, and cut them
+            self._console.print(
+                f"[{elapsed}] {line}",
+                highlight=False,
+                markup=False,
+                soft_wrap=not self._live.is_started,
+            )
 
 
 def render(name: str, progress: Progress) -> Group:
     """The study's figures, and a line for each trial that runs."""
     states = [outcome.state for outcome in progress.outcomes.values()]
     best = progress.survey.best_score
-    figures = [
+    counts = [
         f"trials {len(states)}/{progress.total}",
         f"running {len(progress.running)}",
         f"stopped {states.count('stopped')}",
         f"failed {states.count('failed')}",
         f"screened {progress.screened}",
+    ]
+    figures = [
         f"front {len(progress.survey.front)}",
         "best score " + ("-" if best is None else f"{best:.6f}"),
         f"hypervolume {progress.survey.hypervolume:.4g}",
@@ -73,8 +81,10 @@ def render(name: str, progress: Progress) -> Group:
     for number, running in progress.running.items():
         accuracy = "" if running.accuracy is None else f"accuracy {running.accuracy:.4f}"
         bar = ProgressBar(total=max(1, running.epochs), completed=running.epoch, width=24)
-        rows.add_row(f"trial {number}", bar, f"epoch {running.epoch}/{running.epochs}", accuracy)
-    return Group(Text(name, style="bold"), Text("  ".join(figures)), rows)
+        epoch = f"epoch {running.epoch}/{running.epochs}" if running.epochs else "starting"
+        rows.add_row(f"trial {number}", bar, epoch, accuracy)
+    lines = [Text("  ".join(found)) for found in (counts, figures)]
+    return Group(Text(name, style="bold"), *lines, rows)
 
 
 def duration(seconds: float) -> str:

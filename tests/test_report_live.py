@@ -1,0 +1,106 @@
+"""What a running study shows."""
+
+import io
+import re
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from micronet_search.report.live import Display, duration, render
+from micronet_search.store.outcome import Outcome
+from micronet_search.study.progress import Progress, Running
+from micronet_search.study.survey import Survey
+
+
+def outcome(state: Any) -> Outcome:
+    return Outcome(state=state, started=0, ended=1, device="cpu")
+
+
+def progress() -> Progress:
+    states = ["complete", "complete", "stopped", "failed", "complete", "stopped"]
+    return Progress(
+        total=20,
+        outcomes={i: outcome(state) for i, state in enumerate(states)},
+        running={7: Running(12, 60, 0.8125), 8: Running()},
+        screened=4,
+        survey=Survey((1, 4), 0.0123456, 0.00456),
+        seconds_left=4200,
+    )
+
+
+def shown(what: Any, width: int = 100) -> str:
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    console.print(what)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("width", [60, 100, 200])
+def test_the_figures_are_shown(width: int) -> None:
+    text = re.sub(r"\s+", " ", shown(render("my-study", progress()), width))
+    for figure in (
+        "my-study",
+        "trials 6/20",
+        "running 2",
+        "stopped 2",
+        "failed 1",
+        "screened 4",
+        "best score 0.012346",
+        "hypervolume 0.00456",
+        "1 h 10 min left",
+        "epoch 12/60",
+        "accuracy 0.8125",
+    ):
+        assert figure in text
+
+
+def test_a_study_that_has_just_begun() -> None:
+    text = shown(render("my-study", Progress(total=3, running={0: Running()})))
+    assert "trials 0/3" in text
+    assert "starting" in text
+    assert "best score -" in text
+    assert "left" not in text
+
+
+def test_lines_alone_where_it_is_no_terminal() -> None:
+    console = Console(file=io.StringIO(), force_terminal=False)
+    with Display("my-study", console) as display:
+        display(progress(), None)
+        display(progress(), "trial 5 complete [score 0.01]: " + 30 * "long ")
+        display(progress(), None)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert re.fullmatch(r"\[\d+ s\] trial 5 complete \[score 0.01\]: (long )+\n", text)
+
+
+def test_a_line_stands_above_the_live_figures() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
+    with Display("my-study", console) as display:
+        display(progress(), "trial 5 complete")
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text.index("my-study: opening") < text.index("trial 5 complete")
+    assert text.index("trial 5 complete") < text.index("trials 6/20")
+
+
+def test_a_long_line_leaves_the_live_figures_whole() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=50, color_system=None)
+    with Display("my-study", console) as display:
+        display(progress(), "draw 7 screened: " + 20 * "long ")
+        text = console.file.getvalue()  # type: ignore[attr-defined]
+    after = re.sub(r"\x1b\[\w+|\s+", " ", text[text.index("draw 7") :])
+    assert "hypervolume 0.00456 1 h 10 min left" in re.sub(" +", " ", after)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.2, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (3599.7, "1 h 00 min"),
+        (7630, "2 h 07 min"),
+        (360_000, "100 h 00 min"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
