@@ -6,6 +6,7 @@ Heavy imports stand in the commands that need them, so that `--help` answers at 
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -102,7 +103,8 @@ def run(
     print(f"{loaded.name}: {ended} of {progress.total} trials, {len(found.front)} on the front")
     if found.front:
         _print_front(loaded.name, root)
-        print(f"next: micronet-search export {loaded.name} --best")
+        elsewhere = "" if root == DEFAULT_ROOT else f" --root {shlex.quote(str(root))}"
+        print(f"next: micronet-search export {loaded.name} --best{elsewhere}")
     else:
         print("no trial is feasible yet")
     if progress.paused == "interrupt":
