@@ -1,0 +1,48 @@
+"""Which trials are feasible, and what the front is worth."""
+
+from typing import Any
+
+import pytest
+
+from micronet_search.config.sweep import Objectives
+from micronet_search.store.outcome import Outcome
+from micronet_search.study.survey import Survey, is_feasible, survey, violations
+
+GOALS = Objectives.model_validate({"accuracy": {"at_least": 0.5}, "score": {"at_most": 0.4}})
+
+
+def outcome(accuracy: float | None, score: float, state: Any = "complete") -> Outcome:
+    parts = {"parameters": 0.0, "operations": score, "score": score}
+    scores = {"imt": parts, "micronet2019": {**parts, "score": 9.0}}
+    return Outcome(state=state, started=0, ended=1, device="cpu", accuracy=accuracy, scores=scores)
+
+
+def test_the_front_is_of_feasible_complete_trials() -> None:
+    outcomes = {
+        0: outcome(0.9, 0.3),
+        1: outcome(0.49, 0.1),  # not accurate enough
+        2: outcome(0.95, 0.41),  # too dear
+        3: outcome(0.7, 0.2),
+        5: outcome(0.8, 0.3),  # dominated
+        6: outcome(0.99, 0.01, "stopped"),
+        7: Outcome(state="failed", started=0, ended=1, device="cpu"),
+        8: outcome(0.9, 0.3),  # equal to the first
+        9: outcome(0.5, 0.4),  # on both bounds
+    }
+    found = survey(outcomes, GOALS)
+    assert found.front == (3, 0)
+    assert found.best_score == 0.2
+    assert found.hypervolume == pytest.approx(0.2 * 0.2 + 0.2 * 0.1)
+    feasible = {n for n, found in outcomes.items() if is_feasible(found, GOALS)}
+    assert feasible == {0, 3, 5, 8, 9}
+
+
+def test_nothing_is_found_without_trials() -> None:
+    assert survey({}, GOALS) == Survey((), None, 0.0)
+    assert survey({0: outcome(0.1, 0.1)}, GOALS) == Survey((), None, 0.0)
+
+
+def test_violations_are_relative_and_a_failed_trial_has_none() -> None:
+    found = violations(outcome(0.4, 0.5, "stopped"), GOALS)
+    assert found == pytest.approx({"accuracy": 0.2, "score": 0.25})
+    assert violations(Outcome(state="failed", started=0, ended=1, device="cpu"), GOALS) == {}
