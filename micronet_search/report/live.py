@@ -47,7 +47,7 @@ class Display:
     def __call__(self, progress: Progress, line: str | None) -> None:
         """Shows the progress, and prints the line above it."""
         if self._live.is_started:
-            self._live.update(render(self._name, progress))
+            self._live.update(render(self._name, progress), refresh=line is not None)
         if line is not None:
             elapsed = duration(time.monotonic() - self._started)
             # soft wrapping would reach the live figures below it, and cut them
