@@ -62,7 +62,7 @@ def run(sweep: Sweep, root: Root, observe: Observer) -> Progress:
                 study.enqueue_trial(params, skip_if_exists=True)
             recorder = Recorder.open(sweep, root)
         except BaseException:
-            if is_new:
+            if is_new and not folder.identity.exists():  # else MLflow may know of it
                 shutil.rmtree(folder.path, ignore_errors=True)
             raise
         finished = False
