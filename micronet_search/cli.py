@@ -74,7 +74,11 @@ def check(sweep: SweepFile) -> None:
     )
 
 
-@app.command()
+@app.command(
+    epilog="Ctrl-C pauses the study after the epoch, a second one leaves at once; either way the "
+    "same command goes on from there, and the exit code is 130. It is 0 at the total of trials or "
+    "hours, and where the space is exhausted."
+)
 def run(
     sweep: SweepFile,
     trials: Annotated[int | None, typer.Option(help="Trials in all.", min=1)] = None,
@@ -82,12 +86,7 @@ def run(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Launches a sweep's study, or resumes it where it was left.
-
-    Ctrl-C pauses it after the epoch, a second one leaves at once; either way the same command goes
-    on from there, and the exit code is 130. It is 0 at the total of trials or hours, and where the
-    space is exhausted.
-    """
+    """Launches a sweep's study, or resumes it where it was left."""
     from micronet_search.report.live import Display
     from micronet_search.study import opening
 
