@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import yaml
 from optuna.storages import JournalStorage
@@ -32,6 +33,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from micronet_search.config.files import dump_yaml, load_sweep
+from micronet_search.search import stopping
 from micronet_search.store.outcome import Outcome
 from micronet_search.store.paths import Root
 from micronet_search.study.survey import is_feasible, score_of, survey, violations
@@ -148,7 +150,7 @@ class Command:
         if self.running:
             self._process.kill()
             self._process.join()
-            raise TimeoutError(self.out + self._paths[1].read_text())
+            raise TimeoutError(self.out)
         code = self._process.exitcode
         assert code is not None
         out, err = (path.read_text() if path.exists() else "" for path in self._paths)
@@ -374,6 +376,25 @@ def assert_whole(left: Left, *, trials: int) -> None:
         assert float(row["score"]) == score_of(outcome, goals)
 
 
+def assert_judged(left: Left) -> None:
+    """Every trial was judged at every rung that it reached, against those before it."""
+    sweep = load_sweep(left.root.study(left.name).sweep)
+    early = sweep.search.early_stopping
+    rungs = early.rungs(sweep.candidate["training"]["epochs"])
+    reached: dict[int, list[tuple[float, float]]] = {rung: [] for rung in rungs}
+    for number, outcome in left.outcomes.items():
+        known = left.optuna[number].user_attrs.get("rungs", {})
+        passed = [rung for rung in rungs if rung <= len(outcome.curve)]
+        assert known.keys() == {str(rung) for rung in passed}
+        for rung in passed:
+            accuracy, score = known[str(rung)]
+            assert accuracy == outcome.curve[rung - 1].accuracy
+            others = np.array(reached[rung]).reshape(-1, 2)
+            on = stopping.goes_on((accuracy, score), others, early.reduction)
+            assert on == (outcome.state != "stopped" or rung < len(outcome.curve))
+            reached[rung].append((accuracy, score))
+
+
 def _assert_told(frozen: FrozenTrial, outcome: Outcome, goals: Any) -> None:
     assert frozen.state == STATES[outcome.state]
     complete = outcome.state == "complete"
@@ -407,7 +428,8 @@ def _assert_recorded(left: Left, frozen: FrozenTrial, outcome: Outcome, feasible
     for name, key in (("train.loss", "loss"), ("validation.accuracy", "accuracy")):
         expected = {row.epoch: getattr(row, key) for row in outcome.curve}
         assert run.metrics.get(name, {}) == expected
-    names = {path.name for path in run.artifacts.iterdir()}
+    # a kill in the middle of a copy leaves a hidden file of MLflow's
+    names = {path.name for path in run.artifacts.iterdir() if path.name[0] != "."}
     expected = {"candidate.yaml", "outcome.json"}
     if outcome.state == "complete":
         expected |= {"curve.csv", "layers.csv", "model.safetensors"}

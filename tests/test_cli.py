@@ -42,6 +42,12 @@ def test_help_answers_at_once(arguments: list[str]) -> None:
     assert "Usage: " in done.stdout
 
 
+def test_the_help_says_what_ctrl_c_does(tmp_path: Path) -> None:
+    text = " ".join(cli("run", "--help", cwd=tmp_path).out.split())
+    assert "Ctrl-C pauses the study after the epoch" in text
+    assert "the exit code is 130" in text
+
+
 def test_a_command_in_a_process_of_its_own(tmp_path: Path) -> None:
     """Without the tests' server of processes."""
     command = [sys.executable, "-m", "micronet_search", "status", "--root", str(tmp_path)]

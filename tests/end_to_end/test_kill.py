@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import studies
-from studies import Command, Kill, assert_whole, cli, read, tiny, write
+from studies import Command, Kill, assert_judged, assert_whole, cli, read, tiny, write
 
 from micronet_search.store import checkpoint
 from micronet_search.store.paths import StudyFolder
@@ -93,6 +93,7 @@ def test_kills_between_any_two_steps(tmp_path: Path, runs: Path) -> None:
     assert done.code == 0, done
     left = read(runs, "killed")
     assert_whole(left, trials=total)
+    assert_judged(left)
     watch.check(left)
 
 

@@ -107,6 +107,19 @@ def test_ctrl_c_twice_leaves_at_once(
     assert_same(left, uninterrupted)
 
 
+@pytest.mark.parametrize("until", ["driver.json", "optuna.journal", "study.json", "sweep.yaml"])
+def test_ctrl_c_while_the_study_opens(tmp_path: Path, runs: Path, until: str) -> None:
+    sweep = write(tmp_path / "sweep.yaml", tiny("paused", search__trials=1))
+    command = Command("run", sweep, "--root", runs, cwd=tmp_path)
+    assert command.until((runs / "studies/paused" / until).exists)
+    command.send(signal.SIGINT)
+    done = command.wait()
+    assert done.code == 130, done
+    assert done.err.count("\n") <= 1
+    assert cli("run", sweep, "--root", runs, cwd=tmp_path).code == 0
+    assert_whole(read(runs, "paused"), trials=1)
+
+
 def test_hours_pause_a_study_and_more_of_them_go_on(
     tmp_path: Path, runs: Path, uninterrupted: studies.Left
 ) -> None:

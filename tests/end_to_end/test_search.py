@@ -7,7 +7,7 @@ import pytest
 import studies
 import yaml
 from optuna.trial import TrialState
-from studies import Kill, assert_whole, cli, read, tiny, write
+from studies import Kill, assert_judged, assert_whole, cli, read, tiny, write
 
 from micronet_search.config.files import load_sweep
 from micronet_search.study.survey import score_of, violations
@@ -90,6 +90,7 @@ def test_moasha_stops_trials(tmp_path: Path, runs: Path) -> None:
     assert done.code == 0, done
     left = read(runs, "stopping")
     assert_whole(left, trials=6)
+    assert_judged(left)
     stopped = {n: o for n, o in left.outcomes.items() if o.state == "stopped"}
     assert 0 < len(stopped) < 6
     for number, outcome in stopped.items():
