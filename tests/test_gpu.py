@@ -1,0 +1,78 @@
+"""The same code on a CUDA device: run with `pytest -m gpu`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from micronet_search import build
+from micronet_search.compression import stored
+from micronet_search.config.candidate import Candidate
+from micronet_search.config.sweep import Dataset
+from micronet_search.data import splits
+from micronet_search.data.batches import evaluation_batches
+from micronet_search.store import checkpoint
+from micronet_search.store.outcome import Result
+from micronet_search.training.evaluate import accuracy
+from micronet_search.trial import Trial
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+def candidate() -> Candidate:
+    return Candidate.model_validate(
+        {
+            "input": {"channels": 1, "height": 8, "width": 8},
+            "network": {
+                "family": "densenet",
+                "stem": {"width": 12},
+                "growth_rate": 8,
+                "layers": [2, 2],
+                "groups": 2,
+                "bottleneck": 2,
+            },
+            "training": {
+                "epochs": 8,
+                "batch_size": 64,
+                "learning_rate": 0.01,
+                "ema": 0.9,
+                "augmentation": {"crop": 1, "flip": False, "mixup": 0.2, "cutmix": 0.2},
+            },
+            "pruning": {"sparsity": 0.5, "epochs": 3},
+            "quantization": {"weight_bits": 4, "activation_bits": 8, "epochs": 3},
+        }
+    )
+
+
+def run(device: torch.device, pause: int | None = None) -> Result:
+    data = splits.load(Dataset(name="digits", validation=300)).to(device)
+    trial = Trial(candidate(), data, seed=0, device=device)
+    trial.begin()
+    if pause is not None:
+        trial.advance(pause)
+        content = trial.checkpoint()
+        trial = Trial(candidate(), data, seed=0, device=device)
+        trial.begin(content)
+    trial.advance(trial.epochs)
+    return trial.finish()
+
+
+@pytest.mark.parametrize("pause", [None, 3, 9, 12], ids=["whole", "fit", "prune", "quantize"])
+def test_a_trial_on_the_gpu_ships_a_network_that_the_cpu_agrees_with(pause: int | None) -> None:
+    result = run(torch.device("cuda"), pause)
+    assert result.outcome.state == "complete"
+    assert result.outcome.accuracy is not None
+    assert result.outcome.accuracy > 0.8
+
+    tensors, _ = checkpoint.unpack(result.files["model.safetensors"])
+    network, _ = build.compressed(candidate())
+    stored.install(network, tensors)
+    data = splits.load(Dataset(name="digits", validation=300))
+    found = accuracy(network, evaluation_batches(data.validation, data.normalization, 100))
+    # float32 sums in another order: an image at a tie may fall on the other side
+    assert found == pytest.approx(result.outcome.accuracy, abs=1.5 / len(data.validation))
+    cost = build.predict(candidate()).measured(tensors)
+    assert (cost.nonzeros, cost.macs) == (result.outcome.nonzeros, result.outcome.macs)
