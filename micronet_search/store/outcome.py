@@ -68,9 +68,15 @@ class Outcome:
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> Outcome:
-        """The outcome that `to_json` wrote."""
-        curve = tuple(Epoch(**row) for row in tree["curve"])
-        return cls(**{**tree, "curve": curve})
+        """The outcome that `to_json` wrote.
+
+        Raises:
+            ValueError: The tree is none that `to_json` writes.
+        """
+        try:
+            return cls(**{**tree, "curve": tuple(Epoch(**row) for row in tree["curve"])})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"found no outcome of a trial: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,11 @@ class TrialFolder:
         return self.path / "curve.csv"
 
     @property
+    def traceback(self) -> Path:
+        """Where a failed trial failed."""
+        return self.path / "traceback.txt"
+
+    @property
     def outcome(self) -> Path:
         """How the trial ended, in numbers."""
         return self.path / "outcome.json"

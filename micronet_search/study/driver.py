@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import numpy as np
 import optuna
@@ -24,20 +23,16 @@ from micronet_search.score.rules import scores
 from micronet_search.search import screening, space, stopping
 from micronet_search.search.screening import Screened
 from micronet_search.store.files import read_json, write_bytes, write_json, write_text
-from micronet_search.store.outcome import Epoch, Outcome, Result
+from micronet_search.store.outcome import Epoch
 from micronet_search.store.paths import StudyFolder
+from micronet_search.study.ledger import Ledger
 from micronet_search.study.progress import Observer, Progress, Running
-from micronet_search.study.survey import is_feasible, score_of, survey, violations
-from micronet_search.tracking.picture import Point
+from micronet_search.study.survey import violations
 from micronet_search.tracking.recorder import Recorder
 
 
 class Driver:
-    """Asks for candidates, screens them, runs them in slots, and tells and records how they end.
-
-    At the end of a trial come, in this order, `outcome.json`, Optuna and MLflow, so that what a
-    crash leaves can be replayed from the first.
-    """
+    """Asks for candidates, screens them, runs them in slots, and decides at rungs."""
 
     def __init__(
         self,
@@ -53,9 +48,9 @@ class Driver:
         self.folder = folder
         self.study = study
         self.engine = engine
-        self.recorder = recorder
         self.observe = observe
         self.progress = Progress(sweep.search.trials)
+        self._ledger = Ledger(sweep, folder, study, recorder, self.progress)
         self._space = sweep.space
         self._images, self._classes = engine.shape
         self._trials: dict[int, Trial] = {}
@@ -134,7 +129,7 @@ class Driver:
 
     def _repair(self) -> list[Trial]:
         """Replays what ended, and returns the trials that a stop or a crash left unfinished."""
-        unfinished = []
+        unfinished: list[Trial] = []
         for frozen in self.study.get_trials(deepcopy=False):
             running = frozen.state == TrialState.RUNNING
             if running and "screened" in frozen.user_attrs:
@@ -142,18 +137,11 @@ class Driver:
             if frozen.state == TrialState.WAITING or "screened" in frozen.user_attrs:
                 continue
             self._remember(frozen)
-            if self.folder.trial(frozen.number).outcome.exists():
-                self._replay(frozen.number, tell=running)
-            elif running and "digest" in frozen.user_attrs:
-                unfinished.append(self._trials[frozen.number])
-            elif running:
-                self._undecided.append(self._trials[frozen.number])
-        self._survey()
-        for number in sorted(self.progress.outcomes.keys() - self.recorder.recorded()):
-            self._record_trial(number)
-        if self.progress.outcomes:
-            # a crash may have come between a trial's record and the study's
-            self._record_study(max(self.progress.outcomes))
+            trial = self._trials.get(frozen.number)
+            if not self._ledger.replay(frozen.number, trial) and trial is not None:
+                begun = "digest" in frozen.user_attrs
+                (unfinished if begun else self._undecided).append(trial)
+        self._ledger.catch_up()
         return unfinished
 
     def _remember(self, frozen: FrozenTrial) -> None:
@@ -164,18 +152,6 @@ class Driver:
             self._rungs.setdefault(int(rung), {})[number] = tuple(point)
         if frozen.state == TrialState.RUNNING:
             self._trials[number] = Trial(self.study, frozen._trial_id)
-
-    def _replay(self, number: int, *, tell: bool) -> None:
-        outcome = Outcome.from_json(read_json(self.folder.trial(number).outcome))
-        if tell:
-            self._tell(number, outcome)
-        self.progress.outcomes[number] = outcome
-        self._tidy(number)
-
-    def _tidy(self, number: int) -> None:
-        """Removes the checkpoint of a trial that needs none any more."""
-        if self.progress.outcomes[number].state == "complete":
-            self.folder.trial(number).checkpoint.unlink(missing_ok=True)
 
     # --- from a draw to a slot ---
 
@@ -259,7 +235,9 @@ class Driver:
             case Ended(result):
                 self.engine.release(number)
                 del self.progress.running[number]
-                self._end(number, result)
+                self._ledger.enter(self._trials[number], result)
+                self._save_clock()
+                self._report(self._ledger.line(number))
 
     def _decide(self, number: int, row: Epoch) -> Order:
         """Whether a trial goes on past the rung that it has reached."""
@@ -276,87 +254,7 @@ class Driver:
             return "go"
         return Stop(f"moasha at the rung of epoch {row.epoch}, with {len(others)} other trials")
 
-    def _end(self, number: int, result: Result) -> None:
-        files = self.folder.trial(number)
-        for name, content in result.files.items():
-            write_bytes(files.path / name, content)
-        write_json(files.outcome, result.outcome.to_json())
-        self._tell(number, result.outcome)
-        self.progress.outcomes[number] = result.outcome
-        self._survey()
-        self._record_trial(number)
-        self._record_study(number)
-        self._tidy(number)
-        self._save_clock()
-        self._report(self._line(number))
-
-    def _tell(self, number: int, outcome: Outcome) -> None:
-        """Tells Optuna; a trial's first constraints win, so telling again changes nothing."""
-        trial = self._trials[number]
-        for name, violation in violations(outcome, self.sweep.objectives).items():
-            trial.set_constraint(name, violation)
-        if outcome.state == "complete":
-            assert outcome.accuracy is not None
-            self.study.tell(trial, [outcome.accuracy, self._score(outcome)])
-        else:
-            stopped = outcome.state == "stopped"
-            self.study.tell(trial, state=TrialState.PRUNED if stopped else TrialState.FAIL)
-
-    def _is_feasible(self, outcome: Outcome) -> bool:
-        return is_feasible(outcome, self.sweep.objectives)
-
-    def _score(self, outcome: Outcome) -> float:
-        return score_of(outcome, self.sweep.objectives)
-
-    def _survey(self) -> None:
-        self.progress.survey = survey(self.progress.outcomes, self.sweep.objectives)
-
-    def _record_trial(self, number: int) -> None:
-        outcome, files = self.progress.outcomes[number], self.folder.trial(number)
-        kept = [files.candidate, *sorted(files.path.glob("*.csv")), files.outcome]
-        kept += [path for path in (files.model, files.path / "traceback.txt") if path.exists()]
-        params = self.study.get_trials(deepcopy=False)[number].params
-        self.recorder.record_trial(number, params, outcome, self._is_feasible(outcome), kept)
-
-    def _record_study(self, number: int) -> None:
-        """Records the study as it is after a trial."""
-        found = self.progress.survey
-        self.recorder.record_study(
-            [self._row(n) for n in found.front],
-            self._points(),
-            found.hypervolume,
-            found.best_score,
-            number,
-        )
-
-    def _row(self, number: int) -> dict[str, Any]:
-        outcome = self.progress.outcomes[number]
-        return {
-            "trial": number,
-            "accuracy": outcome.accuracy,
-            "score": self._score(outcome),
-            "parameters": outcome.parameters,
-            "nonzeros": outcome.nonzeros,
-            "macs": outcome.macs,
-        }
-
-    def _points(self) -> list[Point]:
-        return [
-            Point(n, o.accuracy, self._score(o), self._is_feasible(o))
-            for n, o in sorted(self.progress.outcomes.items())
-            if o.accuracy is not None
-        ]
-
     # --- what the user sees ---
-
-    def _line(self, number: int) -> str:
-        outcome = self.progress.outcomes[number]
-        text = f"trial {number} {outcome.state}"
-        if outcome.accuracy is not None:
-            text += f": accuracy {outcome.accuracy:.4f}, score {self._score(outcome):.6f}"
-            text += ", feasible" if self._is_feasible(outcome) else ""
-        text += ", on the front" if number in self.progress.survey.front else ""
-        return text + (f": {outcome.reason}" if outcome.reason else "")
 
     def _report(self, line: str | None) -> None:
         self.progress.seconds_left = self._seconds_left()

@@ -14,6 +14,7 @@ from micronet_search.store import checkpoint
 from micronet_search.store.paths import StudyFolder
 
 DRIVER = "micronet_search.study.driver:Driver."
+LEDGER = "micronet_search.study.ledger:Ledger."
 MLFLOW = "mlflow:MlflowClient."
 MOASHA = {"rule": "moasha", "first_rung": 1, "reduction": 2}
 
@@ -57,13 +58,13 @@ POINTS = [
     Kill(DRIVER + "_decide", "after"),
     Kill(DRIVER + "_decide", "after", 2),
     Kill("micronet_search.study.driver:write_bytes", "after", 2),
-    Kill(DRIVER + "_end", "before"),
-    Kill("micronet_search.study.driver:write_bytes", "after", 4),
-    Kill(DRIVER + "_tell", "before"),
+    Kill(LEDGER + "enter", "before"),
+    Kill("micronet_search.study.ledger:write_bytes", "after", 2),
+    Kill(LEDGER + "_tell", "before"),
     Kill("optuna.trial:Trial.set_constraint", "after"),
     Kill("optuna:Study.tell", "before"),
     Kill("optuna:Study.tell", "after"),
-    Kill(DRIVER + "_record_trial", "before"),
+    Kill(LEDGER + "_record_trial", "before"),
     Kill(MLFLOW + "create_run", "after"),
     Kill(MLFLOW + "log_batch", "after", 2),
     Kill(MLFLOW + "log_artifact", "after", 3),
@@ -71,7 +72,7 @@ POINTS = [
     Kill(MLFLOW + "set_terminated", "after"),
     Kill(MLFLOW + "log_text", "before"),
     Kill(MLFLOW + "log_figure", "after"),
-    Kill(DRIVER + "_tidy", "before"),
+    Kill(LEDGER + "_tidy", "before"),
     Kill(DRIVER + "_save_clock", "before", 2),
 ]
 

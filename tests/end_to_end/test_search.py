@@ -176,7 +176,7 @@ def test_a_failing_trial_is_counted_and_the_study_goes_on(tmp_path: Path, runs: 
 def test_an_rdb_for_optuna(tmp_path: Path, runs: Path) -> None:
     url = f"sqlite:///{tmp_path}/my optuna.db"
     sweep = write(tmp_path / "sweep.yaml", tiny("rdb", tracking={"optuna": url}))
-    kill = Kill("micronet_search.study.driver:Driver._tell", "before", 2)
+    kill = Kill("micronet_search.study.ledger:Ledger._tell", "before", 2)
     done = studies.Command("run", sweep, "--root", runs, cwd=tmp_path, kill=kill).wait()
     assert done.code == -9
     done = cli("run", sweep, "--root", runs, cwd=tmp_path)
