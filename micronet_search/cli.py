@@ -200,11 +200,10 @@ def ui(
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 5000,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Opens MLflow's pages on the studies, until Ctrl-C."""
+    """Serves MLflow's pages on the studies, at the address that it prints, until Ctrl-C."""
     from micronet_search.report.view import tracking
     from micronet_search.tracking.ui import serve
 
-    print(f"MLflow on http://{host}:{port}, Ctrl-C ends it")
     raise typer.Exit(serve(_root(root), tracking(_root(root)), host, port))
 
 
