@@ -30,9 +30,10 @@ def progress() -> Progress:
 
 
 def shown(what: Any, width: int = 100) -> str:
-    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    written = io.StringIO()
+    console = Console(file=written, width=width, force_terminal=True, color_system=None)
     console.print(what)
-    return console.file.getvalue()  # type: ignore[attr-defined]
+    return written.getvalue()
 
 
 @pytest.mark.parametrize("width", [60, 100, 200])
@@ -63,29 +64,32 @@ def test_a_study_that_has_just_begun() -> None:
 
 
 def test_lines_alone_where_it_is_no_terminal() -> None:
-    console = Console(file=io.StringIO(), force_terminal=False)
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=False)
     with Display("my-study", console) as display:
         display(progress(), None)
         display(progress(), "trial 5 complete [score 0.01]: " + 30 * "long ")
         display(progress(), None)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+    text = written.getvalue()
     assert re.fullmatch(r"\[\d+ s\] trial 5 complete \[score 0.01\]: (long )+\n", text)
 
 
 def test_a_line_stands_above_the_live_figures() -> None:
-    console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=100, color_system=None)
     with Display("my-study", console) as display:
         display(progress(), "trial 5 complete")
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+    text = written.getvalue()
     assert text.index("my-study: opening") < text.index("trial 5 complete")
     assert text.index("trial 5 complete") < text.rindex("trials 6/20")
 
 
 def test_a_long_line_leaves_the_live_figures_whole() -> None:
-    console = Console(file=io.StringIO(), force_terminal=True, width=50, color_system=None)
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=50, color_system=None)
     with Display("my-study", console) as display:
         display(progress(), "draw 7 screened: " + 20 * "long ")
-        text = console.file.getvalue()  # type: ignore[attr-defined]
+        text = written.getvalue()
     after = re.sub(r"\x1b\[\w+|\s+", " ", text[text.index("draw 7") :])
     assert "hypervolume 0.00456 1 h 10 min left" in re.sub(" +", " ", after)
 
