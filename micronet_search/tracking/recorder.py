@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-# Opens the experiment on MLflow's pages for trained models, not on those for language models.
-_KIND = {"mlflow.experimentKind": "custom_model_development"}
-
 # MLflow takes 1000 rows a call, of which 100 params and 100 tags at most.
 _METRICS, _PARAMS = 800, 100
 
@@ -240,7 +237,7 @@ def _experiment(client: MlflowClient, name: str, location: str | None) -> str:
     """The study's experiment; one that was deleted in the UI comes back with all its runs."""
     found = client.get_experiment_by_name(name)
     if found is None:
-        return str(client.create_experiment(name, location, _KIND))
+        return str(client.create_experiment(name, location))
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return str(found.experiment_id)

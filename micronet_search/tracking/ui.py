@@ -38,6 +38,9 @@ def serve(root: Root, tracking: Tracking, host: str, port: int) -> int:
     uri = tracking_uri(tracking, root)
     _check(uri, root, host, port)
     quieten()
+    # MLflow opens its pages for language models first, and remembers what was chosen.
+    hint = 'choose "Model training" at its top left; Ctrl-C ends it'
+    print(f"MLflow on http://{_name(host)}:{port}, {hint}", flush=True)
     # In a session of its own, so that Ctrl-C reaches the server through us alone: of two signals
     # its processes tell one another with a traceback.
     server = subprocess.Popen(
@@ -79,6 +82,13 @@ def _check(uri: str, root: Root, host: str, port: int) -> None:
                 f"cannot listen on {host}, port {port} ({error}), expected another port, or none "
                 "that another program uses"
             ) from None
+
+
+def _name(host: str) -> str:
+    """A host as a URL has it: an IPv6 address in brackets, this machine for every address."""
+    if host in ("0.0.0.0", "::"):
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
 
 
 def _command(uri: str, root: Root, host: str, port: int) -> list[str]:
