@@ -249,3 +249,19 @@ def test_eight_bits_survive_a_high_learning_rate(optimizer: type[torch.optim.Opt
         (network(images) - targets).square().mean().backward()
         steps.step()
     assert bool((network[0].weight_quantizer.scale > 2 * SMALLEST_SCALE).all())
+
+
+def test_scales_of_eight_bits_survive_the_steps_of_adam() -> None:
+    """Learned as they are, they would fall to the smallest scale within three of these steps."""
+    torch.manual_seed(0)
+    weight = torch.randn(4, 9) * 0.1
+    quantizer = WeightQuantizer(8, 4)
+    start = best_scale(weight, quantizer.low, quantizer.high)
+    quantizer.set_scale(start)
+    optimizer = torch.optim.Adam(quantizer.parameters(), lr=0.005)
+    for _ in range(20):
+        optimizer.zero_grad()
+        quantizer(weight).square().sum().backward()  # falls with the scale
+        optimizer.step()
+    assert start.max() < 0.005
+    assert torch.all(quantizer.scale > 0.85 * start)
