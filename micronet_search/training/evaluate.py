@@ -22,7 +22,7 @@ def predictions(network: nn.Module, batches: Iterable[Tensor]) -> Tensor:
     training = network.training
     network.eval()
     try:
-        with torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             return torch.cat([network(images).argmax(1) for images in batches])
     finally:
         network.train(training)
