@@ -69,8 +69,8 @@ def check(sweep: SweepFile) -> None:
         f"{found.scores[0]:.6f} to {found.scores[-1]:.6f}, median {found.median:.6f}"
     )
     print(
-        f"of {DRAWS} draws {found.screened} would be screened with a score above {goal.at_most:g} "
-        f"and {found.duplicates} as duplicates"
+        f"of {DRAWS} draws {found.screened} would be screened with a score above {goal.at_most:g}, "
+        f"{found.duplicates} as duplicates and {found.impossible} as impossible"
     )
 
 

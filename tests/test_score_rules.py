@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from micronet_search import build
+from micronet_search.config.candidate import Candidate
 from micronet_search.score.cost import Cost, Layer, Stored
 from micronet_search.score.rules import imt, micronet2019, scores
 
@@ -36,8 +38,8 @@ def pool(channels: int, side: int, window: int, bits: int = 32) -> Layer:
     return Layer("pool", "pool", (), bits, bits, 0, channels * side**2, window)
 
 
-def cost(*layers: Layer, quantized: bool = True) -> Cost:
-    return Cost(layers, sum(layer.elements for layer in layers), quantized)
+def cost(*layers: Layer, integer: bool = True) -> Cost:
+    return Cost(layers, sum(layer.elements for layer in layers), integer)
 
 
 def resnet18(bits: int) -> Cost:
@@ -68,7 +70,7 @@ def wide_resnet_28_10() -> Cost:
                 layers.append(conv(width, outs, side, 1))
             width = outs
     layers += [norm(640, 8), relu(640, 8), pool(640, 1, 64), linear(640, 100)]
-    return cost(*layers, quantized=False)
+    return cost(*layers, integer=False)
 
 
 def test_imt_of_the_cifar_resnet18() -> None:
@@ -85,7 +87,7 @@ def test_micronet2019_divides_by_wide_resnet_28_10() -> None:
     To four digits it does not matter for 10.49e9 what is done about the norms: without them it is
     10.4865e9, folded into biases 10.4891e9, counted 10.4911e9, with residual additions 10.4923e9.
     """
-    single = Cost(wide_resnet_28_10().layers, 0, quantized=True)
+    single = Cost(wide_resnet_28_10().layers, 0, integer=True)
     found = micronet2019(single)
     assert single.nonzeros == 36_536_884
     assert found.parameters == pytest.approx(36_536_884 / 36.5e6)
@@ -96,8 +98,8 @@ def test_micronet2019_divides_by_wide_resnet_28_10() -> None:
     assert f"{micronet2019(unnormed).operations * 10.49:.2f}" == "10.49"
 
 
-def test_micronet2019_grants_half_precision_where_nothing_is_quantized() -> None:
-    free, paid = wide_resnet_28_10(), Cost(wide_resnet_28_10().layers, 0, quantized=True)
+def test_micronet2019_grants_half_precision_where_no_layer_is_integer() -> None:
+    free, paid = wide_resnet_28_10(), Cost(wide_resnet_28_10().layers, 0, integer=True)
     assert micronet2019(free).parameters == micronet2019(paid).parameters / 2
     multiplications, additions = 5_248_007_296, 5_243_139_968
     assert micronet2019(paid).operations == (multiplications + additions) / 10.49e9
@@ -167,3 +169,24 @@ def test_a_score_is_the_sum_of_its_parts() -> None:
             "operations": score.operations,
             "score": score.parameters + score.operations,
         }
+
+
+def test_half_precision_never_costs_more_than_single() -> None:
+    """The 16 free bits hold where no layer is integer, however the widths are written down."""
+    found = []
+    for bits in (None, (16, 32), (32, 16), (16, 16)):
+        quantization = bits and {"weight_bits": bits[0], "activation_bits": bits[1]}
+        asked = Candidate.model_validate(
+            {
+                "network": {
+                    "family": "densenet",
+                    "stem": {"width": 8},
+                    "growth_rate": 4,
+                    "layers": [2],
+                },
+                "training": {"epochs": 1, "learning_rate": 0.1},
+                "quantization": quantization,
+            }
+        )
+        found.append(micronet2019(build.predict(asked)).score)
+    assert len(set(found)) == 1

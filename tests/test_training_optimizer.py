@@ -134,3 +134,17 @@ def test_warmup_rises_evenly_to_the_peak() -> None:
     assert found[:5] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1])
     assert found[5:] == sorted(found[5:], reverse=True)
     assert optimizer.cosine(10, 10, 4) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("momentum", [0.5, 0.9, 0.98])
+def test_one_cycle_swings_around_the_momentum(momentum: float) -> None:
+    asked = config(optimizer="sgd", momentum=momentum, schedule="one-cycle")
+    found = optimizer.create(network(), asked, 0.1)
+    schedule = optimizer.schedule(found, asked, 0.1, STEPS, 0)
+    seen = []
+    for _ in range(STEPS):
+        seen.append(found.param_groups[0]["momentum"])
+        found.step()
+        schedule.step()
+    assert max(seen) == pytest.approx(min(momentum + 0.05, 0.999))
+    assert min(seen) == pytest.approx(momentum - 0.05, abs=0.01)

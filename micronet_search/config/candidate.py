@@ -158,7 +158,8 @@ class Training(Model):
         batch_size: Images in a batch, two at least, which a norm needs.
         optimizer: `sgd` (Nesterov), `adam` or `adamw`.
         learning_rate: Peak of the schedule.
-        momentum: Momentum of `sgd`, first beta of the others.
+        momentum: Momentum of `sgd`, first beta of the others; `one-cycle` moves it by 0.05 around
+            this, against the rate.
         schedule: `cosine` to zero, or `one-cycle` (Smith and Topin, 2018).
         warmup: Epochs of linear warm-up before the cosine; no part of `one-cycle`.
         weight_decay: On weights alone, not on biases, norms and scales.

@@ -122,7 +122,7 @@ class EarlyStopping(Model):
     @model_validator(mode="before")
     @classmethod
     def _off(cls, value: Any) -> Any:
-        return {"rule": "off"} if value == "off" else value
+        return {"rule": value} if isinstance(value, str) else value
 
     def rungs(self, epochs: int) -> list[int]:
         """The epochs of a first fit at which a trial is judged, the last one excluded."""

@@ -6,6 +6,8 @@ import random
 import statistics
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from micronet_search import build
 from micronet_search.config import distributions
 from micronet_search.config.options import read_candidate
@@ -13,7 +15,7 @@ from micronet_search.config.sweep import Sweep
 from micronet_search.data import splits
 from micronet_search.score.rules import scores
 from micronet_search.search.space import size
-from micronet_search.study.opening import check_space
+from micronet_search.study.opening import check_space, find_known
 
 DRAWS = 100
 
@@ -28,6 +30,7 @@ class Sample:
         scores: Predicted scores of the different candidates drawn, in rising order.
         duplicates: Draws that came out the same as an earlier one.
         screened: Candidates whose score is above the ceiling.
+        impossible: Draws that make no candidate.
     """
 
     choices: tuple[str, ...]
@@ -35,6 +38,7 @@ class Sample:
     scores: tuple[float, ...]
     duplicates: int
     screened: int
+    impossible: int
 
     @property
     def median(self) -> float:
@@ -50,17 +54,24 @@ def sample(sweep: Sweep) -> Sample:
     """
     images, classes = splits.describe(sweep.dataset)
     check_space(sweep, images, classes)
+    find_known(sweep, images, classes)
     space, goal = sweep.space, sweep.objectives.score
     pick = distributions.pick_random(random.Random(sweep.search.seed))
     found: dict[str, float] = {}
+    impossible = 0
     for _ in range(DRAWS):
-        candidate = read_candidate(distributions.draw(space, pick).tree, images, classes)
+        try:
+            candidate = read_candidate(distributions.draw(space, pick).tree, images, classes)
+        except ValidationError:
+            impossible += 1
+            continue
         if candidate.digest() not in found:
             found[candidate.digest()] = scores(build.predict(candidate))[goal.rule].score
     return Sample(
         choices=tuple(distributions.leaves(space)),
         size=size(space),
         scores=tuple(sorted(found.values())),
-        duplicates=DRAWS - len(found),
+        duplicates=DRAWS - impossible - len(found),
         screened=sum(score > goal.at_most for score in found.values()),
+        impossible=impossible,
     )

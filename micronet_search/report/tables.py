@@ -18,7 +18,7 @@ from micronet_search.score.rules import scores
 def _table(*columns: str, title: str | None = None) -> Table:
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i else "left", no_wrap=True)
+        table.add_column(column, justify="right" if i else "left", no_wrap=i > 0, overflow="fold")
     return table
 
 
@@ -112,7 +112,7 @@ def cost_lines(cost: Cost) -> list[str]:
     """The totals, and the score that every rule makes of them."""
     lines = [
         f"{cost.parameters:,} parameters, {cost.nonzeros:,} nonzeros stored, {cost.macs:,} MACs, "
-        f"{cost.storage_bits / 8:,.0f} bytes"
+        f"{-(-cost.storage_bits // 8):,} bytes"
     ]
     for name, score in scores(cost).items():
         parts = f"parameters {score.parameters:.6f} + operations {score.operations:.6f}"

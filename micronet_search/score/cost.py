@@ -36,8 +36,12 @@ class Stored:
 
     @property
     def storage_bits(self) -> int:
-        """The smaller of dense, and nonzeros with a bitmask."""
-        return min(self.elements * self.bits, self.nonzeros * self.bits + self.elements)
+        """Its bits when packed."""
+        return self.packed(self.bits)
+
+    def packed(self, bits: int) -> int:
+        """The smaller of dense, and nonzeros with a bitmask, with so many bits an element."""
+        return min(self.elements * bits, self.nonzeros * bits + self.elements)
 
 
 @dataclass(frozen=True)
@@ -104,12 +108,12 @@ class Cost:
     Attributes:
         layers: In the order in which the image passes.
         parameters: Of the network before norms are folded.
-        quantized: Whether any width is below 32.
+        integer: Whether some layer is integer.
     """
 
     layers: tuple[Layer, ...]
     parameters: int
-    quantized: bool
+    integer: bool
 
     @property
     def stored(self) -> tuple[Stored, ...]:
@@ -174,7 +178,7 @@ def count(
         network.train(training)
         for handle in handles:
             handle.remove()
-    return Cost(tuple(rows), parameters, quantized=plan.rest_bits != 32)
+    return Cost(tuple(rows), parameters, integer=plan.integer)
 
 
 def _row_hook(rows: list[Layer], name: str, plan: Plan, sparsity: float) -> Any:

@@ -11,6 +11,7 @@ Rule = Literal["imt", "micronet2019"]
 
 IMT_PARAMETERS = 5.6e6
 IMT_MACS = 2.8e8
+FREE_BITS = 16
 WIDERESNET_28_10_PARAMETERS = 36.5e6
 WIDERESNET_28_10_OPERATIONS = 10.49e9
 
@@ -62,21 +63,20 @@ def micronet2019(cost: Cost) -> Score:
     multiplications and n - 1 additions, a bias one addition more, a norm that is not folded one of
     each an element, ReLU one multiplication, a mean over n values n - 1 additions and one
     multiplication. Multiplications count at the wider of their inputs, additions at 32 bits;
-    where nothing is quantized, 16 bits are free for parameters and multiplications. Both parts are
+    where no layer is integer, 16 bits are free for parameters and multiplications. Both parts are
     relative to WideResNet-28-10: 36.5e6 parameters and 10.49e9 operations.
     """
-    free = 1.0 if cost.quantized else 0.5
-    parameters = cost.storage_bits / 32 if cost.quantized else _half_storage_bits(cost) / 32
-    multiplications = sum(_multiplications(layer) * layer.bits for layer in cost.layers) / 32
+    if cost.integer:
+        storage_bits = cost.storage_bits
+        multiplications = sum(_multiplications(layer) * layer.bits for layer in cost.layers)
+    else:
+        storage_bits = sum(t.packed(FREE_BITS) for t in cost.stored)
+        multiplications = sum(map(_multiplications, cost.layers)) * FREE_BITS
     additions = sum(map(_additions, cost.layers))
     return Score(
-        parameters / WIDERESNET_28_10_PARAMETERS,
-        (multiplications * free + additions) / WIDERESNET_28_10_OPERATIONS,
+        storage_bits / 32 / WIDERESNET_28_10_PARAMETERS,
+        (multiplications / 32 + additions) / WIDERESNET_28_10_OPERATIONS,
     )
-
-
-def _half_storage_bits(cost: Cost) -> int:
-    return sum(min(t.elements * 16, t.nonzeros * 16 + t.elements) for t in cost.stored)
 
 
 def _multiplications(layer: Layer) -> int:

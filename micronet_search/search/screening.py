@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -39,13 +40,14 @@ class Screened:
     """Why a draw is refused before training.
 
     Attributes:
-        reason: `score` where the predicted score is too high, `duplicate` of an earlier trial.
+        reason: `score` where the predicted score is too high, `duplicate` of an earlier trial,
+            `impossible` where three choices or more do not go together.
         message: The reason in words, with what was found and what was expected.
-        score: The predicted score.
+        score: The predicted score; infinite where there is none.
         of: Number of the trial that a duplicate repeats; None otherwise.
     """
 
-    reason: Literal["score", "duplicate"]
+    reason: Literal["score", "duplicate", "impossible"]
     message: str
     score: float
     of: int | None = None
@@ -75,6 +77,11 @@ def screen(
     return None
 
 
+def impossible(message: str) -> Screened:
+    """Refuses a draw that makes no candidate, which pairs of choices did not tell."""
+    return Screened("impossible", f"no candidate: {message}", math.inf)
+
+
 def describe_end(screened: Sequence[Screened], objectives: Objectives) -> str:
     """Why a study ends after nothing but screened draws, and what to widen in the sweep.
 
@@ -83,14 +90,14 @@ def describe_end(screened: Sequence[Screened], objectives: Objectives) -> str:
         objectives: The sweep's bounds.
     """
     duplicates = sum(item.reason == "duplicate" for item in screened)
-    by_score = len(screened) - duplicates
+    others = len(screened) - duplicates
     found = (
         f"{len(screened)} draws in a row were screened, "
-        f"{by_score} by predicted score and {duplicates} as duplicates"
+        f"{others} by predicted score and {duplicates} as duplicates"
     )
-    if duplicates > by_score:
+    if duplicates > others:
         return f"{found}: the space is exhausted, or nearly so; open more of `candidate` to it"
-    lowest = min(item.score for item in screened if item.reason == "score")
+    lowest = min(item.score for item in screened if item.reason != "duplicate")
     return (
         f"{found}: the lowest predicted score among them is {lowest:.4g}; "
         f"raise objectives.score.at_most ({objectives.score.at_most:.4g}), or widen `candidate` "

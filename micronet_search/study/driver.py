@@ -12,11 +12,13 @@ from contextlib import contextmanager, suppress
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
+from pydantic import ValidationError
 
 from micronet_search import build
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.files import dump_yaml, read_candidate
 from micronet_search.config.sweep import Sweep
+from micronet_search.config.validation import validation_problems
 from micronet_search.engine.inline import Inline
 from micronet_search.engine.work import Ended, Event, Job, Order, Reached, Stop, Trained
 from micronet_search.score.rules import scores
@@ -160,12 +162,8 @@ class Driver:
         refused: list[Screened] = []
         while len(refused) < screening.MAX_SCREENED_IN_A_ROW and not self._must_pause():
             trial = self._undecided.pop() if self._undecided else self.study.ask()
-            candidate = self._candidate(trial)
-            digest, score = candidate.digest(), self._predicted_score(candidate)
-            verdict = screening.screen(digest, score, self.sweep.objectives, self._seen)
+            verdict = self._judge(trial)
             if verdict is None:
-                trial.set_user_attr("digest", digest)
-                self._seen[digest] = trial.number
                 return trial
             refused.append(verdict)
             self._screen(trial, verdict)
@@ -173,6 +171,20 @@ class Driver:
             self._exhausted = True
             self._report(screening.describe_end(refused, self.sweep.objectives))
         return None
+
+    def _judge(self, trial: Trial) -> Screened | None:
+        """Why a draw is refused; None for one to train, which is then known as tried."""
+        try:
+            candidate = self._candidate(trial)
+        except ValidationError as error:
+            ((_, message), *_) = validation_problems(error, Candidate)
+            return screening.impossible(message)
+        digest, score = candidate.digest(), self._predicted_score(candidate)
+        verdict = screening.screen(digest, score, self.sweep.objectives, self._seen)
+        if verdict is None:
+            trial.set_user_attr("digest", digest)
+            self._seen[digest] = trial.number
+        return verdict
 
     @property
     def _rule(self) -> str:
@@ -187,7 +199,10 @@ class Driver:
 
     def _screen(self, trial: Trial, verdict: Screened) -> None:
         """Tells Optuna of a refused draw: PRUNED, with the constraints that it is known to miss."""
-        missed = screening.violations(None, verdict.score, self.sweep.objectives)
+        score = verdict.score
+        if verdict.reason == "impossible":  # as far off as ten times the ceiling
+            score = 10 * self.sweep.objectives.score.at_most
+        missed = screening.violations(None, score, self.sweep.objectives)
         if verdict.of is not None and verdict.of in self.progress.outcomes:
             missed = violations(self.progress.outcomes[verdict.of], self.sweep.objectives) or missed
         for name, violation in missed.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import shutil
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -50,8 +51,9 @@ def run(sweep: Sweep, root: Root, observe: Observer) -> Progress:
     device = choose_device(sweep.execution.device)
     images, classes = splits.describe(sweep.dataset)
     check_space(sweep, images, classes)
-    known = [_known(sweep, path, images, classes) for path in sweep.search.start_with]
     folder = root.study(sweep.name)
+    # once the study has begun they are enqueued, and their files may be gone
+    known = [] if folder.sweep.exists() else find_known(sweep, images, classes)
     is_new = not folder.path.exists()
     with driver_lock(folder):
         try:
@@ -84,12 +86,22 @@ def check_space(sweep: Sweep, images: Input, classes: int) -> None:
     Raises:
         ValueError: Some candidate does not go with them.
     """
-    for key, message in invalid_options(sweep.space, images, classes)[:1]:
-        raise ValueError(f"{dotted(('candidate', *key))}: {message}")
+    wrong = invalid_options(sweep.space, images, classes)
+    if wrong:
+        lines = (f"{dotted(('candidate', *key))}: {message}" for key, message in wrong)
+        raise ValueError("\n".join(lines))
+
+
+def find_known(sweep: Sweep, images: Input, classes: int) -> list[dict[str, Any]]:
+    """The choices that draw the candidates of `search.start_with`.
+
+    Raises:
+        ValueError: One is no candidate, or none that the space can draw.
+    """
+    return [_known(sweep, path, images, classes) for path in sweep.search.start_with]
 
 
 def _known(sweep: Sweep, path: str, images: Input, classes: int) -> dict[str, Any]:
-    """The choices that draw a candidate of `search.start_with`."""
     candidate = load_candidate(path)
     if (candidate.input, candidate.classes) != (images, classes):
         raise ValueError(
@@ -123,6 +135,8 @@ def _refuse_changed(folder: StudyFolder, sweep: Sweep) -> None:
 def _fixed(sweep: Sweep) -> list[str]:
     tree = sweep.dump()
     del tree["execution"], tree["search"]["trials"], tree["search"]["hours"]
+    # a folder may be moved; what is in it stays what it was
+    tree["search"]["start_with"] = [Path(path).name for path in tree["search"]["start_with"]]
     return dump_yaml(tree).splitlines()
 
 

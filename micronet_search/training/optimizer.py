@@ -10,6 +10,9 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from micronet_search.config.candidate import Training
 
+MOMENTUM_SWING = 0.05
+"""How far one-cycle moves the momentum, down while the rate rises and up while it falls."""
+
 
 def create(network: nn.Module, config: Training, learning_rate: float) -> torch.optim.Optimizer:
     """The optimizer of a network's parameters; only weights decay, not biases, norms and scales."""
@@ -49,7 +52,12 @@ def schedule(
     """
     if config.schedule == "one-cycle":
         return OneCycleLR(
-            optimizer, learning_rate, total_steps=steps + 1, cycle_momentum=config.momentum > 0
+            optimizer,
+            learning_rate,
+            total_steps=steps + 1,
+            cycle_momentum=config.momentum > 0,
+            base_momentum=max(0.0, config.momentum - MOMENTUM_SWING),
+            max_momentum=min(0.999, config.momentum + MOMENTUM_SWING),
         )
     return LambdaLR(optimizer, lambda step: cosine(step, steps, warmup))
 

@@ -125,6 +125,31 @@ def test_a_known_candidate_is_tried_first(tmp_path: Path, runs: Path, finished: 
     assert_whole(left, trials=1)
     assert yaml.safe_load(left.candidates[0]) == candidate
     assert [trial.state for trial in left.optuna] == [TrialState.COMPLETE]
+    # what is enqueued needs its file no more, wherever the folder is by then
+    (folder / "known.yaml").unlink()
+    moved = folder.rename(tmp_path / "moved") / "sweep.yaml"
+    done = cli("run", moved, "--root", runs, "--trials", 2, cwd=tmp_path)
+    assert done.code == 0, done
+    assert_whole(read(runs, "known"), trials=2)
+
+
+def test_draws_that_make_no_candidate_are_screened(tmp_path: Path, runs: Path) -> None:
+    """Between the ends of two ranges lie pairs such as 35 and 48, which need 1680 channels."""
+    tree = tiny("impossible", search__trials=3, search__sampler="random")
+    tree["candidate"]["network"] = {
+        "family": "densenet",
+        "stem": {"width": 8, "stride": 4},
+        "growth_rate": 4,
+        "layers": [1],
+        "bottleneck": 0,
+        "groups": {"low": 32, "high": 64},
+        "pointwise_groups": {"low": 32, "high": 64},
+    }
+    tree["objectives"]["score"]["at_most"] = 1000.0
+    done = cli("run", write(tmp_path / "sweep.yaml", tree), "--root", runs, cwd=tmp_path)
+    assert done.code == 0, done
+    assert "screened: no candidate: " in done.out
+    assert_whole(read(runs, "impossible"), trials=3)
 
 
 @pytest.mark.parametrize(
