@@ -195,6 +195,8 @@ def _main(
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_LOGGING_LEVEL"):
         os.environ.pop(name, None)
     os.environ.update(ENVIRONMENT | environment)
+    # a test run in the background of a script ignores Ctrl-C, and its children with it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     import torch
 
     from micronet_search import cli
