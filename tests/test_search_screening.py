@@ -6,6 +6,7 @@ from micronet_search.search.screening import (
     Screened,
     describe_end,
     feasible,
+    impossible,
     screen,
     violations,
 )
@@ -62,3 +63,8 @@ def test_the_end_names_what_to_widen() -> None:
     mostly_again = describe_end(again * MAX_SCREENED_IN_A_ROW, OBJECTIVES)
     assert "100 draws in a row" in mostly_again
     assert "exhausted" in mostly_again
+
+
+def test_the_end_names_draws_that_make_no_candidate() -> None:
+    text = describe_end([impossible("too wide")] * 3, OBJECTIVES)
+    assert text.endswith("the others make no candidate: narrow the ranges that do not go together")

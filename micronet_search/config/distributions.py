@@ -25,7 +25,6 @@ __all__ = [
     "OneOf",
     "Pick",
     "Range",
-    "covering",
     "draw",
     "leaves",
     "misspelt",
@@ -126,15 +125,6 @@ def pick_from(values: Mapping[str, Any]) -> Pick:
 def pick_random(rng: random.Random) -> Pick:
     """Picks evenly at random."""
     return lambda _, found: found.sample(rng)
-
-
-def covering(tree: Any) -> Iterator[dict[str, Any]]:
-    """Choices to make such that every option, and every pair of options, is taken once.
-
-    A pair covers what one field says of another; an option of a range is one of its two ends.
-    """
-    yield from singles(tree)
-    yield from pairs(tree)
 
 
 def singles(tree: Any) -> Iterator[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -89,13 +90,15 @@ def describe_end(screened: Sequence[Screened], objectives: Objectives) -> str:
         screened: The draws in a row, at least one.
         objectives: The sweep's bounds.
     """
-    duplicates = sum(item.reason == "duplicate" for item in screened)
-    others = len(screened) - duplicates
+    reasons = Counter(item.reason for item in screened)
+    by_score, duplicates = reasons["score"], reasons["duplicate"]
     found = (
         f"{len(screened)} draws in a row were screened, "
-        f"{others} by predicted score and {duplicates} as duplicates"
+        f"{by_score} by predicted score and {duplicates} as duplicates"
     )
-    if duplicates > others:
+    if reasons["impossible"] > by_score + duplicates:
+        return f"{found}, the others make no candidate: narrow the ranges that do not go together"
+    if duplicates > by_score:
         return f"{found}: the space is exhausted, or nearly so; open more of `candidate` to it"
     lowest = min(item.score for item in screened if item.reason != "duplicate")
     return (
