@@ -18,7 +18,10 @@ from torch import nn
 
 from micronet_search import build
 from micronet_search.compression import quantize
-from micronet_search.config.candidate import Candidate, DenseNet, Quantization, Stem, Training
+from micronet_search.config.candidate import Candidate
+from micronet_search.config.compression import Quantization
+from micronet_search.config.network import DenseNet, Stem
+from micronet_search.config.training import Training
 
 ROUNDS, BATCH = 15, 128
 

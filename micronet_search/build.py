@@ -49,5 +49,6 @@ def predict(candidate: Candidate) -> Cost:
     widths = plan(candidate, plain)
     parameters = sum(math.prod(p.shape) for p in plain.parameters())
     fold(plain, widths)
-    sparsity = candidate.pruning.sparsity if candidate.pruning else 0.0
+    asked = candidate.pruning.sparsity if candidate.pruning else 0.0
+    sparsity = dict.fromkeys(layers_of(plain), asked)
     return count(plain, candidate.input, widths, sparsity=sparsity, parameters=parameters)

@@ -21,7 +21,7 @@ from micronet_search.compression.quantize import (
     best_scale,
     bounds,
 )
-from micronet_search.config.candidate import Quantization
+from micronet_search.config.compression import Quantization
 from micronet_search.score.precision import layers_of, plan
 
 BITS = (2, 3, 4, 8)

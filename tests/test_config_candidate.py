@@ -4,9 +4,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from micronet_search.config.candidate import Candidate, DenseNet, round_up
+from micronet_search.config.candidate import Candidate
 from micronet_search.config.files import dump_yaml, load_candidate, read_candidate
 from micronet_search.config.loading import ConfigError
+from micronet_search.config.network import DenseNet, round_up
 
 NETWORK: dict[str, Any] = {
     "family": "densenet",

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from micronet_search.config import distributions
-from micronet_search.config.candidate import Input
 from micronet_search.config.distributions import Range
 from micronet_search.config.files import dump_yaml, load_candidate, load_sweep, read_candidate
 from micronet_search.config.loading import ConfigError
+from micronet_search.config.network import Input
 from micronet_search.config.options import invalid_options
 from micronet_search.config.sweep import EarlyStopping, Nsga2, Sweep, Tpe
 

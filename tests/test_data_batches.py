@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from micronet_search.config.candidate import Augmentation
+from micronet_search.config.training import Augmentation
 from micronet_search.data.batches import batches_in_epoch, evaluation_batches, training_batches
 from micronet_search.data.images import Images, Normalization
 

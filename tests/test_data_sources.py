@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from micronet_search.config.candidate import Input
+from micronet_search.config.network import Input
 from micronet_search.config.sweep import Dataset
 from micronet_search.data.errors import DataError
 from micronet_search.data.splits import Splits, describe, load

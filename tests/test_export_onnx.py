@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from micronet_search import build
 from micronet_search.compression import prune, quantize, stored
-from micronet_search.config.candidate import Input
 from micronet_search.config.files import read_candidate
+from micronet_search.config.network import Input
 from micronet_search.data.images import Images, Normalization
 from micronet_search.export import check, onnx_model
 from micronet_search.export.onnx_layers import Context, write_layer
 from micronet_search.export.onnx_writer import GraphWriter
-from micronet_search.export.shipped import Shipped
 from micronet_search.score.precision import Plan, Precision
+from micronet_search.shipped import Shipped
 
 DIGITS, CIFAR = Input(channels=1, height=8, width=8), Input()
 EXACT = 1e-4

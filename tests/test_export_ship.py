@@ -20,7 +20,7 @@ from micronet_search.data.splits import Splits
 from micronet_search.export import onnx_model
 from micronet_search.export.check import ExportError
 from micronet_search.export.ship import export_trial
-from micronet_search.export.shipped import Shipped, load
+from micronet_search.shipped import Shipped, load
 from micronet_search.store import checkpoint
 from micronet_search.store.files import write_bytes, write_json, write_text
 from micronet_search.store.outcome import Outcome

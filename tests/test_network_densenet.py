@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from micronet_search.config.candidate import DenseNet
+from micronet_search.config.network import DenseNet
 from micronet_search.network import densenet
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from micronet_search.config.candidate import Input, Quantization
+from micronet_search.config.compression import Quantization
+from micronet_search.config.network import Input
 from micronet_search.score.cost import Cost, Stored, count
 from micronet_search.score.precision import layers_of, plan
 

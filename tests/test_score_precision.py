@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from micronet_search.config.candidate import Quantization
+from micronet_search.config.compression import Quantization
 from micronet_search.score.precision import Plan, Precision, plan
 
 NAMES = ("stem", "body", "classifier")

@@ -13,9 +13,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FixedTrial
 
 from micronet_search.config import distributions
-from micronet_search.config.candidate import Candidate, Input
+from micronet_search.config.candidate import Candidate
 from micronet_search.config.distributions import Choices, Distribution, OneOf, Range
 from micronet_search.config.files import load_sweep, read_candidate
+from micronet_search.config.network import Input
 from micronet_search.search.space import (
     OutsideSpaceError,
     decode,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from micronet_search.config.candidate import Training
+from micronet_search.config.training import Training
 from micronet_search.store import checkpoint
 from micronet_search.training.fit import DivergenceError, Fit
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
 from micronet_search.compression.quantize import WeightQuantizer
-from micronet_search.config.candidate import Training
+from micronet_search.config.training import Training
 from micronet_search.training import optimizer
 
 STEPS = 20

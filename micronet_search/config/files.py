@@ -11,9 +11,10 @@ import yaml
 from pydantic import ValidationError
 
 from micronet_search.config import distributions
-from micronet_search.config.candidate import Candidate, Input
+from micronet_search.config.candidate import Candidate
 from micronet_search.config.distributions import Choices, OneOf, Range
 from micronet_search.config.loading import ConfigError, CoreLoader, Key, read_yaml
+from micronet_search.config.network import Input
 from micronet_search.config.options import (
     FROM_THE_DATASET,
     MAX_TRIES,

@@ -9,9 +9,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from micronet_search.config import distributions
-from micronet_search.config.candidate import Candidate, Input
+from micronet_search.config.candidate import Candidate
 from micronet_search.config.distributions import Draw
 from micronet_search.config.loading import Key, dotted
+from micronet_search.config.network import Input
 from micronet_search.config.validation import MAX_PROBLEMS, validation_problems
 
 FROM_THE_DATASET = ("input", "classes")

@@ -15,8 +15,9 @@ from pydantic import (
 )
 
 from micronet_search.config import distributions
-from micronet_search.config.candidate import Fraction, Input, Model, PositiveInt, whole_number
 from micronet_search.config.loading import describe
+from micronet_search.config.model import Fraction, Model, PositiveInt, whole_number
+from micronet_search.config.network import Input
 
 
 def _is_share_or_whole(value: float) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Generator, Tensor
 
-from micronet_search.config.candidate import Augmentation
+from micronet_search.config.training import Augmentation
 from micronet_search.data.augmentation import crop_and_flip, cutmix, mixup
 from micronet_search.data.images import Images, Normalization
 

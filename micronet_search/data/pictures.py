@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from micronet_search.config.candidate import Input
+from micronet_search.config.network import Input
 from micronet_search.data.errors import DataError
 
 LARGEST_SIDE = 512

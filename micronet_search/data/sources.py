@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from micronet_search.config.candidate import Input
+from micronet_search.config.network import Input
 from micronet_search.config.sweep import Dataset
 from micronet_search.data import pictures
 from micronet_search.data.errors import DataError

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from micronet_search.config.candidate import Input
+from micronet_search.config.network import Input
 from micronet_search.config.sweep import Dataset
 from micronet_search.data.errors import DataError
 from micronet_search.data.images import Images, Normalization

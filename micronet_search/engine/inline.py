@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 import torch
 
-from micronet_search.config.candidate import Input
+from micronet_search.config.network import Input
 from micronet_search.data.splits import Splits
 from micronet_search.engine.work import Event, Job, Order, work
 

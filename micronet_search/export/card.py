@@ -49,7 +49,7 @@ choice behind it. With micronet-search installed, the PyTorch network comes back
 to logits:
 
 ```python
-from micronet_search.export.shipped import load
+from micronet_search.shipped import load
 
 network = load("model.safetensors")
 ```

@@ -15,8 +15,8 @@ from torch import fx
 from micronet_search.compression.graph import trace
 from micronet_search.export.onnx_layers import Context, write_function, write_layer
 from micronet_search.export.onnx_writer import GraphWriter
-from micronet_search.export.shipped import Shipped
 from micronet_search.score.precision import Plan
+from micronet_search.shipped import Shipped
 
 
 def write(shipped: Shipped, metadata: dict[str, str]) -> bytes:

@@ -13,8 +13,8 @@ from micronet_search.config.files import dump_yaml, load_sweep
 from micronet_search.data.splits import Splits
 from micronet_search.export import card, onnx_model
 from micronet_search.export.check import Agreement, ExportError, compare
-from micronet_search.export.shipped import MODEL, Shipped, load
 from micronet_search.score.rules import scores
+from micronet_search.shipped import MODEL, Shipped, load
 from micronet_search.store import checkpoint
 from micronet_search.store.files import read_json, write_bytes
 from micronet_search.store.outcome import Outcome

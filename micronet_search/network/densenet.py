@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from micronet_search.config.candidate import DenseNet, round_up
+from micronet_search.config.network import DenseNet, round_up
 
 
 class DenseLayer(nn.Module):

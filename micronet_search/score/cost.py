@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from micronet_search.config.candidate import Input
+from micronet_search.config.network import Input
 from micronet_search.score.precision import Plan
 
 
@@ -40,7 +40,12 @@ class Stored:
         return self.packed(self.bits)
 
     def packed(self, bits: int) -> int:
-        """The smaller of dense, and nonzeros with a bitmask, with so many bits an element."""
+        """The smaller of dense, and nonzeros with a bitmask, with so many bits an element.
+
+        A single bit is a sign: zeros among signs are told by the mask alone.
+        """
+        if bits == 1 and self.nonzeros < self.elements:
+            return self.nonzeros + self.elements
         return min(self.elements * bits, self.nonzeros * bits + self.elements)
 
 
@@ -151,7 +156,7 @@ class Cost:
 
 
 def count(
-    network: nn.Module, image: Input, plan: Plan, *, sparsity: float, parameters: int
+    network: nn.Module, image: Input, plan: Plan, *, sparsity: Mapping[str, float], parameters: int
 ) -> Cost:
     """Counts a network by passing one image through it.
 
@@ -159,12 +164,13 @@ def count(
         network: Plain modules, norms folded where they will be; best on the `meta` device.
         image: Shape of the image.
         plan: The width of each layer.
-        sparsity: Fraction of each convolution's and linear layer's weights that will be zero.
+        sparsity: Fraction of a convolution's or linear layer's weights that will be zero, by its
+            name; 0 where it has none.
         parameters: Of the network before folding.
     """
     rows: list[Layer] = []
     handles = [
-        module.register_forward_hook(_row_hook(rows, name, plan, sparsity))
+        module.register_forward_hook(_row_hook(rows, name, plan, sparsity.get(name, 0.0)))
         for name, module in network.named_modules()
         if not list(module.children())
     ]
@@ -222,7 +228,7 @@ def _weighted(
         stored.append(Stored(f"{name}.bias", channels, channels, rest))
     if precision.scales_weights:
         stored.append(Stored(f"{name}.weight_scale", channels, channels, rest))
-    if precision.scales_input:
+    if precision.stores_input_scale:
         stored.append(Stored(f"{name}.input_scale", 1, 1, rest))
     return Layer(
         name,

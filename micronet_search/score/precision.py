@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from micronet_search.config.candidate import Quantization
+from micronet_search.config.compression import Quantization, Widths
 
 INTEGER = 8
 """The widest integer; wider values are half (16) or single (32) precision."""
@@ -22,11 +22,13 @@ class Precision:
         weight_bits: Of the weights.
         activation_bits: Of the input; 8 for the image as it is.
         image: Whether the input is the image as it is, which takes no quantizer.
+        dynamic: Whether the range of the input is computed from each image.
     """
 
     weight_bits: int
     activation_bits: int
     image: bool = False
+    dynamic: bool = False
 
     @property
     def scales_weights(self) -> bool:
@@ -35,8 +37,13 @@ class Precision:
 
     @property
     def scales_input(self) -> bool:
-        """Whether the input goes through an integer quantizer, with a scale of its own."""
+        """Whether the input goes through an integer quantizer."""
         return self.activation_bits <= INTEGER and not self.image
+
+    @property
+    def stores_input_scale(self) -> bool:
+        """Whether the scale of the input is a stored tensor."""
+        return self.scales_input and not self.dynamic
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,12 @@ def layers_of(network: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
     return {n: m for n, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
 
 
+def block_of(name: str) -> str | None:
+    """The block that a layer is in: `block1` for `block1.0.conv`; None outside of all blocks."""
+    first = name.split(".", 1)[0]
+    return first if first.startswith("block") else None
+
+
 def plan(quantization: Quantization | None, names: Iterable[str]) -> Plan:
     """The widths that a candidate asks for.
 
@@ -72,18 +85,29 @@ def plan(quantization: Quantization | None, names: Iterable[str]) -> Plan:
     names = list(names)
     if quantization is None:
         quantization = Quantization(weight_bits=32, activation_bits=32)
+    dynamic = quantization.mode == "dynamic"
     layers: dict[str, Precision] = {}
     for name in names:
-        weight, activation = quantization.weight_bits, quantization.activation_bits
-        if name == names[-1]:
-            weight = quantization.last.weight_bits or weight
-            activation = quantization.last.activation_bits or activation
+        weight: int = quantization.weight_bits
+        activation: int = quantization.activation_bits
+        for apart in _set_apart(quantization, name, names):
+            weight = apart.weight_bits or weight
+            activation = apart.activation_bits or activation
         if name == names[0]:
-            weight = quantization.first.weight_bits or weight
-            asked = quantization.first.activation_bits or IMAGE_BITS
-            layers[name] = Precision(weight, min(asked, IMAGE_BITS), image=asked >= IMAGE_BITS)
+            asked: int = quantization.first.activation_bits or IMAGE_BITS
+            image, activation = asked >= IMAGE_BITS, min(asked, IMAGE_BITS)
+            layers[name] = Precision(weight, activation, image, dynamic and not image)
         else:
-            layers[name] = Precision(weight, activation)
+            layers[name] = Precision(weight, activation, dynamic=dynamic and activation <= INTEGER)
     asked_bits = [p.weight_bits for p in layers.values()]
     asked_bits += [p.activation_bits for p in layers.values() if not p.image]
     return Plan(layers, rest_bits=32 if min(asked_bits) == 32 else 16)
+
+
+def _set_apart(quantization: Quantization, name: str, names: list[str]) -> list[Widths]:
+    """The widths that are asked for some layers and hold for this one, the last ones over all."""
+    block = block_of(name)
+    found = [quantization.blocks[block]] if block in quantization.blocks else []
+    found += [quantization.last] if name == names[-1] else []
+    found += [quantization.first] if name == names[0] else []
+    return found

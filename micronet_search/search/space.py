@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import ValidationError
 
 from micronet_search.config import distributions
-from micronet_search.config.candidate import Input
 from micronet_search.config.distributions import Choices, Distribution, OneOf, Range
 from micronet_search.config.files import read_candidate
 from micronet_search.config.loading import Key, describe, dotted
+from micronet_search.config.network import Input
 
 if TYPE_CHECKING:
     import optuna

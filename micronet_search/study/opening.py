@@ -13,13 +13,13 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 
-from micronet_search.config.candidate import Input
 from micronet_search.config.files import (
     dump_yaml,
     load_candidate,
     load_sweep,
 )
 from micronet_search.config.loading import dotted
+from micronet_search.config.network import Input
 from micronet_search.config.options import invalid_options
 from micronet_search.config.sweep import Sweep
 from micronet_search.data import splits

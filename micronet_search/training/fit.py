@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from micronet_search.config.candidate import Training
+from micronet_search.config.training import Training
 from micronet_search.training import optimizer
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
-from micronet_search.config.candidate import Training
+from micronet_search.config.training import Training
 
 MOMENTUM_SWING = 0.05
 """How far one-cycle moves the momentum, down while the rate rises and up while it falls."""
@@ -50,7 +50,7 @@ def schedule(
         steps: Optimizer steps in the stage.
         warmup: Steps of linear warm-up before the cosine.
     """
-    if config.schedule == "one-cycle":
+    if config.schedule.name == "one-cycle":
         return OneCycleLR(
             optimizer,
             learning_rate,

@@ -1,0 +1,128 @@
+"""How a network is made smaller, as a candidate gives it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, Strict, StringConstraints, field_validator, model_validator
+
+from micronet_search.config.model import Bits, Fraction, Model, Share, WeightBits
+
+Epochs = Annotated[int, Field(ge=0)]
+BlockName = Annotated[str, StringConstraints(pattern=r"^block[1-9][0-9]?$")]
+LayerGroup = Annotated[str, StringConstraints(pattern=r"^(first|last|depthwise|block[1-9][0-9]?)$")]
+"""`first` and `last` layer, all `depthwise` convolutions, or a block by its number from 1."""
+
+
+class StructuredPruning(Model):
+    """Channels removed, so that a thinner network is left.
+
+    Attributes:
+        ratio: Fraction of each layer's output channels that goes, those with the smallest weights.
+            As many go from each group of the grouped convolutions that read them; what several
+            layers share (a residual sum) goes from all of them. Channels that a grouped
+            convolution reads from several layers joined stay, and so do the classes.
+        epochs: Epochs of fine-tuning after it.
+        learning_rate_factor: Peak learning rate here, as a factor of `training.learning_rate`.
+    """
+
+    ratio: Fraction
+    epochs: Epochs = 0
+    learning_rate_factor: Share = 0.3
+
+
+class Factorization(Model):
+    """Convolutions as products of smaller ones, where those have fewer weights.
+
+    Attributes:
+        kind: `svd`: k x k to the rank, then 1x1 (the unfolded kernel; also for 1x1 convolutions and
+            linear layers). `tucker`: 1x1, k x k, 1x1 for convolutions larger than 1x1 (Tucker-2,
+            Kim et al., 2016).
+        ratio: The rank as a fraction of the full one.
+        epochs: Epochs of fine-tuning after it.
+        learning_rate_factor: Peak learning rate here, as a factor of `training.learning_rate`.
+    """
+
+    kind: Literal["svd", "tucker"]
+    ratio: Share
+    epochs: Epochs = 0
+    learning_rate_factor: Share = 0.3
+
+
+class Pruning(Model):
+    """Zeros among the weights, by magnitude over the whole network.
+
+    Attributes:
+        kind: `unstructured`: single weights.
+        sparsity: Fraction of the weights of convolutions and linear layers that becomes zero.
+        exclude: Layers that are left alone, and out of the sparsity: any of `first`, `last`,
+            `depthwise` and `blockN`.
+        schedule: How the sparsity rises over the first three quarters of the epochs: `cubic` (Zhu
+            and Gupta, 2017); `iterative`, in rounds, each of which removes the same fraction of
+            what is left (Frankle and Carbin, 2019); `one-shot`, all at the start.
+        rounds: Of `iterative`.
+        epochs: Epochs in which the network is fine-tuned meanwhile; 0 prunes at once.
+        learning_rate_factor: Peak learning rate here, as a factor of `training.learning_rate`.
+    """
+
+    kind: Literal["unstructured"] = "unstructured"
+    sparsity: Fraction
+    exclude: Annotated[tuple[LayerGroup, ...], Strict(False)] = ()
+    schedule: Literal["cubic", "iterative", "one-shot"] = "cubic"
+    rounds: Annotated[int, Field(ge=2, le=100)] | None = None
+    epochs: Epochs = 0
+    learning_rate_factor: Share = 0.3
+
+    @field_validator("exclude")
+    @classmethod
+    def _in_one_order(cls, exclude: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted(set(exclude)))
+
+    @model_validator(mode="after")
+    def _rounds_where_they_count(self) -> Pruning:
+        if self.rounds is not None and self.schedule != "iterative":
+            raise ValueError(f"rounds and schedule: {self.schedule} exclude each other")
+        if self.rounds is None and self.schedule == "iterative":
+            self._settle(rounds=4)
+        return self
+
+
+class Widths(Model):
+    """Bit widths of some layers' weights and of their inputs; null takes those of the body."""
+
+    weight_bits: WeightBits | None = None
+    activation_bits: Bits | None = None
+
+
+class Quantization(Model):
+    """The bit widths, and how the network learns them.
+
+    Attributes:
+        mode: `static`: ranges of activations learned in fine-tuning, and fixed. `dynamic`: computed
+            from each image as it passes.
+        weight_bits: Width of the weights; 1 is a sign times a scale for each output channel (XNOR-
+            Net's binary weights, Rastegari et al., 2016), 2 to 8 are integers, 16 half precision,
+            32 single precision.
+        activation_bits: Width of the inputs of convolutions and linear layers.
+        first: Widths of the first layer set apart. Its input is the image, which has 8 bits
+            unless `activation_bits` here asks for fewer.
+        last: Widths of the last layer set apart.
+        blocks: Widths of blocks set apart, by `block1`, `block2` and so on.
+        epochs: Epochs of quantization-aware fine-tuning with learned step sizes; only taken
+            where some layer is integer.
+        learning_rate_factor: Peak learning rate here, as a factor of `training.learning_rate`.
+    """
+
+    mode: Literal["static", "dynamic"] = "static"
+    weight_bits: WeightBits
+    activation_bits: Bits
+    first: Widths = Widths()
+    last: Widths = Widths()
+    blocks: dict[BlockName, Widths] = Field(default_factory=dict)
+    epochs: Epochs = 0
+    learning_rate_factor: Share = 0.1
+
+    @field_validator("blocks")
+    @classmethod
+    def _in_one_order(cls, blocks: dict[str, Any]) -> dict[str, Any]:
+        return {name: blocks[name] for name in sorted(blocks, key=lambda name: int(name[5:]))}
