@@ -104,7 +104,7 @@ def test_groups_are_where_the_configuration_puts_them() -> None:
         "stem": 1,
         "block1.0.bottleneck.2": 3,
         "block1.0.conv": 2,
-        "transition1.2": 3,
+        "block1.transition.2": 3,
         "block2.0.bottleneck.2": 1,
         "block2.0.conv": 4,
     }

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from micronet_search.config.network import DenseNet, round_up
+from micronet_search.network import layers
+from micronet_search.network.layers import convolution
 
 
 class DenseLayer(nn.Module):
@@ -29,7 +31,7 @@ class DenseLayer(nn.Module):
             self.bottleneck = nn.Identity()
         self.norm = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU()
-        self.conv = nn.Conv2d(channels, growth, 3, padding=1, groups=groups, bias=False)
+        self.conv = convolution(channels, growth, 3, groups=groups, kind=config.convolution)
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C + growth rate, H, W)."""
@@ -44,38 +46,28 @@ def build(config: DenseNet, channels: int, classes: int) -> nn.Sequential:
         channels: Of the image.
         classes: Of the output, which is (N, classes).
     """
-    stem, width = config.stem, config.stem.width
-    parts: dict[str, nn.Module] = {
-        "stem": nn.Conv2d(
-            channels, width, stem.kernel, stem.stride, padding=stem.kernel // 2, bias=False
-        )
-    }
-    for block, layers in enumerate(config.layers):
-        if block:
-            entered = round_up(int(width * config.compression), _transition_multiple(config, block))
-            groups = config.pointwise_groups[block - 1]
-            parts[f"transition{block}"] = _transition(width, entered, groups)
-            width = entered
-        dense = []
-        for _ in range(layers):
-            dense.append(DenseLayer(width, config, block))
+    width, last = config.stem.width, len(config.layers) - 1
+    parts: dict[str, nn.Module] = {"stem": layers.stem(config.stem, channels)}
+    for block, count in enumerate(config.layers):
+        dense: dict[str, nn.Module] = {}
+        for layer in range(count):
+            dense[str(layer)] = DenseLayer(width, config, block)
             width += config.growth_rate
-        parts[f"block{block + 1}"] = nn.Sequential(*dense)
-    parts["norm"] = nn.BatchNorm2d(width)
-    parts["relu"] = nn.ReLU()
-    parts["pool"] = nn.AdaptiveAvgPool2d(1)
-    parts["flatten"] = nn.Flatten()
-    parts["classifier"] = nn.Linear(width, classes)
-    network = nn.Sequential()
-    for name, part in parts.items():
-        network.add_module(name, part)
-    _initialise(network)
+        if block < last:
+            entered = round_up(int(width * config.compression), _transition_multiple(config, block))
+            groups = config.pointwise_groups[block]
+            dense["transition"] = _transition(width, entered, groups)
+            width = entered
+        parts[f"block{block + 1}"] = layers.sequential(dense)
+    parts |= {"norm": nn.BatchNorm2d(width), "relu": nn.ReLU()}
+    network = layers.sequential(parts | layers.head(width, classes))
+    layers.initialise(network)
     return network
 
 
 def _transition_multiple(config: DenseNet, block: int) -> int:
-    """What the width between `block - 1` and `block` must be a multiple of."""
-    return math.lcm(config.groups_reading(block), config.pointwise_groups[block - 1])
+    """What the width between `block` and the next must be a multiple of."""
+    return math.lcm(config.groups_reading(block + 1), config.pointwise_groups[block])
 
 
 def _transition(channels: int, width: int, groups: int) -> nn.Sequential:
@@ -85,11 +77,3 @@ def _transition(channels: int, width: int, groups: int) -> nn.Sequential:
         nn.Conv2d(channels, width, 1, groups=groups, bias=False),
         nn.AvgPool2d(2),
     )
-
-
-def _initialise(network: nn.Module) -> None:
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight)
-        elif isinstance(module, nn.Linear):
-            nn.init.zeros_(module.bias)

@@ -1,0 +1,66 @@
+"""EfficientNet (Tan and Le, 2019), and with fused convolutions EfficientNetV2's (2021)."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from micronet_search.config.network import EfficientNet
+from micronet_search.network import layers
+from micronet_search.network.layers import Residual, SqueezeExcite, convolution, normed
+
+
+def build(config: EfficientNet, channels: int, classes: int) -> nn.Sequential:
+    """The network, freshly initialised.
+
+    Args:
+        config: Its widths, multiplied already.
+        channels: Of the image.
+        classes: Of the output, which is (N, classes).
+    """
+    width = config.stem.width
+    parts: dict[str, nn.Module] = {
+        "stem": normed(layers.stem(config.stem, channels), width, config.activation)
+    }
+    for block, leaving in enumerate(config.widths):
+        inverted = []
+        for layer in range(config.layers[block]):
+            stride = 1 if layer else config.strides[block]
+            inverted.append(_inverted_residual(config, block, width, stride))
+            width = leaving
+        parts[f"block{block + 1}"] = nn.Sequential(*inverted)
+    if config.head:
+        parts["head"] = normed(convolution(width, config.head, 1), config.head, config.activation)
+    network = layers.sequential(parts | layers.head(config.head or width, classes))
+    layers.initialise(network)
+    return network
+
+
+def _inverted_residual(config: EfficientNet, block: int, channels: int, stride: int) -> nn.Module:
+    """Wide, k x k, squeeze-and-excite and narrow; with a shortcut where the shape stays."""
+    body, width = _body(config, block, channels, stride), config.widths[block]
+    if channels == width and stride == 1:
+        return Residual(body, nn.Identity(), nn.Identity())
+    return body
+
+
+def _body(config: EfficientNet, block: int, channels: int, stride: int) -> nn.Sequential:
+    kernel, groups, name = config.kernels[block], config.groups[block], config.activation
+    hidden, width = channels * config.expansions[block], config.widths[block]
+    fused = config.convolution == "plain"
+    project, last = convolution(hidden, width, 1, groups=groups), None
+    parts: dict[str, nn.Module] = {}
+    if fused and hidden == channels:  # one convolution is all that is left, so it is activated
+        project, last = convolution(channels, width, kernel, stride), name
+    elif fused:
+        parts["expand"] = normed(convolution(channels, hidden, kernel, stride), hidden, name)
+    else:
+        if hidden > channels:
+            expand = convolution(channels, hidden, 1, groups=groups)
+            parts["expand"] = normed(expand, hidden, name)
+        depthwise = convolution(hidden, hidden, kernel, stride, groups=hidden)
+        parts["depthwise"] = normed(depthwise, hidden, name)
+    if config.squeeze[block]:
+        reduced = max(1, int(channels * config.squeeze[block]))
+        parts["squeeze"] = SqueezeExcite(hidden, reduced, name)
+    parts["project"] = normed(project, width, last)
+    return layers.sequential(parts)
