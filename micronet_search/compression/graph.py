@@ -5,13 +5,18 @@ from __future__ import annotations
 import torch
 from torch import fx, nn
 
+from micronet_search.network.layers import Add, Scale
+
+_NONNEGATIVE = nn.ReLU | nn.Sigmoid | nn.Hardsigmoid
+_KEEPS_SIGN = nn.AvgPool2d | nn.AdaptiveAvgPool2d | nn.Flatten | nn.Identity | Add | Scale
+
 
 class _Tracer(fx.Tracer):
     """Traces down to layers, the project's own quantized ones among them."""
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
         return not isinstance(module, nn.Sequential) and (
-            isinstance(module, nn.Conv2d | nn.Linear)
+            isinstance(module, nn.Conv2d | nn.Linear | Add | Scale)
             or super().is_leaf_module(module, qualified_name)
         )
 
@@ -43,19 +48,22 @@ def foldable_norms(network: nn.Module) -> dict[str, str]:
 
 
 def nonnegative_inputs(network: nn.Module) -> set[str]:
-    """The layers whose input comes from ReLU alone, through pooling, flattening and joining."""
+    """The layers whose input is never negative.
+
+    It comes from ReLUs and sigmoids alone, through pooling, flattening, joining, residual sums and
+    scaling.
+    """
     modules = dict(network.named_modules())
     positive: dict[fx.Node, bool] = {}
     found: set[str] = set()
-    keeps = nn.AvgPool2d | nn.AdaptiveAvgPool2d | nn.Flatten | nn.Identity
     for node in trace(network).nodes:
         sources = [positive.get(source, False) for source in node.all_input_nodes]
         if node.op == "call_module":
             module = modules[node.target]
             if isinstance(module, nn.Conv2d | nn.Linear) and all(sources):
                 found.add(node.target)
-            positive[node] = isinstance(module, nn.ReLU) or (
-                isinstance(module, keeps) and all(sources)
+            positive[node] = isinstance(module, _NONNEGATIVE) or (
+                isinstance(module, _KEEPS_SIGN) and all(sources)
             )
         else:
             positive[node] = node.target is torch.cat and all(sources)

@@ -15,7 +15,19 @@ import torch
 from torch import Tensor, nn
 
 from micronet_search.config.network import Input
+from micronet_search.network.layers import Add, Scale
 from micronet_search.score.precision import Plan
+
+KINDS: Mapping[type[nn.Module], str] = {
+    nn.ReLU: "relu",
+    nn.Sigmoid: "sigmoid",
+    nn.Hardsigmoid: "sigmoid",
+    nn.SiLU: "swish",
+    nn.Hardswish: "swish",
+    Add: "add",
+    Scale: "scale",
+}
+"""The kinds of layers that store nothing and do the same to each element."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,7 @@ class Layer:
 
     Attributes:
         name: Of the module.
-        kind: conv, linear, norm, relu, pool.
+        kind: conv, linear, norm, pool, add, scale, relu, sigmoid, swish.
         stored: Its tensors; the weights come first.
         weight_bits: Width of the weights; of a row without any, of what passes.
         activation_bits: Width of the input.
@@ -208,8 +220,8 @@ def _row(
             for part in ("weight", "bias")
         ]
         return Layer(name, "norm", tuple(values), rest, rest, 0, output.numel())
-    if isinstance(module, nn.ReLU):
-        return Layer(name, "relu", (), rest, rest, 0, output.numel())
+    if type(module) in KINDS:
+        return Layer(name, KINDS[type(module)], (), rest, rest, 0, output.numel())
     if isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d):
         window = image.numel() // output.numel()
         return Layer(name, "pool", (), rest, rest, 0, output.numel(), window)

@@ -15,6 +15,16 @@ FREE_BITS = 16
 WIDERESNET_28_10_PARAMETERS = 36.5e6
 WIDERESNET_28_10_OPERATIONS = 10.49e9
 
+PER_ELEMENT = {
+    "norm": (1, 1),
+    "add": (0, 1),
+    "scale": (1, 0),
+    "relu": (1, 0),
+    "sigmoid": (2, 1),
+    "swish": (3, 1),
+}
+"""Multiplications and additions that an element of the output takes, by the kind of the layer."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -60,11 +70,15 @@ def micronet2019(cost: Cost) -> Score:
     Source: the challenge's page (micronet-challenge.github.io) and its counting code
     (google-research/micronet_challenge/counting.py). What is stored is counted in bits, sparse
     tensors with a mask of one bit an element. A dot product of n nonzero weights takes n
-    multiplications and n - 1 additions, a bias one addition more, a norm that is not folded one of
-    each an element, ReLU one multiplication, a mean over n values n - 1 additions and one
-    multiplication. Multiplications count at the wider of their inputs, additions at 32 bits;
-    where no layer is integer, 16 bits are free for parameters and multiplications. Both parts are
-    relative to WideResNet-28-10: 36.5e6 parameters and 10.49e9 operations.
+    multiplications and n - 1 additions, a bias one addition more; a mean over n values n - 1
+    additions and one multiplication. An element takes one of each in a norm that is not folded, an
+    addition in a residual sum, a multiplication where a gate scales it and in ReLU, two and an
+    addition in a sigmoid, three and an addition in a swish. Hard-sigmoid and hard-swish, which the
+    code does not know, count like the two that they stand for.
+
+    Multiplications count at the wider of their inputs, additions at 32 bits; where no layer is
+    integer, 16 bits are free for parameters and multiplications. Both parts are relative to
+    WideResNet-28-10: 36.5e6 parameters and 10.49e9 operations.
     """
     if cost.integer:
         storage_bits = cost.storage_bits
@@ -80,26 +94,20 @@ def micronet2019(cost: Cost) -> Score:
 
 
 def _multiplications(layer: Layer) -> int:
-    match layer.kind:
-        case "conv" | "linear":
-            weights = layer.stored[0]
-            return layer.macs * weights.nonzeros // weights.elements
-        case "norm" | "relu" | "pool":
-            return layer.outputs
-    raise AssertionError(layer.kind)
+    if layer.kind in PER_ELEMENT:
+        return PER_ELEMENT[layer.kind][0] * layer.outputs
+    if layer.kind == "pool":
+        return layer.outputs
+    weights = layer.stored[0]
+    return layer.macs * weights.nonzeros // weights.elements
 
 
 def _additions(layer: Layer) -> int:
-    match layer.kind:
-        case "conv" | "linear":
-            return max(_multiplications(layer) - layer.outputs, 0) + layer.has_bias * layer.outputs
-        case "norm":
-            return layer.outputs
-        case "relu":
-            return 0
-        case "pool":
-            return (layer.window - 1) * layer.outputs
-    raise AssertionError(layer.kind)
+    if layer.kind in PER_ELEMENT:
+        return PER_ELEMENT[layer.kind][1] * layer.outputs
+    if layer.kind == "pool":
+        return (layer.window - 1) * layer.outputs
+    return max(_multiplications(layer) - layer.outputs, 0) + layer.has_bias * layer.outputs
 
 
 RULES = {"imt": imt, "micronet2019": micronet2019}
