@@ -1,0 +1,134 @@
+"""Structured pruning: whole channels removed, so that a thinner network is left.
+
+Which layers share their channels is told by Torch-Pruning's dependency graph (Fang et al., 2023).
+How many channels go follows from shapes alone; the weights only say which.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from micronet_search.config.network import Input
+
+Cut = tuple[nn.Module, Callable[[nn.Module, list[int]], object]]
+"""A layer, and what removes some of its input or output channels."""
+
+
+def thin(network: nn.Module, image: Input, ratio: float) -> None:
+    """Removes channels in place; all parameters that are left take gradients.
+
+    Of each set of channels that layers share, those with the least mean square of weights go.
+
+    Args:
+        network: Whose last layer is linear; not on the `meta` device.
+        image: Shape of the image.
+        ratio: Fraction of each layer's output channels that goes, rounded down to a channel in
+            every group of every grouped convolution that reads or makes them; one of each stays.
+    """
+    remove(choose(network, image, ratio))
+
+
+def choose(network: nn.Module, image: Input, ratio: float) -> dict[Cut, list[int]]:
+    """The channels that `thin` removes, in ascending order."""
+    chosen: defaultdict[Cut, set[int]] = defaultdict(set)
+    for group in _coupled(network, image):
+        gone = _least(group, ratio)
+        for item in group if gone else ():
+            here = zip(item.idxs, item.root_idxs, strict=True)
+            chosen[item.dep.layer, item.dep.handler].update(i for i, root in here if root in gone)
+    return {
+        cut: sorted(channels)
+        for cut, channels in chosen.items()
+        if isinstance(cut[0], nn.Conv2d | nn.Linear | nn.BatchNorm2d)
+    }
+
+
+def remove(chosen: Mapping[Cut, list[int]]) -> None:
+    """Removes the channels that were chosen from their layers, in place."""
+    for (layer, remove_from), channels in chosen.items():
+        remove_from(layer, channels)
+
+
+def _coupled(network: nn.Module, image: Input) -> Iterator[Any]:
+    """The sets of channels that layers share, as Torch-Pruning's groups, each of them once."""
+    import torch_pruning as tp
+
+    graph = _dependencies(network, image)
+    seen: set[nn.Module] = set()
+    for layer in network.modules():
+        # with a group for each output channel there is nothing to remove, or what it reads
+        if not isinstance(layer, nn.Conv2d) or layer in seen or _channel_by_channel(layer):
+            continue
+        channels = range(layer.out_channels)
+        group = graph.get_pruning_group(layer, tp.prune_conv_out_channels, channels)
+        seen.update(dep.layer for dep, _ in group if dep.handler == tp.prune_conv_out_channels)
+        yield group
+
+
+def _channel_by_channel(conv: nn.Conv2d) -> bool:
+    return conv.groups == conv.out_channels > 1
+
+
+def _is_depthwise(conv: nn.Conv2d) -> bool:
+    return _channel_by_channel(conv) and conv.groups == conv.in_channels
+
+
+def _is_grouped(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Conv2d) and layer.groups > 1 and not _is_depthwise(layer)
+
+
+class _Grouped(nn.Conv2d):
+    """What a convolution is meanwhile that Torch-Pruning would take for a depthwise one.
+
+    It does so where output channels are as many as groups, also where input channels are more.
+    """
+
+
+def _dependencies(network: nn.Module, image: Input) -> Any:
+    import torch_pruning as tp
+
+    device = next(network.parameters()).device
+    shape = (1, image.channels, image.height, image.width)
+    convolutions = [m for m in network.modules() if type(m) is nn.Conv2d]
+    mistaken = [c for c in convolutions if _channel_by_channel(c) and not _is_depthwise(c)]
+    training = network.training
+    network.requires_grad_(True)
+    for conv in mistaken:
+        conv.__class__ = _Grouped
+    try:
+        with torch.enable_grad():
+            return tp.DependencyGraph().build_dependency(
+                network,
+                [torch.zeros(shape, device=device)],  # in a list, or it is tried without its batch
+                customized_pruners={_Grouped: tp.function.PrunerBox[tp.ops.OPTYPE.CONV]},
+            )
+    finally:
+        network.train(training)
+        for conv in mistaken:
+            conv.__class__ = nn.Conv2d
+
+
+def _least(group: Any, ratio: float) -> set[int]:
+    """The channels of a group that go, by their number in its first layer."""
+    import torch_pruning as tp
+
+    grouped = [(dep, channels) for dep, channels in group if _is_grouped(dep.layer)]
+    for dep, channels in grouped:
+        if dep.handler == tp.prune_conv_in_channels and len(channels) < dep.layer.in_channels:
+            return set()  # read beside others, from which as many would have to go
+    chunks = math.lcm(*(dep.layer.groups for dep, _ in grouped))
+    size = group[0].dep.layer.out_channels // chunks
+    # a tolerance, so that 0.3 of 10 channels are 3
+    count = min(math.floor(ratio * size + 1e-9), size - 1)
+    if count == 0:
+        return set()
+    importance = tp.importance.MagnitudeImportance(p=2)(group)
+    # as many of each chunk, at the same places
+    places = importance.view(chunks, size).mean(0).argsort(stable=True)[:count].tolist()
+    return {chunk * size + place for chunk in range(chunks) for place in places}
