@@ -55,6 +55,24 @@ def test_parameters_are_the_published_ones(network: DenseNet, parameters: int) -
     assert sum(p.numel() for p in built_on_meta(network).parameters()) == parameters
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        # norm of 8, 8 filters of 3x3 and their norm, 8 to 4 channels
+        pytest.param({}, 16 + 8 * 9 + 16 + 8 * 4, id="whole"),
+        pytest.param({"groups": 2}, 16 + 8 * 9 + 16 + 2 * 4 * 2, id="grouped"),
+        # norm of 8, 8 to 8 channels, and then as above
+        pytest.param({"bottleneck": 2}, 16 + 64 + 16 + 8 * 9 + 16 + 8 * 4, id="bottleneck"),
+    ],
+)
+def test_parameters_of_separable_convolutions_by_hand(
+    changes: dict[str, Any], expected: int
+) -> None:
+    network = config(**({"bottleneck": 0, "convolution": "separable"} | changes))
+    rest = 27 * 8 + 24 + 12 * 10 + 10  # stem, last norm, classifier
+    assert sum(p.numel() for p in built_on_meta(network).parameters()) == expected + rest
+
+
 @st.composite
 def networks(draw: st.DrawFn) -> DenseNet:
     blocks = draw(st.integers(1, 3))
@@ -74,6 +92,7 @@ def networks(draw: st.DrawFn) -> DenseNet:
         pointwise_groups=each(1, 4),
         bottleneck=draw(st.integers(0, 3)),
         compression=draw(st.floats(0.05, 1.0)),
+        convolution=draw(st.sampled_from(["plain", "separable"])),
     )
 
 
@@ -108,6 +127,14 @@ def test_groups_are_where_the_configuration_puts_them() -> None:
         "block2.0.bottleneck.2": 1,
         "block2.0.conv": 4,
     }
+
+
+def test_a_transition_belongs_to_the_block_before_it() -> None:
+    built = built_on_meta(config(layers=[1, 2, 1]))
+    parts = {name: [n for n, _ in part.named_children()] for name, part in built.named_children()}
+    assert parts["block1"] == ["0", "transition"]
+    assert parts["block2"] == ["0", "1", "transition"]
+    assert parts["block3"] == ["0"]
 
 
 def test_a_layer_keeps_the_channels_that_enter_it() -> None:

@@ -60,7 +60,7 @@ def build(config: DenseNet, channels: int, classes: int) -> nn.Sequential:
             width = entered
         parts[f"block{block + 1}"] = layers.sequential(dense)
     parts |= {"norm": nn.BatchNorm2d(width), "relu": nn.ReLU()}
-    network = layers.sequential(parts | layers.head(width, classes))
+    network = layers.sequential(parts | layers.classifier(width, classes))
     layers.initialise(network)
     return network
 

@@ -30,7 +30,7 @@ def build(config: EfficientNet, channels: int, classes: int) -> nn.Sequential:
         parts[f"block{block + 1}"] = nn.Sequential(*inverted)
     if config.head:
         parts["head"] = normed(convolution(width, config.head, 1), config.head, config.activation)
-    network = layers.sequential(parts | layers.head(config.head or width, classes))
+    network = layers.sequential(parts | layers.classifier(config.head or width, classes))
     layers.initialise(network)
     return network
 

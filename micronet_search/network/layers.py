@@ -126,7 +126,7 @@ def stem(config: Stem, channels: int) -> nn.Module:
     return convolution(channels, config.width, config.kernel, config.stride)
 
 
-def head(width: int, classes: int) -> dict[str, nn.Module]:
+def classifier(width: int, classes: int) -> dict[str, nn.Module]:
     """Mean over all pixels and a linear classifier: (N, width, H, W) to (N, classes)."""
     return {
         "pool": nn.AdaptiveAvgPool2d(1),

@@ -33,7 +33,7 @@ def build(config: ResNet, channels: int, classes: int) -> nn.Sequential:
             residuals.append(Residual(body, shortcut, nn.ReLU()))
             width = leaving
         parts[f"block{block + 1}"] = nn.Sequential(*residuals)
-    network = layers.sequential(parts | layers.head(width, classes))
+    network = layers.sequential(parts | layers.classifier(width, classes))
     layers.initialise(network)
     return network
 

@@ -1,0 +1,96 @@
+"""The shared layers, against counts by hand and torchvision's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from micronet_search.config.network import Convolution
+from micronet_search.network.layers import (
+    ACTIVATIONS,
+    Activation,
+    Add,
+    Residual,
+    Scale,
+    SqueezeExcite,
+    convolution,
+    initialise,
+    normed,
+)
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("channels", "width", "kernel", "groups", "kind", "expected"),
+    [
+        pytest.param(6, 9, 3, 1, "plain", 6 * 9 * 9, id="plain"),
+        # each of 3 groups: 2 channels to 3
+        pytest.param(6, 9, 3, 3, "plain", 3 * 2 * 3 * 9, id="grouped"),
+        # a 3x3 filter, a norm's factor and summand for each channel, then 6 to 9
+        pytest.param(6, 9, 3, 1, "separable", 6 * 9 + 2 * 6 + 6 * 9, id="separable"),
+        pytest.param(6, 9, 5, 3, "separable", 6 * 25 + 2 * 6 + 3 * 2 * 3, id="separable-grouped"),
+        pytest.param(8, 4, 7, 4, "separable", 8 * 49 + 2 * 8 + 4 * 2 * 1, id="separable-narrow"),
+        pytest.param(4, 4, 1, 2, "separable", 4 + 2 * 4 + 2 * 2 * 2, id="separable-1x1"),
+    ],
+)
+def test_parameters_of_a_convolution_by_hand(
+    channels: int, width: int, kernel: int, groups: int, kind: Convolution, expected: int
+) -> None:
+    assert parameters(convolution(channels, width, kernel, 1, groups, kind)) == expected
+
+
+@pytest.mark.parametrize("kind", ["plain", "separable"])
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
+@pytest.mark.parametrize(("stride", "side"), [(1, 9), (2, 5)])
+def test_a_convolution_halves_the_image_by_its_stride_alone(
+    kernel: int, kind: Convolution, stride: int, side: int
+) -> None:
+    output = convolution(4, 6, kernel, stride, 2, kind)(torch.zeros(2, 4, 9, 9))
+    assert output.shape == (2, 6, side, side)
+
+
+def test_squeeze_and_excite_is_that_of_torchvision() -> None:
+    torch.manual_seed(0)
+    image = torch.randn(3, 8, 5, 5)
+    for name, gate in (("relu", nn.Sigmoid), ("silu", nn.Sigmoid), ("hard-swish", nn.Hardsigmoid)):
+        activation: Activation = name
+        ours = SqueezeExcite(8, 2, activation)
+        theirs = torchvision.ops.SqueezeExcitation(
+            8, 2, activation=ACTIVATIONS[activation], scale_activation=gate
+        )
+        names = theirs.state_dict().keys()
+        theirs.load_state_dict(dict(zip(names, ours.state_dict().values(), strict=True)))
+        assert torch.equal(ours(image), theirs(image)), name
+
+
+def test_a_residual_sum_adds_the_shortcut_and_then_activates() -> None:
+    double = nn.Conv2d(1, 1, 1, bias=False)
+    nn.init.constant_(double.weight, 2.0)
+    image = torch.tensor([-1.0, 3.0]).reshape(1, 1, 1, 2)
+    output = Residual(double, nn.Identity(), nn.ReLU())(image)
+    assert output.flatten().tolist() == [0.0, 9.0]
+
+
+def test_nothing_works_in_place() -> None:
+    image = torch.randn(2, 4, 3, 3)
+    kept = image.clone()
+    for module in (Add(), Scale()):
+        module(image, image)
+    for activation in ACTIVATIONS:
+        normed(nn.Identity(), 4, activation)(image)
+        ACTIVATIONS[activation]()(image)
+    assert torch.equal(image, kept)
+
+
+def test_convolutions_begin_with_the_variance_of_he() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(convolution(64, 64, 3, groups=2), nn.Conv2d(8, 8, 1), nn.Linear(4, 3))
+    initialise(network)
+    assert network[0].weight.detach().var() == pytest.approx(2 / (32 * 9), rel=0.05)
+    assert not network[1].bias.any()
+    assert not network[2].bias.any()
