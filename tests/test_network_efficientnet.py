@@ -33,7 +33,7 @@ B0 = {
 
 
 def config(**changes: Any) -> EfficientNet:
-    small = {"family": "efficientnet", "stem": {"width": 4}, "widths": [4]}
+    small = {"family": "efficientnet", "stem": {"width": 4}, "widths": [4], "layers": 1}
     return EfficientNet.model_validate(small | changes)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from micronet_search.config.compression import Quantization
 from micronet_search.config.network import Input
+from micronet_search.network.layers import Add, Scale
 from micronet_search.score.cost import Cost, Stored, count
 from micronet_search.score.precision import layers_of, plan
 
@@ -31,7 +32,8 @@ def network() -> nn.Sequential:
 def counted(quantization: Quantization | None = None, sparsity: float = 0.0) -> Cost:
     built = network()
     widths = plan(quantization, layers_of(built))
-    return count(built, Input(height=16, width=12), widths, sparsity=sparsity, parameters=0)
+    zeros = dict.fromkeys(widths.layers, sparsity)
+    return count(built, Input(height=16, width=12), widths, sparsity=zeros, parameters=0)
 
 
 def test_macs_are_half_of_what_torch_counts() -> None:
@@ -88,6 +90,20 @@ def test_the_image_takes_no_scale() -> None:
     assert names == ["0.weight", "0.weight_scale"]
 
 
+@pytest.mark.parametrize("activations", [2, 8, 16])
+def test_inputs_that_are_scaled_as_they_pass_store_no_scale(activations: int) -> None:
+    quantization = Quantization(mode="dynamic", weight_bits=4, activation_bits=activations)
+    assert not [t.name for t in counted(quantization).stored if "input_scale" in t.name]
+
+
+def test_each_layer_has_its_own_sparsity() -> None:
+    built = network()
+    widths, image = plan(None, layers_of(built)), Input(height=16, width=12)
+    cost = count(built, image, widths, sparsity={"4": 0.25, "7": 1.0}, parameters=0)
+    nonzeros = {t.name: t.nonzeros for t in cost.stored if t.name.endswith("weight")}
+    assert nonzeros == {"0.weight": 216, "1.weight": 8, "4.weight": 54, "7.weight": 0}
+
+
 def test_sparsity_is_rounded_down_in_each_layer() -> None:
     nonzeros = {t.name: t.nonzeros for t in counted(sparsity=0.5).stored}
     assert nonzeros["0.weight"] == 108
@@ -98,12 +114,63 @@ def test_sparsity_is_rounded_down_in_each_layer() -> None:
 
 @pytest.mark.parametrize(
     ("elements", "nonzeros", "bits", "expected"),
-    [(100, 100, 8, 800), (100, 20, 8, 260), (100, 75, 4, 400), (100, 74, 4, 396), (8, 0, 16, 8)],
+    [
+        pytest.param(100, 100, 8, 800, id="dense"),
+        pytest.param(100, 20, 8, 260, id="bitmask"),
+        pytest.param(100, 75, 4, 400, id="dense-is-as-small"),
+        pytest.param(100, 74, 4, 396, id="bitmask-is-smaller"),
+        pytest.param(8, 0, 16, 8, id="mask-alone"),
+        pytest.param(100, 100, 1, 100, id="signs"),
+        # a sign has no third value, so it takes a mask to tell a single zero
+        pytest.param(100, 99, 1, 199, id="signs-and-a-zero"),
+        pytest.param(100, 20, 1, 120, id="few-signs"),
+    ],
 )
 def test_storage_is_dense_or_a_bitmask(
     elements: int, nonzeros: int, bits: int, expected: int
 ) -> None:
     assert Stored("t", elements, nonzeros, bits).storage_bits == expected
+
+
+class Gated(nn.Module):
+    """Whatever costs something and stores nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 1, bias=False)
+        self.silu, self.hard_swish = nn.SiLU(), nn.Hardswish()
+        self.add, self.pool = Add(), nn.AdaptiveAvgPool2d(1)
+        self.sigmoid, self.hard_sigmoid, self.scale = nn.Sigmoid(), nn.Hardsigmoid(), Scale()
+
+    def forward(self, image: Tensor) -> Tensor:
+        image = self.stem(image)
+        image = self.add(self.silu(image), self.hard_swish(image))
+        gate = self.hard_sigmoid(self.sigmoid(self.pool(image)))
+        scaled: Tensor = self.scale(image, gate)
+        return scaled
+
+
+def test_rows_without_weights_by_hand() -> None:
+    with torch.device("meta"):
+        gated = Gated()
+    widths = plan(Quantization(weight_bits=4, activation_bits=8), layers_of(gated))
+    cost = count(gated, Input(height=3, width=2), widths, sparsity={}, parameters=0)
+    rows = [(r.name, r.kind, r.elements, r.bits, r.macs, r.outputs) for r in cost.layers[1:]]
+    assert rows == [
+        ("silu", "swish", 0, 16, 0, 24),
+        ("hard_swish", "swish", 0, 16, 0, 24),
+        ("add", "add", 0, 16, 0, 24),
+        ("pool", "pool", 0, 16, 0, 4),
+        ("sigmoid", "sigmoid", 0, 16, 0, 4),
+        ("hard_sigmoid", "sigmoid", 0, 16, 0, 4),
+        ("scale", "scale", 0, 16, 0, 24),
+    ]
+
+
+def test_a_layer_that_is_not_known_is_not_passed_over() -> None:
+    built = nn.Sequential(nn.Conv2d(3, 4, 1), nn.GELU())
+    with pytest.raises(AssertionError, match="1: GELU"):
+        count(built, Input(), plan(None, layers_of(built)), sparsity={}, parameters=0)
 
 
 def test_measured_counts_the_tensors_it_is_given() -> None:
@@ -124,6 +191,6 @@ def test_measured_refuses_other_tensors() -> None:
 
 def test_counting_leaves_the_network_as_it_was() -> None:
     built = network()
-    count(built, Input(), plan(None, layers_of(built)), sparsity=0.0, parameters=0)
+    count(built, Input(), plan(None, layers_of(built)), sparsity={}, parameters=0)
     assert built.training
     assert not any(module._forward_hooks for module in built.modules())

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from micronet_search.config.compression import Quantization
-from micronet_search.score.precision import Plan, Precision, plan
+from micronet_search.score.precision import Plan, Precision, block_of, plan
 
 NAMES = ("stem", "body", "classifier")
 
@@ -32,6 +32,82 @@ def test_first_and_last_are_set_apart() -> None:
         "body": Precision(4, 8),
         "classifier": Precision(16, 2),
     }
+
+
+DEEP = ("stem", "block1.0.conv", "block1.transition", "block12.0.conv", "norm.x", "classifier")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("block1.0.conv", "block1"),
+        ("block1.transition.2", "block1"),
+        ("block12.0.body.0.conv", "block12"),
+        ("stem", None),
+        ("stem.conv", None),
+        ("classifier", None),
+    ],
+)
+def test_a_layer_is_in_the_block_that_its_name_begins_with(name: str, expected: str | None) -> None:
+    assert block_of(name) == expected
+
+
+def test_a_block_has_its_own_widths() -> None:
+    quantization = Quantization.model_validate(
+        {
+            "weight_bits": 4,
+            "activation_bits": 8,
+            "blocks": {"block1": {"weight_bits": 1}, "block12": {"activation_bits": 3}},
+        }
+    )
+    assert plan(quantization, DEEP).layers == {
+        "stem": Precision(4, 8, image=True),
+        "block1.0.conv": Precision(1, 8),
+        "block1.transition": Precision(1, 8),
+        "block12.0.conv": Precision(4, 3),
+        "norm.x": Precision(4, 8),
+        "classifier": Precision(4, 8),
+    }
+
+
+def test_first_overrides_last_overrides_blocks_overrides_the_body() -> None:
+    """A network whose only layer is all three at once, each leaving something to the next."""
+    fields = {"weight_bits": 16, "activation_bits": 16}
+    apart = [
+        ("blocks", {"block1": {"weight_bits": 2, "activation_bits": 2}}),
+        ("last", {"weight_bits": 3, "activation_bits": 3}),
+        ("first", {"weight_bits": 4, "activation_bits": 4}),
+    ]
+    found = []
+    for name, widths in apart:
+        fields |= {name: widths}
+        planned = plan(Quantization.model_validate(fields), ["block1.conv", "block1.other"])
+        found.append([(p.weight_bits, p.activation_bits) for p in planned.layers.values()])
+    assert found == [[(2, 8), (2, 2)], [(2, 8), (3, 3)], [(4, 4), (3, 3)]]
+    alone = plan(Quantization.model_validate(fields), ["block1.conv"]).layers["block1.conv"]
+    assert alone == Precision(4, 4)
+    fields |= {"first": {"activation_bits": 4}}
+    alone = plan(Quantization.model_validate(fields), ["block1.conv"]).layers["block1.conv"]
+    assert alone == Precision(3, 4)
+
+
+@pytest.mark.parametrize(
+    ("mode", "stored"),
+    [("static", {"stem": False, "body": True}), ("dynamic", {"stem": False, "body": False})],
+)
+def test_the_scale_of_an_input_is_stored_where_it_is_fixed(
+    mode: str, stored: dict[str, bool]
+) -> None:
+    layers = planned(4, 8, mode=mode, last={"activation_bits": 16}).layers
+    assert {n: p.stores_input_scale for n, p in layers.items()} == stored | {"classifier": False}
+    assert [p.dynamic for p in layers.values()] == [False, mode == "dynamic", False]
+    assert layers["body"].scales_input
+
+
+def test_an_image_of_fewer_bits_is_scaled_as_it_passes() -> None:
+    layers = planned(16, 16, mode="dynamic", first={"activation_bits": 4}).layers
+    assert layers["stem"] == Precision(16, 4, dynamic=True)
+    assert layers["body"] == Precision(16, 16)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +136,9 @@ def test_the_image_has_eight_bits_or_the_fewer_that_are_asked(
         pytest.param(16, 16, {}, 16, False, id="half"),
         pytest.param(16, 32, {}, 16, False, id="half-weights"),
         pytest.param(8, 32, {}, 16, True, id="integer-weights"),
+        pytest.param(1, 32, {}, 16, True, id="signs"),
         pytest.param(32, 8, {}, 16, True, id="integer-activations"),
+        pytest.param(32, 8, {"mode": "dynamic"}, 16, True, id="dynamic"),
         pytest.param(32, 32, {"last": {"weight_bits": 2}}, 16, True, id="last-alone"),
         pytest.param(32, 32, {"first": {"activation_bits": 8}}, 32, False, id="image-as-is"),
         pytest.param(32, 32, {"first": {"activation_bits": 4}}, 16, True, id="image-less"),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Literal
 
-from micronet_search import build
-from micronet_search.config.candidate import Candidate
-from micronet_search.score.cost import Cost, Layer, Stored
+import pytest
+import torch
+
+from micronet_search.config.compression import Quantization
+from micronet_search.config.network import Input, ResNet
+from micronet_search.network import family
+from micronet_search.score.cost import Cost, Layer, Stored, count
+from micronet_search.score.precision import layers_of, plan
 from micronet_search.score.rules import imt, micronet2019, scores
 
 
@@ -30,8 +35,12 @@ def norm(channels: int, side: int, bits: int = 32) -> Layer:
     return Layer("norm", "norm", stored, bits, bits, 0, channels * side**2)
 
 
-def relu(channels: int, side: int, bits: int = 32) -> Layer:
-    return Layer("relu", "relu", (), bits, bits, 0, channels * side**2)
+def elementwise(kind: str, channels: int, side: int, bits: int = 16) -> Layer:
+    return Layer(kind, kind, (), bits, bits, 0, channels * side**2)
+
+
+def relu(channels: int, side: int) -> Layer:
+    return elementwise("relu", channels, side, 32)
 
 
 def pool(channels: int, side: int, window: int, bits: int = 32) -> Layer:
@@ -42,19 +51,17 @@ def cost(*layers: Layer, integer: bool = True) -> Cost:
     return Cost(layers, sum(layer.elements for layer in layers), integer)
 
 
-def resnet18(bits: int) -> Cost:
+def resnet18(bits: Literal[16, 32]) -> Cost:
     """He et al.'s ResNet-18 as CIFAR has it: a 3x3 stem and no pooling after it."""
-    layers = [conv(3, 64, 32, bits=bits), norm(64, 32, bits)]
-    width = 64
-    for stage, outs in enumerate((64, 128, 256, 512)):
-        side = 32 >> stage
-        for ins in (width, outs):
-            layers += [conv(ins, outs, side, bits=bits), norm(outs, side, bits)]
-            layers += [conv(outs, outs, side, bits=bits), norm(outs, side, bits)]
-            if ins != outs:
-                layers += [conv(ins, outs, side, 1, bits), norm(outs, side, bits)]
-        width = outs
-    return cost(*layers, linear(512, 10, bits))
+    config = ResNet.model_validate(
+        {"family": "resnet", "stem": {"width": 64}, "widths": [64, 128, 256, 512], "layers": 2}
+    )
+    with torch.device("meta"):
+        network = family.build(config, 3, 10)
+    quantization = Quantization(weight_bits=bits, activation_bits=bits)
+    layers = plan(quantization, layers_of(network))
+    parameters = sum(p.numel() for p in network.parameters())
+    return count(network, Input(), layers, sparsity={}, parameters=parameters)
 
 
 def wide_resnet_28_10() -> Cost:
@@ -114,7 +121,12 @@ def test_micronet2019_grants_half_precision_where_no_layer_is_integer() -> None:
         # a bias makes the additions as many as the multiplications
         pytest.param([linear(6, 5, bits=4)], 35 * 4, 30 * 4, 30, id="linear-with-bias"),
         pytest.param([norm(3, 2, bits=16)], 6 * 16, 12 * 16, 12, id="norm"),
-        pytest.param([relu(3, 2, bits=16)], 0, 12 * 16, 0, id="relu"),
+        pytest.param([elementwise("relu", 3, 2)], 0, 12 * 16, 0, id="relu"),
+        pytest.param([elementwise("add", 3, 2)], 0, 0, 12, id="residual-sum"),
+        pytest.param([elementwise("scale", 3, 2)], 0, 12 * 16, 0, id="scaling"),
+        # exp(x) / (1 + exp(x)) and x / (1 + exp(-x)), as the challenge's code has them
+        pytest.param([elementwise("sigmoid", 3, 2)], 0, 24 * 16, 12, id="sigmoid"),
+        pytest.param([elementwise("swish", 3, 2)], 0, 36 * 16, 12, id="swish"),
         # 3 means of 16: 15 additions and a multiplication each
         pytest.param([pool(3, 1, 16, bits=16)], 0, 3 * 16, 45, id="pool"),
     ],
@@ -173,20 +185,17 @@ def test_a_score_is_the_sum_of_its_parts() -> None:
 
 def test_half_precision_never_costs_more_than_single() -> None:
     """The 16 free bits hold where no layer is integer, however the widths are written down."""
+    config = ResNet.model_validate(
+        {"family": "resnet", "stem": {"width": 8}, "widths": [8, 12], "layers": 1}
+    )
+    with torch.device("meta"):
+        network = family.build(config, 3, 10)
     found = []
     for bits in (None, (16, 32), (32, 16), (16, 16)):
-        quantization = bits and {"weight_bits": bits[0], "activation_bits": bits[1]}
-        asked = Candidate.model_validate(
-            {
-                "network": {
-                    "family": "densenet",
-                    "stem": {"width": 8},
-                    "growth_rate": 4,
-                    "layers": [2],
-                },
-                "training": {"epochs": 1, "learning_rate": 0.1},
-                "quantization": quantization,
-            }
+        asked = bits and Quantization.model_validate(
+            {"weight_bits": bits[0], "activation_bits": bits[1]}
         )
-        found.append(micronet2019(build.predict(asked)).score)
+        widths = plan(asked, layers_of(network))
+        cost = count(network, Input(), widths, sparsity={}, parameters=0)
+        found.append(micronet2019(cost).score)
     assert len(set(found)) == 1
