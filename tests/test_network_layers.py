@@ -54,18 +54,22 @@ def test_a_convolution_halves_the_image_by_its_stride_alone(
     assert output.shape == (2, 6, side, side)
 
 
-def test_squeeze_and_excite_is_that_of_torchvision() -> None:
+@pytest.mark.parametrize(
+    ("activation", "gate"),
+    [("relu", nn.Sigmoid), ("silu", nn.Sigmoid), ("hard-swish", nn.Hardsigmoid)],
+)
+def test_squeeze_and_excite_is_that_of_torchvision(
+    activation: Activation, gate: type[nn.Module]
+) -> None:
     torch.manual_seed(0)
     image = torch.randn(3, 8, 5, 5)
-    for name, gate in (("relu", nn.Sigmoid), ("silu", nn.Sigmoid), ("hard-swish", nn.Hardsigmoid)):
-        activation: Activation = name
-        ours = SqueezeExcite(8, 2, activation)
-        theirs = torchvision.ops.SqueezeExcitation(
-            8, 2, activation=ACTIVATIONS[activation], scale_activation=gate
-        )
-        names = theirs.state_dict().keys()
-        theirs.load_state_dict(dict(zip(names, ours.state_dict().values(), strict=True)))
-        assert torch.equal(ours(image), theirs(image)), name
+    ours = SqueezeExcite(8, 2, activation)
+    theirs = torchvision.ops.SqueezeExcitation(
+        8, 2, activation=ACTIVATIONS[activation], scale_activation=gate
+    )
+    names = theirs.state_dict().keys()
+    theirs.load_state_dict(dict(zip(names, ours.state_dict().values(), strict=True)))
+    assert torch.equal(ours(image), theirs(image))
 
 
 def test_a_residual_sum_adds_the_shortcut_and_then_activates() -> None:
@@ -89,8 +93,13 @@ def test_nothing_works_in_place() -> None:
 
 def test_convolutions_begin_with_the_variance_of_he() -> None:
     torch.manual_seed(0)
-    network = nn.Sequential(convolution(64, 64, 3, groups=2), nn.Conv2d(8, 8, 1), nn.Linear(4, 3))
-    initialise(network)
-    assert network[0].weight.detach().var() == pytest.approx(2 / (32 * 9), rel=0.05)
-    assert not network[1].bias.any()
-    assert not network[2].bias.any()
+    grouped, biased, linear = (
+        convolution(64, 64, 3, groups=2),
+        nn.Conv2d(8, 8, 1),
+        nn.Linear(4, 3),
+    )
+    initialise(nn.Sequential(grouped, biased, linear))
+    weight = grouped.get_parameter("weight").detach()
+    assert weight.var() == pytest.approx(2 / (32 * 9), rel=0.05)
+    assert not biased.get_parameter("bias").any()
+    assert not linear.bias.any()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from micronet_search.config.compression import Quantization
+from micronet_search.config.model import Bits
 from micronet_search.config.network import Input
 from micronet_search.network.layers import Add, Scale
 from micronet_search.score.cost import Cost, Stored, count
@@ -91,7 +92,7 @@ def test_the_image_takes_no_scale() -> None:
 
 
 @pytest.mark.parametrize("activations", [2, 8, 16])
-def test_inputs_that_are_scaled_as_they_pass_store_no_scale(activations: int) -> None:
+def test_inputs_that_are_scaled_as_they_pass_store_no_scale(activations: Bits) -> None:
     quantization = Quantization(mode="dynamic", weight_bits=4, activation_bits=activations)
     assert not [t.name for t in counted(quantization).stored if "input_scale" in t.name]
 

@@ -72,21 +72,21 @@ def test_a_block_has_its_own_widths() -> None:
 
 def test_first_overrides_last_overrides_blocks_overrides_the_body() -> None:
     """A network whose only layer is all three at once, each leaving something to the next."""
-    fields = {"weight_bits": 16, "activation_bits": 16}
-    apart = [
+    fields: dict[str, Any] = {"weight_bits": 16, "activation_bits": 16}
+    apart: list[tuple[str, dict[str, Any]]] = [
         ("blocks", {"block1": {"weight_bits": 2, "activation_bits": 2}}),
         ("last", {"weight_bits": 3, "activation_bits": 3}),
         ("first", {"weight_bits": 4, "activation_bits": 4}),
     ]
     found = []
     for name, widths in apart:
-        fields |= {name: widths}
+        fields[name] = widths
         planned = plan(Quantization.model_validate(fields), ["block1.conv", "block1.other"])
         found.append([(p.weight_bits, p.activation_bits) for p in planned.layers.values()])
     assert found == [[(2, 8), (2, 2)], [(2, 8), (3, 3)], [(4, 4), (3, 3)]]
     alone = plan(Quantization.model_validate(fields), ["block1.conv"]).layers["block1.conv"]
     assert alone == Precision(4, 4)
-    fields |= {"first": {"activation_bits": 4}}
+    fields["first"] = {"activation_bits": 4}
     alone = plan(Quantization.model_validate(fields), ["block1.conv"]).layers["block1.conv"]
     assert alone == Precision(3, 4)
 
