@@ -1,0 +1,169 @@
+"""Factorization: a layer as a product of smaller ones, where those have fewer weights.
+
+A factor of the layer NAME is NAME.0, NAME.1 and so on: plain layers that are pruned, quantized and
+counted like any other. Shapes follow from shapes alone, so that they are known on `meta`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from micronet_search.score.precision import layers_of
+
+Kind = Literal["svd", "tucker"]
+Split = Callable[[Tensor, int, float], list[Tensor]]
+
+_STEPS = 5
+
+
+@torch.no_grad()
+def factorize(network: nn.Module, kind: Kind, ratio: float) -> None:
+    """Replaces layers by their factors, in place, where the weights become fewer.
+
+    Convolutions that read a single channel in each group stay, depthwise ones among them.
+
+    Args:
+        network: Plain modules, on any device.
+        kind: `svd`: k x k to the rank, then 1x1; linear layers as two. `tucker`: 1x1, k x k and
+            1x1, for convolutions larger than 1x1.
+        ratio: The rank as a fraction of the full one, rounded to at least 1.
+    """
+    for name, layer in layers_of(network).items():
+        if isinstance(layer, nn.Conv2d):
+            product = _convolutions(layer, kind, ratio)
+        else:
+            product = _linears(layer, ratio) if kind == "svd" else None
+        if product is not None:
+            network.set_submodule(name, product.train(layer.training))
+
+
+def svd(weight: Tensor, groups: int, ratio: float) -> list[Tensor]:
+    """The nearest product of a rank, for the kernel of each group unfolded to a matrix.
+
+    Args:
+        weight: (out, in / groups, k, k).
+        groups: Of the convolution.
+        ratio: The rank as a fraction of the full one.
+
+    Returns:
+        The weights of a k x k convolution, (groups * rank, in / groups, k, k), and of a 1x1 one
+        after it, (out, rank, 1, 1).
+    """
+    matrices = _by_group(weight, groups).flatten(2)
+    rank = _rank(ratio, min(matrices.shape[1:]))
+    left, values, right = torch.linalg.svd(matrices, full_matrices=False)
+    root = values[:, :rank].sqrt()
+    first = (root[:, :, None] * right[:, :rank]).reshape(-1, *weight.shape[1:])
+    second = (left[:, :, :rank] * root[:, None]).flatten(0, 1)[..., None, None]
+    return [first.to(weight), second.to(weight)]
+
+
+def tucker(weight: Tensor, groups: int, ratio: float) -> list[Tensor]:
+    """A Tucker-2 decomposition of each group's kernel (Kim et al., 2016).
+
+    By higher-order orthogonal iteration (De Lathauwer et al., 2000), which starts from the leading
+    singular vectors of the output channels.
+
+    Args:
+        weight: (out, in / groups, k, k).
+        groups: Of the convolution.
+        ratio: The ranks as fractions of the input and output channels of a group.
+
+    Returns:
+        The weights of a 1x1, a k x k and a 1x1 convolution, all with these groups.
+    """
+    kernels = _by_group(weight, groups).flatten(3)
+    _, leaving, entering, _ = kernels.shape
+    outer, inner = _rank(ratio, leaving), _rank(ratio, entering)
+    after = _leading(kernels, outer)
+    for _ in range(_STEPS):
+        before = _leading(torch.einsum("goip,gor->girp", kernels, after), inner)
+        after = _leading(torch.einsum("goip,gis->gosp", kernels, before), outer)
+    core = torch.einsum("goip,gor,gis->grsp", kernels, after, before)
+    first, third = before.mT.flatten(0, 1), after.flatten(0, 1)
+    second = core.flatten(0, 1).unflatten(2, weight.shape[2:])
+    return [first[..., None, None].to(weight), second.to(weight), third[..., None, None].to(weight)]
+
+
+def _rank(ratio: float, full: int) -> int:
+    return max(1, round(ratio * full))
+
+
+def _by_group(weight: Tensor, groups: int) -> Tensor:
+    """(groups, out / groups, in / groups, k, k), with digits to spare."""
+    exact: Tensor = (weight if weight.is_meta else weight.cpu()).double()
+    return exact.view(groups, -1, *weight.shape[1:])
+
+
+def _leading(tensors: Tensor, rank: int) -> Tensor:
+    """The leading left singular vectors of (groups, n, ...) unfolded: (groups, n, rank)."""
+    matrices = tensors.flatten(2)
+    # of n x n, so that there are as many vectors as are asked for
+    vectors: Tensor = torch.linalg.eigh(matrices @ matrices.mT).eigenvectors
+    return vectors[..., -rank:]
+
+
+def _fewer(split: Split, weight: Tensor, groups: int, ratio: float) -> list[Tensor] | None:
+    """The factors of a weight, or None where they have no fewer elements."""
+    shapes = [factor.shape for factor in split(weight.to("meta"), groups, ratio)]
+    if sum(map(math.prod, shapes)) >= weight.numel():
+        return None
+    return split(weight, groups, ratio)
+
+
+def _linears(layer: nn.Linear, ratio: float) -> nn.Sequential | None:
+    """Two linear layers, the second one with the bias."""
+    factors = _fewer(svd, layer.weight[..., None, None], 1, ratio)
+    if factors is None:
+        return None
+    first, second = (factor.flatten(1) for factor in factors)
+    return nn.Sequential(_linear(first), _linear(second, layer.bias))
+
+
+def _convolutions(layer: nn.Conv2d, kind: Kind, ratio: float) -> nn.Sequential | None:
+    """Two or three convolutions: the last one with the bias, that before it with the stride."""
+    if layer.groups > 1 and layer.groups == layer.in_channels:
+        return None
+    if kind == "tucker" and layer.kernel_size == (1, 1):
+        return None
+    factors = _fewer(svd if kind == "svd" else tucker, layer.weight, layer.groups, ratio)
+    if factors is None:
+        return None
+    *outer, spatial, last = factors
+    groups = layer.groups
+    return nn.Sequential(
+        *(_convolution(factor, groups) for factor in outer),
+        _convolution(spatial, groups, stride=layer.stride, padding=layer.padding),
+        _convolution(last, groups, bias=layer.bias),
+    )
+
+
+def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
+    # on meta, so that no random numbers are drawn for weights that are replaced
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    layer.weight = nn.Parameter(weight)
+    layer.register_parameter("bias", None if bias is None else nn.Parameter(bias))
+    return layer
+
+
+def _convolution(
+    weight: Tensor, groups: int, bias: Tensor | None = None, **geometry: Any
+) -> nn.Conv2d:
+    out, entering, *kernel = weight.shape
+    layer = nn.Conv2d(
+        entering * groups,
+        out,
+        (kernel[0], kernel[1]),
+        groups=groups,
+        bias=False,
+        device="meta",
+        **geometry,
+    )
+    layer.weight = nn.Parameter(weight)
+    layer.register_parameter("bias", None if bias is None else nn.Parameter(bias))
+    return layer
