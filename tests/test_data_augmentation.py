@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Generator, Tensor
 
-from micronet_search.data.augmentation import beta, crop_and_flip, cutmix, mixup
+from micronet_search.data.augmentation import beta, crop_and_flip, cutmix, erase, mixup
 
 
 def generator(seed: int = 0) -> Generator:
@@ -44,6 +46,65 @@ def test_each_image_is_one_of_its_windows_and_all_are_drawn_evenly(
 def test_nothing_to_do_changes_nothing() -> None:
     images = torch.ones((2, 3, 4, 4))
     assert crop_and_flip(images, 0, False, 0, generator()) is images
+
+
+def erased(height: int, width: int, count: int = 4000, probability: float = 1.0) -> Tensor:
+    """Which pixels of single-channel images are erased."""
+    images = torch.zeros((count, 1, height, width), dtype=torch.uint8)
+    return erase(images, probability, 9, generator())[:, 0] == 9
+
+
+def test_what_is_erased_is_a_rectangle_of_all_channels() -> None:
+    images = torch.randint(0, 9, (50, 3, 12, 16), generator=generator()).byte()
+    found = erase(images, 1.0, 9, generator(1))
+    assert (found.shape, found.dtype) == (images.shape, torch.uint8)
+    for image, result in zip(images, found, strict=True):
+        box = (result == 9)[0]
+        rows, columns = box.any(1), box.any(0)
+        assert torch.equal(box, rows[:, None] & columns[None, :])
+        assert rows.int().diff().abs().sum() <= 2  # without a gap
+        assert columns.int().diff().abs().sum() <= 2
+        assert torch.equal(result, torch.where(box, 9, image))
+
+
+def test_a_share_of_the_images_is_erased() -> None:
+    changed = erased(12, 12, probability=0.25).flatten(1).any(1)
+    assert changed.sum() == pytest.approx(1000, abs=5 * 750**0.5)
+
+
+def test_erased_areas_and_aspects_are_uniform() -> None:
+    boxes = erased(200, 200, count=1500)
+    heights, widths = boxes.any(2).sum(1).double(), boxes.any(1).sum(1).double()
+    whole = (heights < 200) & (widths < 200)
+    assert whole.double().mean() > 0.99
+    area = (heights * widths)[whole] / 200**2
+    assert area.min() > 0.018
+    assert area.max() < 0.335
+    assert area.mean().item() == pytest.approx((0.02 + 0.33) / 2, abs=0.01)
+    aspect = (heights / widths)[whole].log()
+    assert aspect.abs().max() < math.log(3.4) + 0.05
+    assert aspect.mean().item() == pytest.approx(math.log(0.3 * 3.3) / 2, abs=0.08)
+
+
+def test_rectangles_lie_everywhere_and_are_cut_to_the_image() -> None:
+    """In images of one row nearly every rectangle is as high as the image."""
+    boxes = erased(1, 40)[:, 0]
+    lengths = boxes.sum(1)
+    assert lengths.min() >= 1
+    assert lengths.max() <= 40
+    short = boxes[lengths == lengths.mode().values]
+    starts = short.int().argmax(1).bincount()
+    even = len(short) / len(starts)
+    assert len(starts) == 40 - lengths.mode().values + 1
+    assert starts.sub(even).abs().max() < 5 * even**0.5
+
+
+def test_erasing_is_drawn_from_its_generator_alone() -> None:
+    images = torch.ones((20, 5, 8, 8), dtype=torch.uint8)
+    first = erase(images, 0.5, 0, generator(1))
+    torch.manual_seed(7)
+    assert torch.equal(erase(images, 0.5, 0, generator(1)), first)
+    assert erase(images, 0.0, 0, generator(1)) is images
 
 
 def of_one_class_each(count: int = 64) -> tuple[Tensor, Tensor]:

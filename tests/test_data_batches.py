@@ -6,12 +6,22 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from micronet_search.config.training import Augmentation
+from micronet_search.config.training import Augmentation, ColorJitter
 from micronet_search.data.batches import batches_in_epoch, evaluation_batches, training_batches
 from micronet_search.data.images import Images, Normalization
 
 PLAIN = Augmentation()
-EVERYTHING = Augmentation(crop=2, flip=True, mixup=1.0, cutmix=1.0)
+EVERYTHING = Augmentation(
+    crop=2,
+    flip=True,
+    rotation=20.0,
+    jitter=ColorJitter(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.1),
+    policy="rand",
+    erasing=0.5,
+    mixup=1.0,
+    cutmix=1.0,
+    mix_probability=0.8,
+)
 
 
 def numbered(count: int, classes: int = 5) -> Images:
@@ -69,6 +79,51 @@ def test_one_generator_gives_another_order_in_the_next_epoch() -> None:
     assert not torch.equal(*orders)
 
 
+@pytest.mark.parametrize("augmentation", [PLAIN, EVERYTHING], ids=["plain", "everything"])
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_batches_have_the_shape_of_the_images(augmentation: Augmentation, channels: int) -> None:
+    images = Images(torch.full((20, channels, 6, 9), 50, dtype=torch.uint8), torch.zeros(20).long())
+    for batch, targets in epoch(images, augmentation):
+        assert (batch.shape, batch.dtype) == ((8, channels, 6, 9), torch.float32)
+        assert targets.shape == (8, 5)
+        assert batch.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "augmentation",
+    [
+        pytest.param(Augmentation(crop=2, flip=True), id="crop"),
+        pytest.param(Augmentation(rotation=45.0), id="rotation"),
+        pytest.param(Augmentation(erasing=1.0), id="erasing"),
+    ],
+)
+def test_what_is_exposed_or_blanked_is_zero_after_normalization(augmentation: Augmentation) -> None:
+    """Images that hold the mean alone, and so do what is added."""
+    images = Images(torch.full((50, 3, 8, 8), 121, dtype=torch.uint8), torch.zeros(50).long())
+    generator = Generator().manual_seed(0)
+    ((batch, _),) = training_batches(
+        images, Normalization(121, 0.5), augmentation, 50, 2, generator
+    )
+    assert set(batch.unique().tolist()) == {0.0}
+
+
+def test_trivial_leaves_most_flat_images_and_rand_fewer() -> None:
+    """Of 14 operations only some change an image of one value without an exposed border."""
+    images = Images(torch.full((4000, 1, 4, 4), 90, dtype=torch.uint8), torch.zeros(4000).long())
+    shares = []
+    for policy in ("trivial", "rand"):
+        generator = Generator().manual_seed(0)
+        ((batch, _),) = training_batches(
+            images, Normalization(90, 1.0), Augmentation(policy=policy), 4000, 2, generator
+        )
+        shares.append((batch == 0).flatten(1).all(1).float().mean().item())
+    once, twice = shares
+    # the brightness but for no strength; posterized by 2 bits or more; solarized by 165 of 255
+    expected = 1 - (60 / 62 + sum(round(6 * k / 30) > 1 for k in range(31)) / 31 + 11 / 31) / 14
+    assert once == pytest.approx(expected, abs=0.03)
+    assert twice == pytest.approx(once**2, abs=0.03)
+
+
 def test_padding_is_zero_after_normalization() -> None:
     images = Images(torch.full((50, 3, 4, 4), 200, dtype=torch.uint8), torch.zeros(50).long())
     batches = training_batches(
@@ -85,6 +140,39 @@ def test_mixup_and_cutmix_take_turns() -> None:
         for images, _ in epoch(numbered(240), both, size=2, seed=3)
     ]
     assert 30 < sum(constant) < 110
+
+
+def mixed(augmentation: Augmentation, *, mixing: bool = True) -> list[bool]:
+    """Which of 400 batches are mixed."""
+    images, generator = numbered(800), Generator().manual_seed(0)
+    batches = training_batches(
+        images, Normalization(0, 1.0), augmentation, 2, 5, generator, mixing=mixing
+    )
+    return [bool((targets.amax(1) < 1).any()) for _, targets in batches]
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_a_share_of_the_batches_is_mixed(kind: str) -> None:
+    whole = sum(mixed(Augmentation.model_validate({kind: 1.0})))
+    part = sum(mixed(Augmentation.model_validate({kind: 1.0, "mix_probability": 0.25})))
+    assert part == pytest.approx(whole / 4, abs=5 * 75**0.5)
+    assert not any(mixed(Augmentation.model_validate({kind: 1.0, "mix_probability": 0.0})))
+
+
+def test_an_epoch_without_mixing_is_unmixed_and_otherwise_augmented() -> None:
+    both = Augmentation(crop=1, mixup=1.0, cutmix=1.0)
+    assert any(mixed(both))
+    assert not any(mixed(both, mixing=False))
+    images, normalization = numbered(8), Normalization(0, 1.0)
+    plain, unmixed = (
+        next(
+            training_batches(
+                images, normalization, each, 8, 5, Generator().manual_seed(4), mixing=False
+            )
+        )
+        for each in (Augmentation(crop=1), both)
+    )
+    assert torch.equal(plain[0], unmixed[0])
 
 
 def test_neither_mixup_nor_cutmix_leaves_images_whole() -> None:

@@ -6,8 +6,15 @@ none waits for the device.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Generator, Tensor
+
+ERASED = (0.02, 0.33)
+"""Smallest and largest share of an image that is erased (Zhong et al., 2020)."""
+ASPECT = (0.3, 3.3)
+"""Smallest and largest ratio of height to width of what is erased."""
 
 
 def crop_and_flip(
@@ -39,6 +46,34 @@ def crop_and_flip(
     pixels = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]
     index = pixels.view(count, 1, -1).expand(-1, channels, -1)
     return padded.flatten(2).gather(2, index).view(images.shape)
+
+
+def erase(images: Tensor, probability: float, fill: int, generator: Generator) -> Tensor:
+    """Blanks a random rectangle in some of the images (Zhong et al., 2020).
+
+    Area and logarithm of the aspect are uniform. A rectangle longer than a side is cut to it,
+    where the original draws again.
+
+    Args:
+        images: uint8 (B, C, H, W).
+        probability: Of each image to be changed.
+        fill: Value of the rectangle.
+        generator: Where images and rectangles are drawn from.
+
+    Returns:
+        Images of the same shape and type.
+    """
+    if not probability:
+        return images
+    count, _, height, width = images.shape
+    drawn = torch.rand((5, count), generator=generator, device=images.device)
+    area = height * width * _between(*ERASED, drawn[0])
+    aspect = _between(math.log(ASPECT[0]), math.log(ASPECT[1]), drawn[1]).exp()
+    rows = _anywhere((area * aspect).sqrt(), height, drawn[2])
+    columns = _anywhere((area / aspect).sqrt(), width, drawn[3])
+    chosen = (drawn[4] < probability)[:, None]
+    box = (rows & chosen)[:, None, :, None] & columns[:, None, None, :]
+    return torch.where(box, fill, images)
 
 
 def mixup(
@@ -84,8 +119,8 @@ def cutmix(
     count, _, height, width = images.shape
     side = (1 - beta(alpha, count, generator)).sqrt()
     centre = torch.rand((2, count), generator=generator, device=images.device)
-    rows = _within(side, centre[0], height)
-    columns = _within(side, centre[1], width)
+    rows = _around(side, centre[0], height)
+    columns = _around(side, centre[1], width)
     partner = torch.randperm(count, generator=generator, device=images.device)
     box = rows[:, None, :, None] & columns[:, None, None, :]
     share = 1 - rows.sum(1) * columns.sum(1) / (height * width)
@@ -95,12 +130,27 @@ def cutmix(
     )
 
 
-def _within(side: Tensor, centre: Tensor, length: int) -> Tensor:
+def _around(side: Tensor, centre: Tensor, length: int) -> Tensor:
     """Which of `length` pixels lie in each box (B, length), side and centre in shares of it."""
     half = (side * length).int() // 2
     middle = (centre * length).int()
-    pixels = torch.arange(length, device=side.device)
-    return (pixels >= (middle - half)[:, None]) & (pixels < (middle + half)[:, None])
+    return _within(middle - half, middle + half, length)
+
+
+def _anywhere(side: Tensor, length: int, place: Tensor) -> Tensor:
+    """Which of `length` pixels lie in each box (B, length), its place a share of all places."""
+    whole = side.round().clamp(1, length)
+    start = (place * (length - whole + 1)).floor()
+    return _within(start, start + whole, length)
+
+
+def _within(start: Tensor, end: Tensor, length: int) -> Tensor:
+    pixels = torch.arange(length, device=start.device)
+    return (pixels >= start[:, None]) & (pixels < end[:, None])
+
+
+def _between(low: float, high: float, share: Tensor) -> Tensor:
+    return low + (high - low) * share
 
 
 def beta(alpha: float, count: int, generator: Generator) -> Tensor:

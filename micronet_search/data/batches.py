@@ -8,7 +8,10 @@ import torch
 from torch import Generator, Tensor
 
 from micronet_search.config.training import Augmentation
-from micronet_search.data.augmentation import crop_and_flip, cutmix, mixup
+from micronet_search.data import policy
+from micronet_search.data.augmentation import crop_and_flip, cutmix, erase, mixup
+from micronet_search.data.color import jitter
+from micronet_search.data.geometry import rotate
 from micronet_search.data.images import Images, Normalization
 
 
@@ -24,6 +27,8 @@ def training_batches(
     batch_size: int,
     classes: int,
     generator: Generator,
+    *,
+    mixing: bool = True,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch of shuffled and augmented images.
 
@@ -34,6 +39,7 @@ def training_batches(
         batch_size: Images in a batch; the last, short batch is dropped unless it is the only one.
         classes: Number of classes.
         generator: On the images' device; the one source of randomness.
+        mixing: Whether this epoch mixes images where the augmentation does.
 
     Yields:
         Float32 images (B, C, H, W), and the probability of each class, float32 (B, classes).
@@ -42,19 +48,15 @@ def training_batches(
     count = batches_in_epoch(len(images), batch_size)
     order = torch.randperm(len(images), generator=generator, device=device)
     # Drawn for the whole epoch at once, because reading it on the host waits for the device.
-    mixing = _mixing(augmentation, count, generator)
+    mixes = _mixes(augmentation if mixing else Augmentation(), count, generator)
+    shares = _shares(augmentation, count, min(batch_size, len(images)), generator)
     one_hot = torch.eye(classes, device=device)
-    for rows, mix in zip(torch.split(order, batch_size), mixing, strict=False):
-        # Padding with the mean before normalization is zero padding after it, on a quarter of
-        # the bytes.
-        moved = crop_and_flip(
-            images.images[rows],
-            augmentation.crop,
-            augmentation.flip,
-            normalization.mean,
-            generator,
+    parts = zip(torch.split(order, batch_size), mixes, shares, strict=False)
+    for rows, mix, operations in parts:
+        changed = _change(
+            images.images[rows], augmentation, operations, normalization.mean, generator
         )
-        batch, targets = normalization(moved), one_hot[images.labels[rows]]
+        batch, targets = normalization(changed), one_hot[images.labels[rows]]
         if mix == "mixup":
             batch, targets = mixup(batch, targets, augmentation.mixup, generator)
         elif mix == "cutmix":
@@ -75,10 +77,43 @@ def evaluation_batches(
         yield normalization(images.images[batch]), images.labels[batch]
 
 
-def _mixing(augmentation: Augmentation, batches: int, generator: Generator) -> list[str | None]:
+def _change(
+    images: Tensor,
+    augmentation: Augmentation,
+    operations: list[list[int]],
+    fill: int,
+    generator: Generator,
+) -> Tensor:
+    """All that happens to 8-bit images, a quarter of the bytes of normalised ones.
+
+    What is exposed or blanked gets the mean, which is zero after normalization.
+    """
+    images = crop_and_flip(images, augmentation.crop, augmentation.flip, fill, generator)
+    images = rotate(images, augmentation.rotation, fill, generator)
+    images = jitter(images, augmentation.jitter, generator)
+    for shares in operations:
+        images = policy.apply(images, shares, fill, generator)
+    return erase(images, augmentation.erasing, fill, generator)
+
+
+def _shares(
+    augmentation: Augmentation, batches: int, size: int, generator: Generator
+) -> list[list[list[int]]]:
+    """How many images of each batch get each operation, once for each operation of an image."""
+    row = {None: 0, "trivial": 1, "rand": 2}[augmentation.policy]
+    drawn = policy.counts(row * batches, size, generator) if row else []
+    return [drawn[row * batch : row * (batch + 1)] for batch in range(batches)]
+
+
+def _mixes(augmentation: Augmentation, batches: int, generator: Generator) -> list[str | None]:
     """What mixes the images of each batch of an epoch."""
-    if augmentation.mixup and augmentation.cutmix:
-        coins = torch.rand(batches, generator=generator, device=generator.device) < 0.5
-        return ["mixup" if coin else "cutmix" for coin in coins.tolist()]
-    only = "mixup" if augmentation.mixup else "cutmix" if augmentation.cutmix else None
-    return [only] * batches
+    alphas = {"mixup": augmentation.mixup, "cutmix": augmentation.cutmix}
+    names = [name for name, alpha in alphas.items() if alpha]
+    probability = augmentation.mix_probability
+    if not names:
+        return [None] * batches
+    drawn = torch.rand(batches, generator=generator, device=generator.device).tolist()
+    return [
+        names[int(share / probability * len(names))] if share < probability else None
+        for share in drawn
+    ]
