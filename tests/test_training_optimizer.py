@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+    OneCycleLR,
+)
 
 from micronet_search.compression.quantize import WeightQuantizer
-from micronet_search.config.training import Training
+from micronet_search.config.training import Cosine, Linear, Training
 from micronet_search.training import optimizer
 
 STEPS = 20
@@ -100,30 +109,28 @@ def test_without_momentum_sgd_is_plain() -> None:
     ]
 
 
-def test_cosine_is_torchs() -> None:
-    made = torch.optim.SGD(network().parameters(), lr=0.1)
-    schedule = CosineAnnealingLR(made, STEPS)
-    expected = []
-    for _ in range(STEPS):
-        expected.append(made.param_groups[0]["lr"])
+def torchs(make: Callable[[torch.optim.Optimizer], LRScheduler], steps: int) -> list[float]:
+    made = torch.optim.SGD(network().parameters(), lr=0.1, momentum=0.9)
+    schedule = make(made)
+    found = []
+    for _ in range(steps):
+        found.append(made.param_groups[0]["lr"])
         made.step()
         schedule.step()
-    assert rates() == pytest.approx(expected)
+    return found
+
+
+def test_cosine_is_torchs() -> None:
+    assert rates() == pytest.approx(torchs(lambda made: CosineAnnealingLR(made, STEPS), STEPS))
 
 
 def test_one_cycle_is_torchs() -> None:
-    made = torch.optim.SGD(network().parameters(), lr=0.1, momentum=0.9)
-    schedule = OneCycleLR(made, 0.1, total_steps=STEPS + 1)
-    expected = []
-    for _ in range(STEPS):
-        expected.append(made.param_groups[0]["lr"])
-        made.step()
-        schedule.step()
+    expected = torchs(lambda made: OneCycleLR(made, 0.1, total_steps=STEPS + 1), STEPS)
     assert rates(schedule="one-cycle") == pytest.approx(expected)
     assert max(expected) == pytest.approx(0.1, rel=0.01)
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "one-cycle"])
+@pytest.mark.parametrize("schedule", ["cosine", "one-cycle", "linear", "multi-step"])
 @pytest.mark.parametrize("steps", [1, 2, 3, 10])
 def test_short_stages_have_rates(schedule: str, steps: int) -> None:
     assert all(0.0 < rate <= 0.1 for rate in rates(steps, schedule=schedule))
@@ -133,7 +140,57 @@ def test_warmup_rises_evenly_to_the_peak() -> None:
     found = rates(steps=10, warmup=4)
     assert found[:5] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1])
     assert found[5:] == sorted(found[5:], reverse=True)
-    assert optimizer.cosine(10, 10, 4) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize(
+    "chosen", [Cosine(name="cosine"), Cosine(name="cosine", restarts=2), Linear(name="linear")]
+)
+def test_after_the_last_step_the_rate_is_zero(chosen: Cosine | Linear) -> None:
+    assert optimizer.factor(chosen, 10, 10, 4) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "reference"),
+    [
+        pytest.param(
+            {"name": "cosine", "restarts": 3},
+            lambda made: CosineAnnealingWarmRestarts(made, 7),
+            id="restarts",
+        ),
+        pytest.param({"name": "linear"}, lambda made: LinearLR(made, 1.0, 0.0, 28), id="linear"),
+        pytest.param(
+            {"name": "multi-step"}, lambda made: MultiStepLR(made, [14, 21]), id="multi-step"
+        ),
+        pytest.param(
+            {"name": "multi-step", "milestones": [0.25], "factor": 0.3},
+            lambda made: MultiStepLR(made, [7], 0.3),
+            id="one-milestone",
+        ),
+    ],
+)
+def test_a_schedule_is_torchs(
+    schedule: dict[str, Any], reference: Callable[[torch.optim.Optimizer], LRScheduler]
+) -> None:
+    assert rates(28, schedule=schedule) == pytest.approx(torchs(reference, 28))
+
+
+@pytest.mark.parametrize("steps", [9, 10, 11])
+def test_restarts_begin_at_the_peak_and_no_other_rate_rises(steps: int) -> None:
+    found = rates(steps, schedule={"name": "cosine", "restarts": 2})
+    rises = [step for step in range(1, steps) if found[step] > found[step - 1]]
+    assert rises == [math.ceil(steps * part / 3) for part in (1, 2)]
+    assert found[0] == pytest.approx(0.1)
+
+
+def test_every_half_cosine_comes_after_the_warm_up() -> None:
+    found = rates(12, warmup=4, schedule={"name": "cosine", "restarts": 1})
+    assert found[:5] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1])
+    assert found[4:8] == pytest.approx(found[8:])
+
+
+def test_milestones_are_shares_of_the_whole_stage() -> None:
+    found = rates(10, warmup=2, schedule={"name": "multi-step", "milestones": [0.3, 0.7]})
+    assert found[2:] == pytest.approx([0.1] + [0.01] * 4 + [0.001] * 3)
 
 
 @pytest.mark.parametrize("momentum", [0.5, 0.9, 0.98])

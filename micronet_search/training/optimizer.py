@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
-from micronet_search.config.training import Training
+from micronet_search.config.training import Cosine, Linear, MultiStep, OneCycle, Training
+from micronet_search.training.muon import MuonWithAdamW
 
 MOMENTUM_SWING = 0.05
 """How far one-cycle moves the momentum, down while the rate rises and up while it falls."""
@@ -18,20 +19,38 @@ def create(network: nn.Module, config: Training, learning_rate: float) -> torch.
     """The optimizer of a network's parameters; only weights decay, not biases, norms and scales."""
     weights = [p for p in network.parameters() if p.dim() > 1]
     others = [p for p in network.parameters() if p.dim() <= 1]
+    decay, momentum = config.weight_decay, config.momentum
+    if config.optimizer == "muon":
+        last = _classifier(network)
+        return MuonWithAdamW(
+            [p for p in weights if p is not last],
+            [
+                {"params": [p for p in weights if p is last], "weight_decay": decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=learning_rate,
+            momentum=momentum,
+            weight_decay=decay,
+        )
     groups = [
-        {"params": weights, "weight_decay": config.weight_decay},
+        {"params": weights, "weight_decay": decay},
         {"params": others, "weight_decay": 0.0},
     ]
     match config.optimizer:
         case "sgd":
-            momentum = config.momentum
             return torch.optim.SGD(
                 groups, lr=learning_rate, momentum=momentum, nesterov=momentum > 0
             )
         case "adam":
-            return torch.optim.Adam(groups, lr=learning_rate, betas=(config.momentum, 0.999))
+            return torch.optim.Adam(groups, lr=learning_rate, betas=(momentum, 0.999))
         case "adamw":
-            return torch.optim.AdamW(groups, lr=learning_rate, betas=(config.momentum, 0.999))
+            return torch.optim.AdamW(groups, lr=learning_rate, betas=(momentum, 0.999))
+
+
+def _classifier(network: nn.Module) -> Tensor | None:
+    """The weight of the last linear layer."""
+    linear = [module.weight for module in network.modules() if isinstance(module, nn.Linear)]
+    return linear[-1] if linear else None
 
 
 def schedule(
@@ -48,9 +67,10 @@ def schedule(
         config: Names the schedule.
         learning_rate: The peak.
         steps: Optimizer steps in the stage.
-        warmup: Steps of linear warm-up before the cosine.
+        warmup: Steps of linear warm-up before the schedule; no part of one-cycle.
     """
-    if config.schedule.name == "one-cycle":
+    chosen = config.schedule
+    if isinstance(chosen, OneCycle):
         return OneCycleLR(
             optimizer,
             learning_rate,
@@ -59,14 +79,27 @@ def schedule(
             base_momentum=max(0.0, config.momentum - MOMENTUM_SWING),
             max_momentum=min(0.999, config.momentum + MOMENTUM_SWING),
         )
-    return LambdaLR(optimizer, lambda step: cosine(step, steps, warmup))
+    return LambdaLR(optimizer, lambda step: factor(chosen, step, steps, warmup))
 
 
-def cosine(step: int, steps: int, warmup: int = 0) -> float:
-    """The factor at a step: a linear rise over `warmup`, then half a cosine down to zero.
+def factor(chosen: Cosine | Linear | MultiStep, step: int, steps: int, warmup: int = 0) -> float:
+    """What the peak is multiplied by at a step, after a linear rise over `warmup` steps.
 
-    Source: Loshchilov and Hutter (2017), without restarts.
+    Args:
+        chosen: The schedule. A cosine divides the steps after the warm-up evenly among its halves;
+            a milestone is a share of all steps.
+        step: 0 to `steps`, the first after the last one.
+        steps: In the stage.
+        warmup: Of these.
     """
     if step < warmup:
         return (step + 1) / (warmup + 1)
-    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    done, total = step - warmup, max(1, steps - warmup)
+    match chosen:
+        case Cosine(restarts=restarts):
+            halves = done * (restarts + 1) / total
+            return 0.5 * (1.0 + math.cos(math.pi * (halves - min(int(halves), restarts))))
+        case Linear():
+            return 1.0 - done / total
+        case MultiStep(milestones=milestones, factor=drop):
+            return drop ** sum(step / steps >= milestone for milestone in milestones)

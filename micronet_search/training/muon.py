@@ -1,0 +1,89 @@
+"""Muon for weights, AdamW for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+
+class MuonWithAdamW(Optimizer):
+    """Muon (Jordan et al., 2024) on weights as matrices, beside AdamW on other parameters.
+
+    Muon's steps have the size of AdamW's (Liu et al., 2025), so that both take one learning rate.
+    Its state and groups are those of torch's two optimizers. The weights keep their storage
+    while it lives.
+    """
+
+    def __init__(
+        self,
+        weights: list[nn.Parameter],
+        others: list[dict[str, Any]],
+        *,
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+    ) -> None:
+        """Makes both optimizers.
+
+        Args:
+            weights: Of two dimensions or more, the first one counting outputs; Muon's.
+            others: Groups of parameters, each with its weight decay; AdamW's.
+            lr: Of both.
+            momentum: Muon's, and the first beta of AdamW.
+            weight_decay: Of the weights.
+        """
+        self._weights = weights
+        self._matrices = [_outputs_first(w, w).view(len(w), -1) for w in weights]
+        self._muon = torch.optim.Muon(
+            [{"params": self._matrices}],
+            lr=lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            adjust_lr_fn="match_rms_adamw",
+        )
+        self._adamw = AdamW(others, lr=lr, betas=(momentum, 0.999))
+        groups = [*self._muon.param_groups, *self._adamw.param_groups]
+        # a schedule that moves the momentum asks the defaults for it, and sets it in every group
+        super().__init__(groups, {"lr": lr, "momentum": momentum})
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Moves all parameters that have a gradient, after the closure where there is one."""
+        loss = None if closure is None else closure()
+        for weight, matrix in zip(self._weights, self._matrices, strict=True):
+            matrix.grad = None
+            if weight.grad is not None:
+                matrix.grad = _outputs_first(weight.grad, weight).reshape(matrix.shape)
+        for group in self._adamw.param_groups:
+            group["betas"] = (group["momentum"], group["betas"][1])
+        self._muon.step()
+        self._adamw.step()
+        return loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets the gradients."""
+        super().zero_grad(set_to_none)
+        for weight in self._weights:
+            weight.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of both, by name."""
+        return {"muon": self._muon.state_dict(), "adamw": self._adamw.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continues from the states of both."""
+        self._muon.load_state_dict(state_dict["muon"])
+        self._adamw.load_state_dict(state_dict["adamw"])
+        self.param_groups = [*self._muon.param_groups, *self._adamw.param_groups]
+
+
+def _outputs_first(tensor: Tensor, weight: Tensor) -> Tensor:
+    """A tensor of a weight's shape with all but its first dimension in the weight's memory order.
+
+    Only so a weight whose channels are last is a matrix without being copied.
+    """
+    order = sorted(range(1, weight.dim()), key=weight.stride, reverse=True)
+    return tensor.detach().permute(0, *order)
