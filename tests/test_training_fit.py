@@ -106,8 +106,8 @@ def test_without_an_average_the_network_is_judged() -> None:
     assert fit(fitted).judged is fitted
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
-@pytest.mark.parametrize("schedule", ["cosine", "one-cycle"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "muon"])
+@pytest.mark.parametrize("schedule", ["cosine", "one-cycle", "linear", "multi-step"])
 @pytest.mark.parametrize("ema", [None, 0.9], ids=["plain", "ema"])
 def test_restored_it_goes_on_bit_by_bit(name: str, schedule: str, ema: float | None) -> None:
     settings = {"optimizer": name, "schedule": schedule, "ema": ema, "weight_decay": 0.01}

@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from micronet_search.config.training import Training
 from micronet_search.training import optimizer
+from micronet_search.training.distillation import SoftTargets
 
 
 class DivergenceError(ArithmeticError):
@@ -33,6 +34,7 @@ class Fit:
         steps_per_epoch: int,
         learning_rate: float,
         warmup: int = 0,
+        soft_targets: SoftTargets | None = None,
     ) -> None:
         """Starts a stage.
 
@@ -43,9 +45,11 @@ class Fit:
             steps_per_epoch: Batches in an epoch.
             learning_rate: The peak.
             warmup: Epochs of warm-up.
+            soft_targets: What a teacher adds to the loss.
         """
         self.network = network
         self.config = config
+        self.soft_targets = soft_targets
         self.optimizer = optimizer.create(network, config, learning_rate)
         self.schedule = optimizer.schedule(
             self.optimizer,
@@ -92,10 +96,7 @@ class Fit:
         config = self.config
         # bf16 pays on a GPU alone; on CPUs without native support it is slower than float32
         with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda):
-            logits = self.network(images)
-        loss = nn.functional.cross_entropy(
-            logits.float(), targets, label_smoothing=config.label_smoothing
-        )
+            loss = self._loss(images, targets)
         self.optimizer.zero_grad()
         loss.backward()
         if config.gradient_clip is not None:
@@ -103,6 +104,15 @@ class Fit:
         self.optimizer.step()
         self.schedule.step()
         return loss.detach()
+
+    def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
+        logits = self.network(images)
+        loss = nn.functional.cross_entropy(
+            logits.float(), targets, label_smoothing=self.config.label_smoothing
+        )
+        if self.soft_targets is None:
+            return loss
+        return torch.lerp(loss, self.soft_targets.loss(images, logits), self.soft_targets.weight)
 
     @property
     def judged(self) -> nn.Module:
