@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from micronet_search.compression import prune
+from micronet_search.config.compression import Pruning
+from micronet_search.score.precision import layers_of
 
 
 def network(seed: int = 0) -> nn.Sequential:
@@ -20,12 +25,49 @@ def weights(pruned: nn.Sequential) -> torch.Tensor:
     return torch.cat([pruned[0].weight.flatten(), pruned[3].weight.flatten()]).detach()
 
 
+def asked(**pruning: Any) -> Pruning:
+    return Pruning.model_validate({"sparsity": 0.8} | pruning)
+
+
 @pytest.mark.parametrize(
     ("progress", "expected"),
     [(0.0, 0.0), (0.25, 0.4625), (0.5, 0.7), (0.75, 0.7875), (1.0, 0.8), (1.5, 0.8)],
 )
 def test_the_cubic_rise(progress: float, expected: float) -> None:
-    assert prune.sparsity_at(progress, 0.8) == pytest.approx(expected)
+    assert prune.sparsity_at(asked(), progress) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("progress", "expected"),
+    [
+        pytest.param(0.0, 0.0, id="before"),
+        pytest.param(0.1, 0.2, id="round-1"),
+        pytest.param(1 / 3, 0.2, id="round-1-is-over"),
+        pytest.param(0.5, 0.36, id="round-2"),
+        pytest.param(2 / 3, 0.36, id="round-2-is-over"),
+        pytest.param(0.7, 0.488, id="round-3"),
+        pytest.param(1.0, 0.488, id="end"),
+        pytest.param(1.7, 0.488, id="beyond"),
+    ],
+)
+def test_each_round_removes_a_fifth_of_what_is_left(progress: float, expected: float) -> None:
+    pruning = asked(schedule="iterative", rounds=3, sparsity=0.488)
+    assert prune.sparsity_at(pruning, progress) == pytest.approx(expected)
+
+
+@given(st.integers(2, 100))
+def test_rounds_are_equally_long(rounds: int) -> None:
+    """Of two epochs each, seen from the end of each epoch."""
+    pruning = asked(schedule="iterative", rounds=rounds)
+    for epoch in range(2 * rounds):
+        expected = 1.0 - 0.2 ** ((epoch // 2 + 1) / rounds)
+        found = prune.sparsity_at(pruning, (epoch + 1) / (2 * rounds))
+        assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
+def test_in_one_shot_all_go_at_once(progress: float) -> None:
+    assert prune.sparsity_at(asked(schedule="one-shot"), progress) == 0.8
 
 
 @settings(max_examples=30, deadline=None)
@@ -89,3 +131,52 @@ def test_masks_keep_zeros_exact_through_momentum(optimizer: type[torch.optim.Opt
             steps.step()
             prune.apply(pruned, kept)
     assert int((weights(pruned) == 0).sum()) == 75
+
+
+def blocks_network() -> nn.Sequential:
+    """With the names of a network of two blocks."""
+    torch.manual_seed(0)
+    parts: dict[str, nn.Module] = {
+        "stem": nn.Conv2d(3, 4, 3, bias=False),
+        "block1": nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 6, 1)),
+        "block10": nn.Sequential(nn.Conv2d(6, 6, 3, groups=2)),
+        "flatten": nn.Flatten(),
+        "classifier": nn.Linear(6, 2),
+    }
+    return nn.Sequential(OrderedDict(parts))
+
+
+@pytest.mark.parametrize(
+    ("exclude", "expected"),
+    [
+        pytest.param((), ["stem", "block1.0", "block1.1", "block10.0", "classifier"], id="none"),
+        pytest.param(("first",), ["block1.0", "block1.1", "block10.0", "classifier"], id="first"),
+        pytest.param(("last",), ["stem", "block1.0", "block1.1", "block10.0"], id="last"),
+        pytest.param(
+            ("depthwise",), ["stem", "block1.1", "block10.0", "classifier"], id="depthwise"
+        ),
+        pytest.param(("block1",), ["stem", "block10.0", "classifier"], id="block1-not-block10"),
+        pytest.param(("block1", "block10", "first", "last"), [], id="all"),
+    ],
+)
+def test_layers_that_are_pruned_by_name(exclude: tuple[str, ...], expected: list[str]) -> None:
+    assert list(prune.prunable(blocks_network(), exclude)) == expected
+
+
+def test_excluded_layers_are_left_alone_and_out_of_the_sparsity() -> None:
+    pruned, fresh = blocks_network(), blocks_network()
+    prune.prune(pruned, 0.5, ("first", "block10"))
+    zeros = {n: int((layer.weight == 0).sum()) for n, layer in layers_of(pruned).items()}
+    assert zeros["stem"] == zeros["block10.0"] == 0
+    assert sum(zeros.values()) == 36  # of 36 + 24 + 12
+    assert torch.equal(pruned.stem.weight, fresh.stem.weight)
+
+
+def test_where_all_are_excluded_nothing_is_pruned() -> None:
+    pruned, fresh = blocks_network(), blocks_network()
+    prune.prune(pruned, 0.5, ("block1", "block10", "first", "last"))
+    assert torch.equal(torch.cat(masked(pruned)), torch.cat(masked(fresh)))
+
+
+def masked(network: nn.Module) -> list[torch.Tensor]:
+    return [mask.flatten() for mask in prune.masks(network).values()]

@@ -1,4 +1,4 @@
-"""Unstructured pruning: zeros among the weights, by magnitude over the whole network.
+"""Unstructured pruning: zeros among the weights, by magnitude over many layers together.
 
 A pruned weight is a zero and stays one: the mask of a network is where its weights are not zero,
 so that nothing but the weights has to be saved.
@@ -7,28 +7,63 @@ so that nothing but the weights has to be saved.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from micronet_search.score.precision import layers_of
+from micronet_search.config.compression import Pruning
+from micronet_search.score.precision import block_of, layers_of
 
 
-def sparsity_at(progress: float, target: float) -> float:
-    """The sparsity at `progress` (0 to 1) of the rise: s (1 - (1 - t)^3), Zhu and Gupta (2017)."""
-    return target * (1.0 - (1.0 - min(progress, 1.0)) ** 3)
+def sparsity_at(pruning: Pruning, progress: float) -> float:
+    """The sparsity at `progress` (0 to 1) of the rise.
+
+    `cubic`: s (1 - (1 - t)^3), Zhu and Gupta (2017). `iterative`: 1 - (1 - s)^(k / n) in round k of
+    n, which is over at k / n, so that each round removes the same fraction of what is left, Frankle
+    and Carbin (2019). `one-shot`: all of it at once.
+    """
+    target, progress = pruning.sparsity, min(progress, 1.0)
+    match pruning.schedule:
+        case "cubic":
+            return target * (1.0 - (1.0 - progress) ** 3)
+        case "iterative":
+            # a tolerance, so that round 2 of 3 is not over before 2 / 3
+            begun = math.ceil(progress * pruning.rounds - 1e-9)
+            return 1.0 - math.pow(1.0 - target, begun / pruning.rounds)
+        case "one-shot":
+            return target
+
+
+def prunable(network: nn.Module, exclude: Collection[str] = ()) -> dict[str, nn.Conv2d | nn.Linear]:
+    """The convolutions and linear layers that are pruned, by name.
+
+    Args:
+        network: Any.
+        exclude: Groups of layers left out: `first`, `last`, `depthwise` and `blockN`.
+    """
+    layers = layers_of(network)
+    apart = {name: {block_of(name)} for name in layers}
+    apart[next(iter(layers))].add("first")
+    apart[next(reversed(layers))].add("last")
+    for name, layer in layers.items():
+        if isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1:
+            apart[name].add("depthwise")
+    return {name: layer for name, layer in layers.items() if apart[name].isdisjoint(exclude)}
 
 
 @torch.no_grad()
-def prune(network: nn.Module, sparsity: float) -> None:
-    """Zeroes the smallest weights of all convolutions and linear layers together, in place.
+def prune(network: nn.Module, sparsity: float, exclude: Collection[str] = ()) -> None:
+    """Zeroes the smallest weights of convolutions and linear layers together, in place.
 
     Args:
         network: Its biases and norms are left alone.
         sparsity: Fraction of these weights that are zero afterwards, rounded down to a weight.
+        exclude: Groups of layers that are left alone and do not count, as in `prunable`.
     """
-    weights = [layer.weight for layer in layers_of(network).values()]
+    weights = [layer.weight for layer in prunable(network, exclude).values()]
+    if not weights:
+        return
     magnitudes = torch.cat([w.abs().flatten() for w in weights])
     # a tolerance, so that 0.3 of 10 weights are 3
     zeros = math.floor(sparsity * magnitudes.numel() + 1e-9)
