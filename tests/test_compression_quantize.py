@@ -1,22 +1,17 @@
-"""The fake quantizers against Brevitas's and against LSQ's formulas, and how scales are found."""
+"""Where quantizers are put, how scales are found, and that they survive being learned."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
 import pytest
 import torch
-from brevitas.core.function_wrapper import Identity, RoundSte, TensorClamp
-from brevitas.core.quant import IntQuant
 from torch import Tensor, nn
 
 from micronet_search.compression import quantize
 from micronet_search.compression.quantize import (
     SMALLEST_SCALE,
-    Half,
+    DynamicInputQuantizer,
     InputQuantizer,
-    Quantizer,
+    SignQuantizer,
     WeightQuantizer,
     best_scale,
     bounds,
@@ -25,131 +20,6 @@ from micronet_search.config.compression import Quantization
 from micronet_search.score.precision import layers_of, plan
 
 BITS = (2, 3, 4, 8)
-
-
-@pytest.mark.parametrize(
-    ("bits", "signed", "expected"),
-    [
-        (2, True, (-2, 1)),
-        (4, True, (-8, 7)),
-        (8, True, (-128, 127)),
-        (2, False, (0, 3)),
-        (8, False, (0, 255)),
-    ],
-)
-def test_bounds(bits: int, signed: bool, expected: tuple[int, int]) -> None:
-    assert bounds(bits, signed=signed) == expected
-
-
-def brevitas(value: Tensor, scale: Tensor, bits: int, *, signed: bool) -> Tensor:
-    quantizer = IntQuant(
-        narrow_range=False,
-        signed=signed,
-        input_view_impl=Identity(),
-        float_to_int_impl=RoundSte(),
-        tensor_clamp_impl=TensorClamp(),
-    )
-    rounded: Tensor = quantizer(scale, torch.tensor(0.0), torch.tensor(float(bits)), value)
-    return rounded
-
-
-def weights_and_quantizer(bits: int) -> tuple[Tensor, Quantizer]:
-    torch.manual_seed(bits)
-    return torch.randn(5, 3, 3, 3), WeightQuantizer(bits, 5)
-
-
-def unsigned_and_quantizer(bits: int) -> tuple[Tensor, Quantizer]:
-    torch.manual_seed(bits)
-    return torch.randn(6, 4, 5, 5).relu(), InputQuantizer(bits, signed=False)
-
-
-def signed_and_quantizer(bits: int) -> tuple[Tensor, Quantizer]:
-    torch.manual_seed(bits)
-    return torch.randn(6, 4, 5, 5), InputQuantizer(bits, signed=True)
-
-
-Case = Callable[[int], tuple[Tensor, Quantizer]]
-CASES = pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(weights_and_quantizer, id="weights"),
-        pytest.param(unsigned_and_quantizer, id="unsigned-inputs"),
-        pytest.param(signed_and_quantizer, id="signed-inputs"),
-    ],
-)
-
-
-def some_scales(quantizer: Quantizer) -> Tensor:
-    """Scales at which a part of the values lies beyond the last integer."""
-    return (torch.rand(len(quantizer.start)) + 1.0) / quantizer.high
-
-
-def shaped(scale: Tensor) -> Tensor:
-    return scale.view(-1, 1, 1, 1)
-
-
-@CASES
-@pytest.mark.parametrize("bits", BITS)
-def test_forward_and_gradients_are_brevitas(case: Case, bits: int) -> None:
-    value, quantizer = case(bits)
-    scale = some_scales(quantizer)
-    quantizer.set_scale(scale)
-    upstream = torch.randn_like(value)
-
-    ours = value.clone().requires_grad_()
-    found = quantizer(ours)
-    (found * upstream).sum().backward()
-
-    theirs, their_scale = value.clone().requires_grad_(), scale.clone().requires_grad_()
-    expected = brevitas(theirs, shaped(their_scale), bits, signed=quantizer.low < 0)
-    (expected * upstream).sum().backward()
-
-    assert torch.equal(found, expected)
-    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-6, atol=0.0)
-    factor = 1.0 / math.sqrt(value[0].numel() * quantizer.high)
-    assert their_scale.grad is not None
-    # the logarithm's derivative is the scale's times the scale
-    expected_gradient = scale * factor * their_scale.grad
-    torch.testing.assert_close(quantizer.log_ratio.grad, expected_gradient, rtol=1e-4, atol=1e-5)
-
-
-@CASES
-@pytest.mark.parametrize("bits", BITS)
-def test_the_gradient_of_the_scale_is_that_of_esser(case: Case, bits: int) -> None:
-    """Equation 3 of Esser et al. (2020), and the factor of section 2.2.
-
-    As in Brevitas, what rounds to the last integer is not yet beyond it.
-    """
-    value, quantizer = case(bits)
-    scale = some_scales(quantizer)
-    quantizer.set_scale(scale)
-    quantizer(value).sum().backward()
-
-    ratio = value / shaped(scale)
-    rounded = ratio.round()
-    clamped = rounded.clamp(quantizer.low, quantizer.high)
-    slope = torch.where(rounded == clamped, rounded - ratio, clamped)
-    slopes = slope.flatten(1).sum(1) if len(scale) > 1 else slope.sum()[None]
-    expected = scale * slopes / math.sqrt(value[0].numel() * quantizer.high)
-    torch.testing.assert_close(quantizer.log_ratio.grad, expected, rtol=1e-4, atol=1e-4)
-
-
-def test_a_scale_is_set_exactly_and_learned_from_there() -> None:
-    quantizer = WeightQuantizer(4, 3)
-    quantizer.set_scale(torch.tensor([0.1, 0.2, 0.3]))
-    assert torch.equal(quantizer.scale, torch.tensor([0.1, 0.2, 0.3]))
-    quantizer.log_ratio.data.fill_(math.log(2.0))
-    torch.testing.assert_close(quantizer.scale, torch.tensor([0.2, 0.4, 0.6]))
-    quantizer.log_ratio.data.fill_(-100.0)
-    assert torch.equal(quantizer.scale, torch.full((3,), SMALLEST_SCALE))
-
-
-def test_half_is_half_precision_with_a_straight_gradient() -> None:
-    value = torch.tensor([0.1, 1.0, 2049.0, 1e-7, 2.5e-8, 0.0, -3.3], requires_grad=True)
-    rounded = Half()(value)
-    assert torch.equal(rounded, value.half().float())
-    rounded.sum().backward()
-    assert torch.equal(value.grad, torch.ones(7))
 
 
 def squared_error(values: Tensor, scale: Tensor, low: int, high: int) -> Tensor:
@@ -187,6 +57,24 @@ def test_insert_keeps_the_parameters_and_folds() -> None:
     assert network[2].input_quantizer.low == 0
     assert isinstance(network[3], nn.Identity)
     assert isinstance(network[6].input_quantizer, InputQuantizer)
+
+
+def test_insert_of_signs_and_dynamic_inputs() -> None:
+    network = little_network()
+    quantization = {"weight_bits": 1, "activation_bits": 4, "mode": "dynamic"}
+    widths = plan(Quantization.model_validate(quantization), layers_of(network))
+    quantize.insert(network, widths)
+    assert {type(layer.weight_quantizer) for layer in layers_of(network).values()} == {
+        SignQuantizer
+    }
+    assert isinstance(network[0].input_quantizer, nn.Identity)
+    found = [network[place].input_quantizer for place in (2, 6)]
+    assert [type(quantizer) for quantizer in found] == [DynamicInputQuantizer] * 2
+    assert [(quantizer.low, quantizer.high) for quantizer in found] == [(0, 15), (0, 15)]
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    quantize.calibrate(network, [torch.randn(4, 1, 8, 8)])
+    after = network.state_dict()
+    assert all(torch.equal(before[name], tensor) for name, tensor in after.items())
 
 
 def test_insert_leaves_single_precision_alone() -> None:

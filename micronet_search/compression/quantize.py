@@ -1,8 +1,9 @@
 """Quantization: fewer bits for weights and for the inputs of layers, learned by fine-tuning.
 
-Weights are symmetric per output channel, from -2^(b-1) to 2^(b-1) - 1; inputs have one scale a
-layer and are unsigned after ReLU. The scales are learned (LSQ, Esser et al., 2020) by their
-logarithms (TQT, Jain et al., 2020).
+Weights are symmetric per output channel, from -2^(b-1) to 2^(b-1) - 1, or signs; inputs have one
+scale a layer, or one an image, and are unsigned where they are never negative. The scales of a
+layer are learned (LSQ, Esser et al., 2020) by their logarithms (TQT, Jain et al., 2020); those of
+signs and of images follow from the values.
 """
 
 from __future__ import annotations
@@ -25,12 +26,24 @@ _GRID = 40
 
 
 def bounds(bits: int, *, signed: bool) -> tuple[int, int]:
-    """The least and the greatest integer of a width."""
+    """The least and the greatest integer of a width; one bit is a sign, and zero where pruned."""
+    if bits == 1:
+        return (-1, 1)
     return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
 
+def by_row(scale: Tensor, values: Tensor) -> Tensor:
+    """(rows,) as (rows, 1, ...), to multiply (rows, ...) by."""
+    return scale.view(-1, *[1] * (values.dim() - 1))
+
+
+def _straight(rounded: Tensor, value: Tensor) -> Tensor:
+    """What was rounded, with the gradient of what it was before."""
+    return rounded.detach() + (value - value.detach())
+
+
 class Quantizer(nn.Module):
-    """Integers of a width, and the scales that they are multiples of.
+    """Integers of a width, and the learned scales that they are multiples of.
 
     A scale is learned as the logarithm of its ratio to where it started: the scales of 8 bits are a
     thousandth, and a step of gradient descent taken on them as they are throws them below zero.
@@ -71,6 +84,38 @@ class WeightQuantizer(Quantizer):
             weight, self.scale, self.zero_point, 0, self.low, self.high, gradient_factor
         )
 
+    def scale_of(self, weight: Tensor) -> Tensor:
+        """The scale of each output channel, (out,)."""
+        return self.scale
+
+    def integers(self, weight: Tensor, scale: Tensor) -> Tensor:
+        """The multiples of the scales that weights are rounded to, in the shape of the weights."""
+        return (weight / by_row(scale, weight)).round().clamp(self.low, self.high)
+
+
+class SignQuantizer(nn.Module):
+    """Rounds weights to signs times their mean magnitude per output channel.
+
+    The binary weights of XNOR-Net (Rastegari et al., 2016), with a straight-through gradient. Zeros
+    are pruned: they stay, and the mean is over the rest.
+    """
+
+    low, high = bounds(1, signed=True)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """(out, ...) to the same shape."""
+        scale = by_row(self.scale_of(weight), weight)
+        return _straight(weight.sign() * scale, weight)
+
+    def scale_of(self, weight: Tensor) -> Tensor:
+        """The scale of each output channel, (out,), at least `SMALLEST_SCALE`."""
+        rows = weight.detach().flatten(1)
+        return (rows.abs().sum(1) / rows.count_nonzero(1).clamp_min(1)).clamp_min(SMALLEST_SCALE)
+
+    def integers(self, weight: Tensor, scale: Tensor) -> Tensor:
+        """The signs, in the shape of the weights; they are the same for any scale."""
+        return weight.sign()
+
 
 class InputQuantizer(Quantizer):
     """Rounds the input of a layer to integers times one learned scale."""
@@ -86,13 +131,30 @@ class InputQuantizer(Quantizer):
         )
 
 
+class DynamicInputQuantizer(nn.Module):
+    """Rounds the input of a layer to integers times one scale an image, the least without clipping.
+
+    The gradient passes straight through; nothing is learned or stored.
+    """
+
+    def __init__(self, bits: int, *, signed: bool) -> None:
+        super().__init__()
+        self.low, self.high = bounds(bits, signed=signed)
+
+    def forward(self, value: Tensor) -> Tensor:
+        """(N, ...) to the same shape, each image on a grid of its own."""
+        value = value.float()
+        largest = (value.abs() if self.low < 0 else value).flatten(1).amax(1)
+        scale = by_row((largest / self.high).clamp_min(SMALLEST_SCALE), value)
+        return _straight((value / scale).round().clamp(self.low, self.high) * scale, value)
+
+
 class Half(nn.Module):
     """Rounds to half precision; the gradient passes straight through."""
 
     def forward(self, value: Tensor) -> Tensor:
         """Any shape to the same, in the type that came."""
-        rounded: Tensor = value + (value.half().to(value.dtype) - value).detach()
-        return rounded
+        return _straight(value.half().to(value.dtype), value)
 
 
 class QuantizedConv2d(nn.Conv2d):
@@ -121,7 +183,7 @@ class QuantizedLinear(nn.Linear):
 
 
 def insert(network: nn.Module, plan: Plan) -> None:
-    """Folds the norms that are to be, and puts quantizers in, in place; scales are all 1 yet."""
+    """Folds the norms that are to be, and puts quantizers in, in place; scales to learn are 1."""
     if plan.rest_bits == 32:
         return
     fold(network, plan)
@@ -136,6 +198,8 @@ def insert(network: nn.Module, plan: Plan) -> None:
 
 
 def _weight_quantizer(precision: Precision, channels: int) -> nn.Module:
+    if precision.weight_bits == 1:
+        return SignQuantizer()
     if precision.scales_weights:
         return WeightQuantizer(precision.weight_bits, channels)
     return Half() if precision.weight_bits == 16 else nn.Identity()
@@ -143,13 +207,14 @@ def _weight_quantizer(precision: Precision, channels: int) -> nn.Module:
 
 def _input_quantizer(precision: Precision, *, signed: bool) -> nn.Module:
     if precision.scales_input:
-        return InputQuantizer(precision.activation_bits, signed=signed)
+        kind = DynamicInputQuantizer if precision.dynamic else InputQuantizer
+        return kind(precision.activation_bits, signed=signed)
     return Half() if precision.activation_bits == 16 else nn.Identity()
 
 
 @torch.no_grad()
 def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Sets every scale to the one with the least squared error, in place.
+    """Sets every learned scale to the one with the least squared error, in place.
 
     Args:
         network: With quantizers in.

@@ -1,10 +1,10 @@
 """The tensors that are shipped: what is scored, saved and exported, and nothing else.
 
 For each convolution and linear layer NAME: `NAME.weight` (int8 for widths of 8 bits and fewer, else
-half or single precision), `NAME.bias`, `NAME.weight_scale` (output channels) and `NAME.input_scale`
-(1) where they are integer. For each norm that is not folded: `NAME.weight` and `NAME.bias`, the
-factor and the summand per channel that are left of it. Biases, scales and norms have the plan's
-rest width.
+half or single precision), `NAME.bias`, and where they are integer `NAME.weight_scale` (output
+channels) and `NAME.input_scale` (1, unless it is that of each image). For each norm that is not
+folded: `NAME.weight` and `NAME.bias`, the factor and the summand per channel that are left of it.
+Biases, scales and norms have the plan's rest width.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from micronet_search.compression.fold import affine
 from micronet_search.compression.quantize import (
     SMALLEST_SCALE,
-    Quantizer,
-    bounds,
+    InputQuantizer,
+    SignQuantizer,
+    WeightQuantizer,
+    by_row,
 )
 from micronet_search.score.precision import Plan, layers_of
 
@@ -33,17 +35,18 @@ def store(network: nn.Module, plan: Plan) -> dict[str, Tensor]:
     for name, layer in layers_of(network).items():
         precision = plan.layers[name]
         if precision.scales_weights:
-            scale = _stored_scale(_quantizer(layer.weight_quantizer).scale)
+            quantizer = layer.weight_quantizer
+            assert isinstance(quantizer, WeightQuantizer | SignQuantizer)
+            scale = _stored_scale(quantizer.scale_of(layer.weight))
             found[f"{name}.weight_scale"] = scale
-            parts = layer.weight.flatten(1) / scale.float()[:, None]
-            integers = parts.round().clamp(*bounds(precision.weight_bits, signed=True))
-            found[f"{name}.weight"] = integers.view_as(layer.weight).to(torch.int8)
+            found[f"{name}.weight"] = quantizer.integers(layer.weight, scale.float()).to(torch.int8)
         else:
             found[f"{name}.weight"] = layer.weight.to(_FLOATS[precision.weight_bits])
         if layer.bias is not None:
             found[f"{name}.bias"] = layer.bias.to(rest)
-        if precision.scales_input:
-            found[f"{name}.input_scale"] = _stored_scale(_quantizer(layer.input_quantizer).scale)
+        if precision.stores_input_scale:
+            assert isinstance(layer.input_quantizer, InputQuantizer)
+            found[f"{name}.input_scale"] = _stored_scale(layer.input_quantizer.scale)
     for name, norm in _norms(network).items():
         factor, summand = affine(norm)
         found[f"{name}.weight"], found[f"{name}.bias"] = factor.to(rest), summand.to(rest)
@@ -62,13 +65,15 @@ def install(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         weight = tensors[f"{name}.weight"].to(layer.weight)
         if f"{name}.weight_scale" in tensors:
             scale = tensors[f"{name}.weight_scale"].to(layer.weight)
-            weight = weight * scale.view(-1, *[1] * (weight.dim() - 1))
-            _quantizer(layer.weight_quantizer).set_scale(scale)
+            weight = weight * by_row(scale, weight)
+            if isinstance(layer.weight_quantizer, WeightQuantizer):
+                layer.weight_quantizer.set_scale(scale)
         layer.weight.copy_(weight)
         if layer.bias is not None:
             layer.bias.copy_(tensors[f"{name}.bias"])
         if f"{name}.input_scale" in tensors:
-            _quantizer(layer.input_quantizer).set_scale(tensors[f"{name}.input_scale"])
+            assert isinstance(layer.input_quantizer, InputQuantizer)
+            layer.input_quantizer.set_scale(tensors[f"{name}.input_scale"])
     for name, norm in _norms(network).items():
         assert norm.running_mean is not None
         assert norm.running_var is not None
@@ -78,11 +83,6 @@ def install(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         norm.running_var.fill_(1.0)
         norm.eps = 0.0
     network.eval()
-
-
-def _quantizer(module: object) -> Quantizer:
-    assert isinstance(module, Quantizer)
-    return module
 
 
 def _norms(network: nn.Module) -> dict[str, nn.BatchNorm2d]:
