@@ -7,25 +7,64 @@ import math
 import torch
 from torch import nn
 
-from micronet_search.compression import quantize
+from micronet_search.compression import factorize, prune, quantize, structured
 from micronet_search.compression.fold import fold
 from micronet_search.config.candidate import Candidate
-from micronet_search.network import densenet
+from micronet_search.network import family
 from micronet_search.score import precision
 from micronet_search.score.cost import Cost, count
 from micronet_search.score.precision import Plan, layers_of
+
+TRANSFORMS = ("thin", "factorize", "quantize")
+"""The stages that change a network's layers when they are entered."""
 
 
 def network(candidate: Candidate, seed: int = 0) -> nn.Sequential:
     """The plain network, freshly initialised from `seed`, on the current default device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return densenet.build(candidate.network, candidate.input.channels, candidate.classes)
+        return family.build(candidate.network, candidate.input.channels, candidate.classes)
 
 
-def plan(candidate: Candidate, plain: nn.Module) -> Plan:
-    """The bit widths of each layer of the candidate's plain network."""
-    return precision.plan(candidate.quantization, layers_of(plain))
+def transform(network: nn.Sequential, candidate: Candidate, stage: str) -> None:
+    """Changes a network's layers, in place, as a stage does when it is entered.
+
+    Args:
+        network: With the changes of the stages before; not on `meta` for `thin` and `quantize`.
+        candidate: What asks for the stage.
+        stage: One of `TRANSFORMS`.
+    """
+    match stage:
+        case "thin":
+            assert candidate.structured_pruning is not None
+            structured.thin(network, candidate.input, candidate.structured_pruning.ratio)
+        case "factorize":
+            assert candidate.factorization is not None
+            factors = candidate.factorization
+            factorize.factorize(network, factors.kind, factors.ratio)
+        case "quantize":
+            quantize.insert(network, plan(candidate, network))
+        case _:
+            raise AssertionError(stage)
+
+
+def structure(candidate: Candidate) -> nn.Sequential:
+    """The network, thinned and factorized, on the `meta` device: shapes without values."""
+    if candidate.structured_pruning is None:
+        with torch.device("meta"):
+            found = network(candidate)
+    else:  # what finds the channels that go together needs a real network
+        found = network(candidate)
+        transform(found, candidate, "thin")
+        found.to("meta")
+    if candidate.factorization is not None:
+        transform(found, candidate, "factorize")
+    return found
+
+
+def plan(candidate: Candidate, structure: nn.Module) -> Plan:
+    """The bit widths of each layer of the candidate's network, thinned and factorized."""
+    return precision.plan(candidate.quantization, layers_of(structure))
 
 
 def is_integer(candidate: Candidate) -> bool:
@@ -36,19 +75,20 @@ def is_integer(candidate: Candidate) -> bool:
 
 def compressed(candidate: Candidate) -> tuple[nn.Sequential, Plan]:
     """The structure that is shipped, with the values of none of its tensors, and its widths."""
-    shipped = network(candidate)
+    shipped = structure(candidate).to_empty(device="cpu")
     widths = plan(candidate, shipped)
-    quantize.insert(shipped, widths)
+    transform(shipped, candidate, "quantize")
     return shipped, widths
 
 
 def predict(candidate: Candidate) -> Cost:
     """The cost, known before training: exact but for nonzeros, which follow from the sparsity."""
-    with torch.device("meta"):
-        plain = network(candidate)
-    widths = plan(candidate, plain)
-    parameters = sum(math.prod(p.shape) for p in plain.parameters())
-    fold(plain, widths)
-    asked = candidate.pruning.sparsity if candidate.pruning else 0.0
-    sparsity = dict.fromkeys(layers_of(plain), asked)
-    return count(plain, candidate.input, widths, sparsity=sparsity, parameters=parameters)
+    found = structure(candidate)
+    widths = plan(candidate, found)
+    parameters = sum(math.prod(p.shape) for p in found.parameters())
+    sparsity: dict[str, float] = {}
+    if candidate.pruning is not None:
+        pruned = prune.prunable(found, candidate.pruning.exclude)
+        sparsity = dict.fromkeys(pruned, candidate.pruning.sparsity)
+    fold(found, widths)
+    return count(found, candidate.input, widths, sparsity=sparsity, parameters=parameters)

@@ -8,12 +8,13 @@ import io
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
+from torch import Tensor, nn
 
-from micronet_search import build
+from micronet_search import build, shipped
 from micronet_search.compression import prune, quantize, stored
 from micronet_search.config.candidate import Candidate
 from micronet_search.data.batches import (
@@ -21,12 +22,14 @@ from micronet_search.data.batches import (
     evaluation_batches,
     training_batches,
 )
-from micronet_search.data.images import Images
+from micronet_search.data.images import Images, Normalization
 from micronet_search.data.splits import Splits
 from micronet_search.score.cost import Cost
 from micronet_search.score.rules import scores
+from micronet_search.stages import Stage, stages
 from micronet_search.store import checkpoint
 from micronet_search.store.outcome import Epoch, Outcome, Result
+from micronet_search.training.distillation import SoftTargets
 from micronet_search.training.evaluate import accuracy
 from micronet_search.training.fit import DivergenceError, Fit
 
@@ -34,47 +37,6 @@ EVALUATION_BATCH = 1000
 CALIBRATION_BATCHES = 4
 RISE = 0.75
 """The share of the pruning epochs over which the sparsity rises."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A step of a trial that trains.
-
-    Attributes:
-        name: fit, prune or quantize.
-        start: Epochs trained before it.
-        epochs: Epochs that it trains.
-        learning_rate: The peak.
-        warmup: Epochs of warm-up.
-    """
-
-    name: Literal["fit", "prune", "quantize"]
-    start: int
-    epochs: int
-    learning_rate: float
-    warmup: int = 0
-
-    @property
-    def end(self) -> int:
-        """Epochs trained after it."""
-        return self.start + self.epochs
-
-
-def stages(candidate: Candidate) -> tuple[Stage, ...]:
-    """The stages of a candidate, in their order."""
-    training = candidate.training
-    peak = training.learning_rate
-    found = [Stage("fit", 0, training.epochs, peak, training.warmup)]
-    pruning, quantization = candidate.pruning, candidate.quantization
-    if pruning is not None:
-        rate = peak * pruning.learning_rate_factor
-        found.append(Stage("prune", found[-1].end, pruning.epochs, rate))
-    if quantization is not None:
-        # half precision leaves nothing to learn
-        epochs = quantization.epochs if build.is_integer(candidate) else 0
-        rate = peak * quantization.learning_rate_factor
-        found.append(Stage("quantize", found[-1].end, epochs, rate))
-    return tuple(found)
 
 
 class Trial:
@@ -85,7 +47,13 @@ class Trial:
     """
 
     def __init__(
-        self, candidate: Candidate, splits: Splits, *, seed: int, device: torch.device
+        self,
+        candidate: Candidate,
+        splits: Splits,
+        *,
+        seed: int,
+        device: torch.device,
+        teacher: bytes | None = None,
     ) -> None:
         """Prepares a trial.
 
@@ -94,11 +62,13 @@ class Trial:
             splits: The dataset, on `device`.
             seed: Where all of the randomness comes from.
             device: Where it trains.
+            teacher: The model file of the teacher, where the candidate has one.
         """
         self.candidate = candidate
         self.splits = splits
         self.seed = seed
         self.device = device
+        self.teacher = teacher
         self.stages = stages(candidate)
         self.epoch = 0
         self.curve: list[Epoch] = []
@@ -117,10 +87,12 @@ class Trial:
 
         Raises:
             DamagedCheckpointError: The checkpoint is not what was saved.
+            ValueError: The teacher is not the model of a trial.
         """
         self.network = build.network(self.candidate, self.seed)
-        self.plan = build.plan(self.candidate, self.network)
+        self.plan = build.plan(self.candidate, build.structure(self.candidate))
         self.cost = build.predict(self.candidate)
+        self._soft_targets = self._distilled()
         if content is None:
             self._place()
             return
@@ -128,13 +100,22 @@ class Trial:
         self.epoch, self._entered = state["epoch"], state["entered"]
         self.curve = [Epoch(**row) for row in state["curve"]]
         self.seconds, self.started = state["seconds"], state["started"]
-        if any(stage.name == "quantize" for stage in self.stages[: self._entered]):
-            quantize.insert(self.network, self.plan)
+        for stage in self.stages[: self._entered]:
+            if stage.name in build.TRANSFORMS:
+                build.transform(self.network, self.candidate, stage.name)
         self._place()
         self.network.load_state_dict(state["network"])
         if state["fit"] is not None:
             self._fit = self._new_fit(self.stages[self._entered - 1])
             self._fit.restore(state["fit"])
+
+    def _distilled(self) -> SoftTargets | None:
+        asked = self.candidate.distillation
+        if asked is None:
+            return None
+        assert self.teacher is not None
+        network = _Teacher(shipped.unpack(self.teacher), self.splits.normalization)
+        return SoftTargets(network.to(self.device), asked.temperature, asked.weight)
 
     def _place(self) -> None:
         # convolutions on a GPU read channels-last images faster
@@ -175,15 +156,20 @@ class Trial:
         stage = self.stages[self._entered]
         with self._clock(stage.name):
             if stage.name == "prune" and stage.epochs == 0:
-                assert self.candidate.pruning is not None
-                prune.prune(self.network, self.candidate.pruning.sparsity)
-            if stage.name == "quantize":
-                quantize.insert(self.network, self.plan)
-                if self.plan.integer:
-                    quantize.calibrate(self.network, self._calibration())
+                self._prune(progress=1.0)
+            if stage.name in build.TRANSFORMS:
+                build.transform(self.network, self.candidate, stage.name)
+                self._place()
+            if stage.name == "quantize" and self.plan.integer:
+                quantize.calibrate(self.network, self._calibration())
             self._entered += 1
             if stage.epochs:
                 self._fit = self._new_fit(stage)
+
+    def _prune(self, progress: float) -> None:
+        pruning = self.candidate.pruning
+        assert pruning is not None
+        prune.prune(self.network, prune.sparsity_at(pruning, progress), pruning.exclude)
 
     def _new_fit(self, stage: Stage) -> Fit:
         training = self.candidate.training
@@ -194,18 +180,18 @@ class Trial:
             steps_per_epoch=batches_in_epoch(len(self.splits.train), training.batch_size),
             learning_rate=stage.learning_rate,
             warmup=stage.warmup,
+            soft_targets=self._soft_targets,
         )
 
     def _train(self, stage: Stage) -> None:
         """One epoch, and its row in the curve."""
         assert self._fit is not None
         begun = time.perf_counter()
-        pruning, done = self.candidate.pruning, self.epoch - stage.start
+        done = self.epoch - stage.start
         if stage.name == "prune":
-            assert pruning is not None
-            progress = (done + 1) / (RISE * stage.epochs)
-            prune.prune(self.network, prune.sparsity_at(progress, pruning.sparsity))
-        kept = prune.masks(self.network) if pruning and stage.name != "fit" else {}
+            self._prune(progress=(done + 1) / (RISE * stage.epochs))
+        has_zeros = self.candidate.pruning is not None and stage.name in ("prune", "quantize")
+        kept = prune.masks(self.network) if has_zeros else {}
         judged = self._fit.judged
         training = self.candidate.training
         batches = training_batches(
@@ -215,6 +201,7 @@ class Trial:
             training.batch_size,
             self.splits.classes,
             self._generator(self.epoch),
+            mixing=done < stage.epochs - training.augmentation.unmixed_epochs,
         )
         loss = self._fit.epoch(batches, lambda: prune.apply(self.network, kept))
         if judged is not self.network:
@@ -311,6 +298,20 @@ class Trial:
         )
         curve = {"curve.csv": _table([asdict(row) for row in self.curve])} if self.curve else {}
         return Result(outcome, curve | (files or {}))
+
+
+class _Teacher(nn.Module):
+    """A shipped network that takes images as the student's dataset normalises them."""
+
+    def __init__(self, network: nn.Module, normalization: Normalization) -> None:
+        super().__init__()
+        self.network = network
+        self.normalization = normalization
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Normalised images (N, C, H, W) to logits (N, classes)."""
+        logits: Tensor = self.network(image / self.normalization.scale + self.normalization.mean)
+        return logits
 
 
 def _table(rows: list[dict[str, Any]]) -> bytes:

@@ -21,7 +21,8 @@ from micronet_search.score.rules import imt
 from micronet_search.store import checkpoint
 from micronet_search.store.outcome import Result
 from micronet_search.training.fit import DivergenceError
-from micronet_search.trial import Trial, stages
+from micronet_search.stages import stages
+from micronet_search.trial import Trial
 
 CPU = torch.device("cpu")
 FOUR_BITS = {"weight_bits": 4, "activation_bits": 8, "epochs": 2}

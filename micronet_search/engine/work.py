@@ -25,6 +25,7 @@ class Job:
         seed: Of the trial.
         stops: Epochs at which it reports a checkpoint and waits for an order: rungs.
         checkpoint: Where it goes on; None to begin.
+        teacher: The model file of its teacher, where it has one.
     """
 
     number: int
@@ -32,6 +33,7 @@ class Job:
     seed: int
     stops: tuple[int, ...]
     checkpoint: bytes | None = None
+    teacher: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def work(job: Job, splits: Splits, device: torch.device) -> Generator[Event, Ord
     After a "pause" comes the checkpoint, at which whoever asked for it closes the generator. An
     error inside the trial, divergence and exhausted memory among them, ends it as failed.
     """
-    trial = Trial(job.candidate, splits, seed=job.seed, device=device)
+    trial = Trial(job.candidate, splits, seed=job.seed, device=device, teacher=job.teacher)
     try:
         trial.begin(job.checkpoint)
         stops = {*job.stops, *(stage.end for stage in trial.stages)}

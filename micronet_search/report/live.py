@@ -78,11 +78,14 @@ def render(name: str, progress: Progress) -> Group:
     if progress.seconds_left is not None:
         figures.append(f"{duration(progress.seconds_left)} left")
     rows = Table.grid(padding=(0, 2))
-    for number, running in progress.running.items():
+    slots = {f"trial {number}": running for number, running in progress.running.items()}
+    if progress.teacher is not None:
+        slots["teacher"] = progress.teacher
+    for holder, running in slots.items():
         accuracy = "" if running.accuracy is None else f"accuracy {running.accuracy:.4f}"
         bar = ProgressBar(total=max(1, running.epochs), completed=running.epoch, width=24)
         epoch = f"epoch {running.epoch}/{running.epochs}" if running.epochs else "starting"
-        rows.add_row(f"trial {number}", bar, epoch, accuracy)
+        rows.add_row(holder, bar, epoch, accuracy)
     lines = [Text("  ".join(found)) for found in (counts, figures)]
     return Group(Text(name, style="bold"), *lines, rows)
 

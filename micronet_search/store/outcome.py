@@ -12,7 +12,7 @@ class Epoch:
 
     Attributes:
         epoch: Epochs trained so far, over all stages.
-        stage: The stage that it belongs to: fit, prune or quantize.
+        stage: The stage that it belongs to: fit, thin, factorize, prune or quantize.
         loss: Mean training loss.
         accuracy: Accuracy on the validation split, 0 to 1.
         seconds: Time that it took.

@@ -135,6 +135,11 @@ class Root:
         """The artifacts of that store."""
         return self.path / "artifacts"
 
+    def teacher(self, key: str) -> TrialFolder:
+        """The folder of a network that is trained once and shared, whether it exists or not."""
+        assert key.isalnum(), key
+        return TrialFolder(self.path / "teachers" / key)
+
     def study(self, name: str) -> StudyFolder:
         """The folder of a study, whether it exists or not.
 

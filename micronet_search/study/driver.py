@@ -30,6 +30,7 @@ from micronet_search.store.paths import StudyFolder
 from micronet_search.study.ledger import Ledger
 from micronet_search.study.progress import Observer, Progress, Running
 from micronet_search.study.survey import violations
+from micronet_search.study.teachers import NUMBER, Answer, Teachers
 from micronet_search.tracking.recorder import Recorder
 
 
@@ -43,6 +44,7 @@ class Driver:
         study: optuna.Study,
         engine: Inline,
         recorder: Recorder,
+        teachers: Teachers,
         observe: Observer,
     ) -> None:
         """Takes over a study whose lock is held."""
@@ -52,6 +54,7 @@ class Driver:
         self.engine = engine
         self.observe = observe
         self.progress = Progress(sweep.search.trials)
+        self._teachers = teachers
         self._ledger = Ledger(sweep, folder, study, recorder, self.progress)
         self._space = sweep.space
         self._images, self._classes = engine.shape
@@ -59,6 +62,8 @@ class Driver:
         self._seen: dict[str, int] = {}
         self._rungs: dict[int, dict[int, tuple[float, float]]] = {}
         self._undecided: list[Trial] = []
+        self._unfinished: list[Trial] = []
+        self._scores: dict[str, float] = {}
         self._exhausted = False
         self._pausing = False
         self._spent = read_json(folder.clock)["seconds"] if folder.clock.exists() else 0.0
@@ -72,9 +77,9 @@ class Driver:
         """
         with self._interruptible():
             try:
-                unfinished = self._repair()
+                self._unfinished = self._repair()
                 self._report(None)
-                self._loop(unfinished)
+                self._loop()
             finally:
                 self._save_clock()
         finished = self._exhausted or len(self.progress.outcomes) >= self.progress.total
@@ -82,10 +87,10 @@ class Driver:
             self.progress.paused = "interrupt" if self._pausing else "hours"
         return finished
 
-    def _loop(self, unfinished: list[Trial]) -> None:
+    def _loop(self) -> None:
         while True:
             while len(self.engine.running) < self.engine.slots and not self._is_over():
-                trial = unfinished.pop(0) if unfinished else self._ask()
+                trial = self._unfinished.pop(0) if self._unfinished else self._ask()
                 if trial is not None:
                     self._start(trial)
             if not self.engine.running:
@@ -191,7 +196,10 @@ class Driver:
         return self.sweep.objectives.score.rule
 
     def _predicted_score(self, candidate: Candidate) -> float:
-        return scores(build.predict(candidate))[self._rule].score
+        digest = candidate.digest()
+        if digest not in self._scores:
+            self._scores[digest] = scores(build.predict(candidate))[self._rule].score
+        return self._scores[digest]
 
     def _candidate(self, trial: Trial) -> Candidate:
         tree = space.suggest(trial, self._space)
@@ -215,6 +223,13 @@ class Driver:
     def _start(self, trial: Trial) -> None:
         number, candidate = trial.number, self._candidate(trial)
         self._trials[number] = trial
+        lesson = self._teachers.job(candidate)
+        if lesson is not None:  # the trial waits for its teacher
+            self._unfinished.insert(0, trial)
+            self.engine.start(lesson)
+            self.progress.teacher = Running()
+            self._report(f"trial {number} waits for its teacher to be trained")
+            return
         files = self.folder.trial(number)
         write_text(files.candidate, dump_yaml(candidate.model_dump(mode="json")))
         self.engine.start(
@@ -224,6 +239,7 @@ class Driver:
                 seed=_trial_seed(self.sweep.search.seed, number),
                 stops=tuple(self.sweep.search.early_stopping.rungs(candidate.training.epochs)),
                 checkpoint=files.checkpoint.read_bytes() if files.checkpoint.exists() else None,
+                teacher=self._teachers.content(candidate),
             )
         )
         self.progress.running[number] = Running()
@@ -233,6 +249,8 @@ class Driver:
 
     def _handle(self, number: int, event: Event) -> None:
         match event:
+            case _ if number == NUMBER:
+                self._follow(self._teachers.hear(event, self._must_pause()))
             case Trained(row, epochs):
                 self.progress.running[number] = Running(row.epoch, epochs, row.accuracy)
                 self._report(None)
@@ -253,6 +271,16 @@ class Driver:
                 self._ledger.enter(self._trials[number], result)
                 self._save_clock()
                 self._report(self._ledger.line(number))
+
+    def _follow(self, answer: Answer) -> None:
+        """Does what follows from an event of a teacher's job."""
+        self.progress.teacher = answer.running
+        if answer.order is None:
+            self.engine.release(NUMBER)
+            self._save_clock()
+        else:
+            self.engine.order(NUMBER, answer.order)
+        self._report(answer.line)
 
     def _decide(self, number: int, row: Epoch) -> Order:
         """Whether a trial goes on past the rung that it has reached."""

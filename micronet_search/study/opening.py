@@ -29,6 +29,7 @@ from micronet_search.store.files import write_text
 from micronet_search.store.journal import cut_to_last_whole_line
 from micronet_search.store.lock import driver_lock
 from micronet_search.store.paths import Root, StudyFolder
+from micronet_search.study import teachers
 from micronet_search.study.driver import Driver
 from micronet_search.study.progress import Observer, Progress
 from micronet_search.tracking.recorder import Recorder
@@ -51,6 +52,7 @@ def run(sweep: Sweep, root: Root, observe: Observer) -> Progress:
     device = choose_device(sweep.execution.device)
     images, classes = splits.describe(sweep.dataset)
     check_space(sweep, images, classes)
+    teachers.check(sweep.space, root, images, classes)
     folder = root.study(sweep.name)
     # once the study has begun they are enqueued, and their files may be gone
     known = [] if folder.sweep.exists() else find_known(sweep, images, classes)
@@ -58,7 +60,8 @@ def run(sweep: Sweep, root: Root, observe: Observer) -> Progress:
     with driver_lock(folder):
         try:
             _refuse_changed(folder, sweep)
-            engine = Inline(splits.load(sweep.dataset), device)
+            loaded = splits.load(sweep.dataset)
+            engine = Inline(loaded, device)
             study = _open_storage(sweep, folder)
             for params in known:
                 study.enqueue_trial(params, skip_if_exists=True)
@@ -71,7 +74,8 @@ def run(sweep: Sweep, root: Root, observe: Observer) -> Progress:
         try:
             write_text(folder.sweep, dump_yaml(sweep.dump()))
             recorder.record_sweep(folder.sweep, str(device))
-            driver = Driver(sweep, folder, study, engine, recorder, observe)
+            school = teachers.Teachers(root, loaded)
+            driver = Driver(sweep, folder, study, engine, recorder, school, observe)
             finished = driver.run()
         except StorageInternalError as error:
             raise ValueError(f"Optuna's storage failed: {_first_line(error)}") from error

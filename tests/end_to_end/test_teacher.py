@@ -1,0 +1,129 @@
+"""Students of a teacher: it is trained once, survives a break, and is shared."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+from studies import Command, Kill, assert_whole, cli, read, tiny, write
+
+NETWORK = {"family": "resnet", "stem": {"width": 8}, "widths": [8, 12], "layers": 1}
+
+
+def taught(name: str, teacher: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    distillation = {"teacher": teacher, "temperature": {"low": 1.0, "high": 8.0}, "weight": 0.5}
+    return tiny(name, candidate__distillation=distillation, search__trials=2, **changes)
+
+
+def fitted(epochs: int = 3) -> dict[str, Any]:
+    return {"network": NETWORK, "training": {"epochs": epochs, "learning_rate": 0.01}}
+
+
+def run(folder: Path, root: Path, tree: dict[str, Any]) -> str:
+    done = cli("run", write(folder / f"{tree['name']}.yaml", tree), "--root", root, cwd=folder)
+    assert done.code == 0, done
+    return done.out
+
+
+def test_two_studies_share_a_teacher(tmp_path: Path, runs: Path) -> None:
+    first = run(tmp_path, runs, taught("first", fitted()))
+    assert first.count("waits for its teacher") == 1
+    (folder,) = (runs / "teachers").iterdir()
+    assert {path.name for path in folder.iterdir()} == {
+        "candidate.yaml",
+        "curve.csv",
+        "layers.csv",
+        "model.safetensors",
+        "outcome.json",
+    }
+    trained = (folder / "model.safetensors").stat().st_mtime_ns
+
+    second = run(tmp_path, runs, taught("second", fitted(), search__seed=7))
+    assert "waits for its teacher" not in second
+    assert (folder / "model.safetensors").stat().st_mtime_ns == trained
+    assert len(list((runs / "teachers").iterdir())) == 1
+
+    other_images = {"name": "digits", "validation": 100, "limit": 200}
+    run(tmp_path, runs, taught("third", fitted(), dataset=other_images))
+    assert len(list((runs / "teachers").iterdir())) == 2
+    for name in ("first", "second", "third"):
+        left = read(runs, name)
+        assert_whole(left, 2)
+        assert sorted(left.outcomes) == [0, 1]  # the teacher is none of the trials
+
+
+def test_a_teacher_goes_on_after_a_break(tmp_path: Path, runs: Path) -> None:
+    unbroken = tmp_path / "unbroken"
+    unbroken.mkdir()
+    run(unbroken, unbroken / "runs", taught("broken", fitted(30)))
+    sweep = write(tmp_path / "sweep.yaml", taught("broken", fitted(30)))
+    reached = "micronet_search.study.teachers:Teachers.hear"
+    killed = Command("run", sweep, "--root", runs, cwd=tmp_path, kill=Kill(reached, "after", 20))
+    assert killed.wait().code == -signal.SIGKILL
+    (folder,) = (runs / "teachers").iterdir()
+    assert (folder / "checkpoint.safetensors").exists()
+    assert not (folder / "model.safetensors").exists()
+
+    assert cli("run", sweep, "--root", runs, cwd=tmp_path).code == 0
+    (expected,) = (unbroken / "runs/teachers").iterdir()
+    assert folder.name == expected.name
+    assert (folder / "model.safetensors").read_bytes() == (
+        expected / "model.safetensors"
+    ).read_bytes()
+    left, other = read(runs, "broken"), read(unbroken / "runs", "broken")
+    assert_whole(left, 2)
+    assert {n: o.accuracy for n, o in left.outcomes.items()} == {
+        n: o.accuracy for n, o in other.outcomes.items()
+    }
+
+
+def test_ctrl_c_pauses_the_teacher(tmp_path: Path, runs: Path) -> None:
+    sweep = write(tmp_path / "sweep.yaml", taught("paused", fitted(200)))
+    command = Command("run", sweep, "--root", runs, cwd=tmp_path)
+    assert command.until(lambda: any((runs / "teachers").glob("*/checkpoint.safetensors")))
+    command.send(signal.SIGINT)
+    done = command.wait()
+    assert done.code == 130, done
+    assert "teacher" in done.out
+    assert "paused after epoch" in done.out
+    assert not any((runs / "teachers").glob("*/model.safetensors"))
+
+
+def test_a_trial_of_another_study_is_a_teacher(tmp_path: Path, runs: Path) -> None:
+    run(tmp_path, runs, tiny("school", search__trials=1))
+    run(tmp_path, runs, taught("students", {"study": "school", "trial": 0}))
+    assert not (runs / "teachers").exists()
+    left = read(runs, "students")
+    assert_whole(left, 2)
+    text = (left.folder(0) / "candidate.yaml").read_text()
+    assert "study: school" in text
+
+
+def test_a_teacher_that_is_not_there_is_told(tmp_path: Path, runs: Path) -> None:
+    sweep = write(tmp_path / "sweep.yaml", taught("orphans", {"study": "nobody", "trial": 3}))
+    done = cli("run", sweep, "--root", runs, cwd=tmp_path)
+    assert "trial 3 of the study nobody" in done.error
+    assert "expected a complete trial" in done.error
+    assert not (runs / "studies/orphans").exists()
+
+
+def test_a_teacher_for_other_images_is_told(tmp_path: Path, runs: Path) -> None:
+    run(tmp_path, runs, tiny("school", search__trials=1))
+    model = runs / "studies/school/trials/0000/model.safetensors"
+    other = tmp_path / "other"
+    (other / "studies/school/trials/0000").mkdir(parents=True)
+    (other / "studies/school/trials/0000/model.safetensors").write_bytes(model.read_bytes())
+    tree = taught("students", {"study": "school", "trial": 0})
+    tree["candidate"]["distillation"]["teacher"]["study"] = "no/school"
+    done = cli("run", write(tmp_path / "s.yaml", tree), "--root", other, cwd=tmp_path)
+    assert "no name of a study" in done.error
+
+
+def test_a_teacher_that_diverges_ends_the_study(tmp_path: Path, runs: Path) -> None:
+    wild = fitted()
+    wild["training"] = wild["training"] | {"learning_rate": 1e30, "optimizer": "sgd"}
+    sweep = write(tmp_path / "sweep.yaml", taught("wild", wild))
+    done = cli("run", sweep, "--root", runs, cwd=tmp_path)
+    assert "the teacher" in done.error
+    assert "failed" in done.error
+    assert json.loads((runs / "studies/wild/clock.json").read_text())["seconds"] >= 0

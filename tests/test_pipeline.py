@@ -1,0 +1,95 @@
+"""Whatever a sweep can draw runs: built, counted, fitted, stored, read again and exported."""
+
+import functools
+import math
+import random
+
+import candidates
+import pytest
+import torch
+
+from micronet_search import build, shipped
+from micronet_search.compression import prune, quantize, stored
+from micronet_search.config.candidate import Candidate
+from micronet_search.data.images import Images, Normalization
+from micronet_search.data.splits import Splits
+from micronet_search.export import check, onnx_model
+from micronet_search.score.rules import scores
+from micronet_search.trial import Trial
+
+CPU = torch.device("cpu")
+CHUNKS, DRAWS = 12, 20
+TRIALS = 24
+CLASSES = 4
+
+
+@functools.cache
+def noise(count: int = 48) -> Splits:
+    """Random images, of which half train and a quarter each judge and test."""
+    image, generator = candidates.SMALL, torch.Generator().manual_seed(0)
+    shape = (count, image.channels, image.height, image.width)
+    images = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+    found = Images(images, torch.arange(count) % CLASSES)
+    ends = [slice(0, count // 2), slice(count // 2, 3 * count // 4), slice(3 * count // 4, count)]
+    parts = [Images(found.images[end], found.labels[end]) for end in ends]
+    return Splits(*parts, CLASSES, Normalization.of(images))
+
+
+def run(asked: Candidate, teacher: bytes | None = None) -> bytes:
+    """The model file of a trial."""
+    trial = Trial(asked, noise(), seed=0, device=CPU, teacher=teacher)
+    trial.begin()
+    trial.advance(trial.epochs)
+    return trial.finish().files["model.safetensors"]
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_all_that_can_be_drawn_is_built_counted_and_learns(chunk: int) -> None:
+    rng = random.Random(chunk)
+    for _ in range(DRAWS):
+        asked = candidates.random_candidate(rng, classes=CLASSES)
+        assert Candidate.model_validate(asked.model_dump(mode="json")) == asked
+        predicted = build.predict(asked)
+        network = build.network(asked)
+        for stage in build.TRANSFORMS[:2]:
+            if {"thin": asked.structured_pruning, "factorize": asked.factorization}[stage]:
+                build.transform(network, asked, stage)
+        assert sum(p.numel() for p in network.parameters()) == predicted.parameters
+        if asked.pruning is not None:
+            prune.prune(network, asked.pruning.sparsity, asked.pruning.exclude)
+        widths = build.plan(asked, network)
+        if asked.quantization is not None:
+            build.transform(network, asked, "quantize")
+        images = noise().normalization(noise().train.images)
+        if widths.integer:
+            quantize.calibrate(network, [images])
+        logits = network.train()(images)
+        assert logits.shape == (len(images), CLASSES)
+        torch.nn.functional.cross_entropy(logits, noise().train.labels).backward()
+        learning = [p for p in network.parameters() if p.grad is not None]
+        assert learning
+        assert all(p.grad.isfinite().all() for p in learning)
+        # asserts that what is stored is what was counted
+        measured = predicted.measured(stored.store(network, widths))
+        assert measured.macs == predicted.macs
+        for rule, score in scores(measured).items():
+            assert math.isfinite(score.score), rule
+            assert score.score > 0, rule
+
+
+@pytest.mark.parametrize("seed", range(TRIALS))
+def test_what_is_drawn_is_shipped_and_agrees_with_onnx_runtime(seed: int) -> None:
+    rng = random.Random(1000 + seed)
+    asked = candidates.random_candidate(rng, classes=CLASSES)
+    teacher = None
+    if asked.distillation is not None:
+        teacher = run(asked.teacher(asked.distillation.teacher))
+    network = shipped.unpack(run(asked, teacher))
+    session = check.start(onnx_model.write(network, {}))
+    images = noise().test.images
+    with torch.no_grad():
+        expected = network(images)
+    found = check.run(session, images)
+    spread = float(expected.std()) or 1.0
+    tolerance = 0.02 if network.plan.rest_bits == 16 else 1e-4
+    assert float((found - expected).abs().max()) <= tolerance * max(spread, 1.0)
