@@ -7,101 +7,34 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
+from exports import (
+    CIFAR,
+    DENSENET,
+    DIGITS,
+    EXACT,
+    HALF,
+    compare,
+    onnx_logits,
+    optimized,
+    random_images,
+    random_shipped,
+    widths,
+)
 from onnx import TensorProto, numpy_helper
-from torch import Tensor, nn
+from torch import nn
 
-from micronet_search import build
-from micronet_search.compression import prune, quantize, stored
-from micronet_search.config.files import read_candidate
+from micronet_search.compression import quantize
 from micronet_search.config.network import Input
-from micronet_search.data.images import Images, Normalization
 from micronet_search.export import check, onnx_model
-from micronet_search.export.onnx_layers import Context, write_layer
-from micronet_search.export.onnx_writer import GraphWriter
+from micronet_search.export.onnx_layers import write_layer
+from micronet_search.export.onnx_writer import Context, GraphWriter
 from micronet_search.score.precision import Plan, Precision
-from micronet_search.shipped import Shipped
-
-DIGITS, CIFAR = Input(channels=1, height=8, width=8), Input()
-EXACT = 1e-4
-# Every operator of such a graph rounds to 11 significant bits, where PyTorch rounds the inputs of
-# its layers alone.
-HALF = 5e-3
-
-
-def random_shipped(
-    quantization: dict[str, Any] | None,
-    image: Input = DIGITS,
-    network: dict[str, Any] | None = None,
-) -> Shipped:
-    """A network as a trial leaves it, but for the training."""
-    torch.set_num_threads(1)
-    tree = {
-        "network": {
-            "family": "densenet",
-            "stem": {"width": 12},
-            "growth_rate": 6,
-            "layers": [2, 1],
-            "bottleneck": 2,
-            **(network or {}),
-        },
-        "training": {"epochs": 1, "learning_rate": 0.1},
-        "quantization": quantization,
-    }
-    candidate = read_candidate(tree, image, 10)
-    seen = random_images(image, 64)
-    normalization = Normalization.of(seen)
-    trained = build.network(candidate, seed=3)
-    generator = torch.Generator().manual_seed(1)
-    for module in trained.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
-            nn.init.normal_(module.bias, 0.0, 0.3, generator=generator)
-    trained.train()
-    with torch.no_grad():
-        for part in seen.split(16):  # moves the running statistics
-            trained(normalization(part))
-    prune.prune(trained.eval(), 0.3)
-    plan = build.plan(candidate, trained)
-    quantize.insert(trained, plan)
-    if plan.integer:
-        quantize.calibrate(trained, [normalization(seen)])
-    return Shipped(candidate, stored.store(trained, plan), normalization)
-
-
-def random_images(image: Input, count: int) -> Tensor:
-    """uint8 (count, C, H, W), blocks of 4 x 4 pixels that differ."""
-    generator = torch.Generator().manual_seed(0)
-    blocks = (count, image.channels, image.height // 4, image.width // 4)
-    coarse = torch.randint(0, 256, blocks, generator=generator, dtype=torch.uint8)
-    return coarse.repeat_interleave(4, 2).repeat_interleave(4, 3)
-
-
-def widths(weight: int, activation: int, **parts: Any) -> dict[str, Any]:
-    return {"weight_bits": weight, "activation_bits": activation, **parts}
-
-
-def onnx_logits(content: bytes, images: Tensor) -> Tensor:
-    return check.run(check.start(content), images)
 
 
 def initializers(content: bytes) -> dict[str, TensorProto]:
     return {t.name: t for t in onnx.load_from_string(content).graph.initializer}
-
-
-def compare(shipped: Shipped, count: int = 60) -> Tensor:
-    """How far the logits of each image are apart, (count,), relative to the largest logit."""
-    images = random_images(shipped.candidate.input, count)
-    content = onnx_model.write(shipped, {})
-    with torch.no_grad():
-        expected = shipped(images)
-    split = Images(images, torch.zeros(count, dtype=torch.int64))
-    assert check.compare(content, shipped, split).agrees
-    error = (onnx_logits(content, images) - expected).abs().amax(1)
-    relative: Tensor = error / expected.abs().max()
-    return relative
 
 
 FLOAT = {
@@ -159,7 +92,7 @@ def test_half_graphs_compute_the_same_in_half_precision() -> None:
 @pytest.mark.parametrize("bits", [(32, 32), (16, 16), (4, 8)], ids=str)
 def test_every_shape_of_network(name: str, bits: tuple[int, int]) -> None:
     image, network = NETWORKS[name]
-    error = compare(random_shipped(widths(*bits), image, network), 40)
+    error = compare(random_shipped(widths(*bits), image, DENSENET | network), 40)
     assert error.median() < (HALF if bits == (16, 16) else EXACT)
 
 
@@ -246,12 +179,7 @@ def test_a_layer_that_cannot_be_written_is_named() -> None:
 )
 def test_onnx_runtime_rounds_no_weight_again(bits: tuple[int, int], tmp_path: Path) -> None:
     content = onnx_model.write(random_shipped(widths(*bits)), {})
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    options.log_severity_level = 3
-    onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
-    nodes = onnx.load(tmp_path / "optimized.onnx").graph.node
-    found = Counter(node.op_type for node in nodes)
+    found = Counter(node.op_type for node in optimized(content, tmp_path).graph.node)
     written = Counter(node.op_type for node in onnx.load_from_string(content).graph.node)
     assert found["QLinearConv"] == found["QGemm"] == 0
     if bits == (16, 16):
@@ -281,7 +209,7 @@ def test_inputs_are_rounded_as_by_the_quantizer(bits: int, signed: bool, weight_
         writer.store("mean", np.array(64, np.uint8)),
     ]
     source = writer.add("DequantizeLinear", ["image", *parameters], "values")
-    output = write_layer(Context(writer, tensors, plan), "layer", layer, source)
+    output = write_layer(Context(writer, tensors, plan), "layer", layer, [source])
     output = writer.add("Flatten", [output], "flat")
     content = writer.model((1, 1, 256), 256, output, {}).SerializeToString()
     images = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 256)

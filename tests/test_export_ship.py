@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from exports import DIGITS, onnx_logits, random_images, random_shipped, widths
 from onnx import numpy_helper
-from test_export_onnx import DIGITS, onnx_logits, random_images, random_shipped, widths
 
 from micronet_search.config.files import dump_yaml, load_candidate
 from micronet_search.data.images import Images

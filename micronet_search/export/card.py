@@ -13,8 +13,10 @@ from typing import Any
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.files import dump_yaml
 from micronet_search.config.sweep import Dataset, Sweep
+from micronet_search.export import techniques
 from micronet_search.export.check import Agreement
 from micronet_search.score.cost import Cost
+from micronet_search.score.precision import Plan
 from micronet_search.score.rules import scores
 from micronet_search.store.outcome import Outcome
 
@@ -24,7 +26,7 @@ _TEXT = """\
 {front}
 # {title}
 
-A {family} that tells {classes} classes of images of {height} x {width} pixels with {channels}
+{family} that tells {classes} classes of images of {height} x {width} pixels with {channels}
 channel{plural} apart: trial {trial} of the study `{study}` of micronet-search, the candidate with
 the digest `{digest}`, searched, trained and compressed automatically.
 
@@ -88,6 +90,7 @@ class Facts:
         trial: Its number.
         candidate: What was evaluated.
         outcome: How the trial ended.
+        plan: The widths of its layers.
         cost: Measured on the stored tensors.
         agreement: Of the ONNX file and the PyTorch network on the test split.
         sizes: Bytes of each shipped file, by its name.
@@ -97,6 +100,7 @@ class Facts:
     trial: int
     candidate: Candidate
     outcome: Outcome
+    plan: Plan
     cost: Cost
     agreement: Agreement
     sizes: dict[str, int]
@@ -105,11 +109,11 @@ class Facts:
 def write(facts: Facts) -> str:
     """The card in Markdown, with the front matter that model hubs read."""
     candidate, sweep = facts.candidate, facts.sweep
-    image = candidate.input
+    image, family = candidate.input, techniques.FAMILIES[candidate.network.family]
     return _TEXT.format(
         front=_front(candidate),
         title=f"{sweep.name}, trial {facts.trial}",
-        family={"densenet": "DenseNet"}.get(candidate.network.family, candidate.network.family),
+        family=family[0].upper() + family[1:],
         classes=candidate.classes,
         channels=image.channels,
         plural="" if image.channels == 1 else "s",
@@ -128,9 +132,7 @@ def write(facts: Facts) -> str:
 
 
 def _front(candidate: Candidate) -> str:
-    tags = ["micronet-search", "onnx", candidate.network.family]
-    tags += ["quantization"] if candidate.quantization else []
-    tags += ["pruning"] if candidate.pruning and candidate.pruning.sparsity else []
+    tags = ["micronet-search", "onnx", candidate.network.family, *techniques.tags(candidate)]
     head = {
         "library_name": "onnx",
         "pipeline_tag": "image-classification",
@@ -141,7 +143,7 @@ def _front(candidate: Candidate) -> str:
 
 
 def _figures(facts: Facts) -> Iterable[tuple[str, str]]:
-    agreement, cost, quantization = facts.agreement, facts.cost, facts.candidate.quantization
+    agreement, cost = facts.agreement, facts.cost
     assert facts.outcome.accuracy is not None
     yield "test accuracy", f"{agreement.onnx_accuracy:.2%}"
     yield "test accuracy of the PyTorch network", f"{agreement.torch_accuracy:.2%}"
@@ -151,9 +153,8 @@ def _figures(facts: Facts) -> Iterable[tuple[str, str]]:
     yield "stored elements that are not zero", f"{cost.nonzeros:,}"
     yield "MACs", f"{cost.macs:,}"
     yield "storage, zeros packed (bytes)", f"{-(-cost.storage_bits // 8):,}"
-    yield "bits of weights", str(quantization.weight_bits if quantization else 32)
-    yield "bits of activations", str(quantization.activation_bits if quantization else 32)
     yield "sparsity of the weights", f"{_sparsity(cost):.2%}"
+    yield from techniques.figures(facts.candidate, facts.plan)
     for name, size in facts.sizes.items():
         yield f"`{name}` (bytes)", f"{size:,}"
 

@@ -1,51 +1,34 @@
 """How each kind of layer is written in ONNX.
 
-Integer weights are initialisers of the narrowest true type with a `DequantizeLinear` per output
-channel; integer inputs go through a `QuantizeLinear` and a `DequantizeLinear`, after a `Clip` where
-they have fewer bits than the 8 of their type. `LAYERS` and `FUNCTIONS` say what can be written:
-another kind of layer is an entry more.
+`LAYERS` and `FUNCTIONS` say what can be written: another kind of layer is an entry more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from onnx import TensorProto
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
-from micronet_search.compression.quantize import InputQuantizer
-from micronet_search.export.onnx_writer import GraphWriter, integer_type
-from micronet_search.score.precision import Plan
+from micronet_search.export.onnx_quantized import write_input, write_weight
+from micronet_search.export.onnx_writer import Context
+from micronet_search.network.layers import Add, Scale
 
-
-@dataclass(frozen=True, eq=False)
-class Context:
-    """What the layers of one network are written from and into.
-
-    Attributes:
-        writer: Takes the nodes.
-        tensors: The stored ones, by name.
-        plan: The width of each layer.
-    """
-
-    writer: GraphWriter
-    tensors: Mapping[str, Tensor]
-    plan: Plan
+Write = Callable[..., str]
+"""Adds the nodes of one kind of layer: of a context, a name, a module and each value it reads."""
 
 
-def write_layer(context: Context, name: str, module: nn.Module, source: str) -> str:
-    """Adds a module's nodes, named after it; `source` is the value that it reads.
+def write_layer(context: Context, name: str, module: nn.Module, sources: list[str]) -> str:
+    """Adds a module's nodes, named after it; `sources` are the values that it reads, in order.
 
     Returns:
         The value that it puts out.
     """
     for kind in type(module).__mro__:
         if kind in LAYERS:
-            return LAYERS[kind](context, name, module, source)
+            return LAYERS[kind](context, name, module, *sources)
     raise AssertionError(f"{name}: no way to write {type(module).__name__} in ONNX")
 
 
@@ -93,7 +76,7 @@ def _product(
     which with weights of few bits is another network, and with 2-bit weights none that runs.
     """
     writer, bias = context.writer, f"{name}.bias"
-    operands = [_input(context, name, module, source), _weight(context, name)]
+    operands = [write_input(context, name, module, source), write_weight(context, name)]
     if bias not in context.tensors:
         return writer.add(operator, operands, name, **attributes)
     values = context.tensors[bias]
@@ -101,68 +84,6 @@ def _product(
         return writer.add(operator, [*operands, writer.constant(bias, values)], name, **attributes)
     product = writer.add(operator, operands, f"{name}.product", **attributes)
     return writer.add("Add", [product, writer.constant(bias, values.view(channels))], name)
-
-
-def _weight(context: Context, name: str) -> str:
-    stored, scale = f"{name}.weight", f"{name}.weight_scale"
-    values, precision = context.tensors[stored], context.plan.layers[name]
-    if not precision.scales_weights:
-        return context.writer.constant(stored, values)
-    integers = values.numpy().astype(integer_type(precision.weight_bits))
-    return context.writer.add(
-        "DequantizeLinear",
-        [
-            context.writer.store(stored, integers),
-            # its type is that of the output
-            context.writer.store(scale, context.tensors[scale].float().numpy()),
-        ],
-        f"{stored}.dequantize",
-        axis=0,
-    )
-
-
-def _input(context: Context, name: str, module: nn.Module, source: str) -> str:
-    """The input of a layer in its width, as the layer's quantizer has it."""
-    precision = context.plan.layers[name]
-    if precision.scales_input:
-        quantizer = module.get_submodule("input_quantizer")
-        assert isinstance(quantizer, InputQuantizer)
-        return _quantized(context, name, quantizer, source)
-    return _half(context.writer, name, source) if precision.activation_bits == 16 else source
-
-
-def _quantized(context: Context, name: str, quantizer: InputQuantizer, source: str) -> str:
-    """Rounds to integers times a scale and back, clipped to a width below 8 bits.
-
-    Between quantized values, ONNX Runtime would round weights that are no integers to 8 bits; the
-    same clip after the rounding, not before it, is what stops it.
-    """
-    writer, precision = context.writer, context.plan.layers[name]
-    scale = context.tensors[f"{name}.input_scale"].float().numpy()[0]
-
-    def clip(value: str) -> str:
-        ends = {"low": quantizer.low * scale, "high": quantizer.high * scale}
-        limits = [writer.store(f"{name}.input_{end}", limit) for end, limit in ends.items()]
-        return writer.add("Clip", [value, *limits], f"{name}.input.clip")
-
-    if precision.scales_weights and precision.activation_bits < 8:
-        source = clip(source)
-    kind = np.dtype(np.int8 if quantizer.low < 0 else np.uint8)
-    parameters = [
-        writer.store(f"{name}.input_scale", scale),
-        writer.store(f"zero.{kind.name}", np.zeros((), kind)),
-    ]
-    integers = writer.add("QuantizeLinear", [source, *parameters], f"{name}.input.quantize")
-    rounded = writer.add("DequantizeLinear", [integers, *parameters], f"{name}.input.dequantize")
-    return rounded if precision.scales_weights else clip(rounded)
-
-
-def _half(writer: GraphWriter, name: str, source: str) -> str:
-    """Rounds to half precision where the graph computes in another one."""
-    if writer.compute == TensorProto.FLOAT16:
-        return source
-    half = writer.add("Cast", [source], f"{name}.input.half", to=TensorProto.FLOAT16)
-    return writer.add("Cast", [half], f"{name}.input", to=writer.compute)
 
 
 def _norm(context: Context, name: str, module: nn.Module, source: str) -> str:
@@ -181,8 +102,18 @@ def _norm(context: Context, name: str, module: nn.Module, source: str) -> str:
     return context.writer.add("Add", [scaled, per_channel("bias")], name)
 
 
-def _relu(context: Context, name: str, module: nn.Module, source: str) -> str:
-    return context.writer.add("Relu", [source], name)
+def _operator(operator: str, **attributes: float) -> Write:
+    """A layer that is one operator of what it reads."""
+
+    def write(context: Context, name: str, module: nn.Module, *sources: str) -> str:
+        return context.writer.add(operator, [*sources], name, **attributes)
+
+    return write
+
+
+def _silu(context: Context, name: str, module: nn.Module, source: str) -> str:
+    gate = context.writer.add("Sigmoid", [source], f"{name}.gate")
+    return context.writer.add("Mul", [source, gate], name)
 
 
 def _average_pool(context: Context, name: str, module: nn.Module, source: str) -> str:
@@ -225,14 +156,20 @@ def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
 
 
-LAYERS: dict[type, Callable[[Context, str, nn.Module, str], str]] = {
+LAYERS: dict[type, Write] = {
     nn.Conv2d: _conv,
     nn.Linear: _linear,
     nn.BatchNorm2d: _norm,
-    nn.ReLU: _relu,
+    nn.ReLU: _operator("Relu"),
+    nn.SiLU: _silu,
+    nn.Hardswish: _operator("HardSwish"),
+    nn.Sigmoid: _operator("Sigmoid"),
+    nn.Hardsigmoid: _operator("HardSigmoid", alpha=1 / 6, beta=0.5),
     nn.AvgPool2d: _average_pool,
     nn.AdaptiveAvgPool2d: _global_pool,
     nn.Flatten: _flatten,
     nn.Identity: _identity,
+    Add: _operator("Add"),
+    Scale: _operator("Mul"),
 }
 FUNCTIONS: dict[Any, Callable[[Context, fx.Node, list[str]], str]] = {torch.cat: _concatenate}

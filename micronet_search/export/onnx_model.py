@@ -13,8 +13,8 @@ from onnx import TensorProto
 from torch import fx
 
 from micronet_search.compression.graph import trace
-from micronet_search.export.onnx_layers import Context, write_function, write_layer
-from micronet_search.export.onnx_writer import GraphWriter
+from micronet_search.export.onnx_layers import write_function, write_layer
+from micronet_search.export.onnx_writer import Context, GraphWriter
 from micronet_search.score.precision import Plan
 from micronet_search.shipped import Shipped
 
@@ -38,9 +38,8 @@ def write(shipped: Shipped, metadata: dict[str, str]) -> bytes:
         if node.op == "placeholder":
             values[node] = _image(writer, shipped)
         elif node.op == "call_module":
-            (source,) = sources
             module = shipped.network.get_submodule(node.target)
-            values[node] = write_layer(context, node.target, module, source)
+            values[node] = write_layer(context, node.target, module, sources)
         elif node.op == "call_function":
             values[node] = write_function(context, node, sources)
         else:

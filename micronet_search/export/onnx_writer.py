@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
@@ -10,6 +12,8 @@ import onnx
 import torch
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor
+
+from micronet_search.score.precision import Plan
 
 OPSET = 21
 """The first one with 4-bit integers and `DequantizeLinear` of them."""
@@ -113,3 +117,18 @@ class GraphWriter:
         helper.set_model_props(model, metadata)
         onnx.checker.check_model(model, full_check=True)
         return model
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What the layers of one network are written from and into.
+
+    Attributes:
+        writer: Takes the nodes.
+        tensors: The stored ones, by name.
+        plan: The width of each layer.
+    """
+
+    writer: GraphWriter
+    tensors: Mapping[str, Tensor]
+    plan: Plan

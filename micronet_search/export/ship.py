@@ -78,7 +78,8 @@ def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Expor
         CANDIDATE: dump_yaml(shipped.candidate.model_dump(mode="json")).encode(),
     }
     sizes = {name: len(files[name]) for name in (ONNX, MODEL)}
-    facts = card.Facts(sweep, number, shipped.candidate, outcome, cost, agreement, sizes)
+    candidate, plan = shipped.candidate, shipped.plan
+    facts = card.Facts(sweep, number, candidate, outcome, plan, cost, agreement, sizes)
     _place(files | {CARD: card.write(facts).encode()}, destination)
     return Exported(destination, agreement)
 
