@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from micronet_search import build
+from micronet_search.compression.factorize import Kind, factorize
 from micronet_search.compression.fold import affine, fold
 from micronet_search.config.candidate import Candidate
 
@@ -71,6 +72,39 @@ def test_folding_changes_no_output(bottleneck: int, weight_bits: int, folded: in
     fold(network, build.plan(asked, network))
     torch.testing.assert_close(network(image), expected, rtol=1e-5, atol=1e-5)
     assert before - len(norms(network)) == folded
+
+
+RESNET = {"family": "resnet", "stem": {"width": 8}, "widths": [8, 12], "layers": 1}
+EFFICIENTNET = {"family": "efficientnet", "stem": {"width": 8}, "widths": [8, 12], "layers": 1}
+
+
+@pytest.mark.parametrize(
+    ("network", "folded"),
+    [
+        # the stem's, two in each block, and the projection's
+        pytest.param(RESNET, 6, id="resnet"),
+        pytest.param(RESNET | {"convolution": "separable"}, 10, id="separable-resnet"),
+        # the stem's and three in each block
+        pytest.param(EFFICIENTNET | {"squeeze": 0.5}, 7, id="efficientnet"),
+    ],
+)
+@pytest.mark.parametrize("kind", [None, "svd", "tucker"])
+def test_every_norm_folds_where_each_follows_a_convolution(
+    network: dict[str, Any], folded: int, kind: Kind | None
+) -> None:
+    """Of a product, it is the last factor."""
+    asked = candidate(0, weight_bits=1, activation_bits=8)
+    asked = Candidate.model_validate(asked.model_dump() | {"network": network})
+    plain = build.network(asked)
+    if kind is not None:
+        factorize(plain, kind, 0.3)
+    trained(plain)
+    image = torch.randn(4, 3, 16, 16)
+    expected = plain(image)
+    assert len(norms(plain)) == folded
+    fold(plain, build.plan(asked, plain))
+    torch.testing.assert_close(plain(image), expected, rtol=1e-4, atol=1e-4)
+    assert not norms(plain)
 
 
 def test_a_bias_that_was_there_is_folded_too() -> None:
