@@ -1,1 +1,1 @@
-"""Making a trained network smaller: zeros and fewer bits."""
+"""Making a trained network smaller: fewer channels, factors, zeros and fewer bits."""
