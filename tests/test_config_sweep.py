@@ -9,8 +9,8 @@ from micronet_search.config import distributions
 from micronet_search.config.distributions import Range
 from micronet_search.config.files import dump_yaml, load_candidate, load_sweep, read_candidate
 from micronet_search.config.loading import ConfigError
-from micronet_search.config.network import Input
-from micronet_search.config.options import invalid_options
+from micronet_search.config.network import EfficientNet, Input
+from micronet_search.config.options import invalid_options, related
 from micronet_search.config.sweep import EarlyStopping, Nsga2, Sweep, Tpe
 
 # The example of the design, long lines wrapped.
@@ -113,7 +113,14 @@ def test_a_dumped_sweep_is_loaded_again(tmp_path: Path, changes: Any) -> None:
 
 def test_defaults_are_written_out_in_every_branch(tmp_path: Path) -> None:
     branches = load(tmp_path, change((PRUNING, NESTED))).candidate["pruning"]["one_of"]
-    defaults = {"kind": "unstructured", "epochs": 0, "learning_rate_factor": 0.3}
+    defaults = {
+        "kind": "unstructured",
+        "exclude": [],
+        "schedule": "cubic",
+        "rounds": 4,
+        "epochs": 0,
+        "learning_rate_factor": 0.3,
+    }
     assert branches == {
         "none": None,
         "some": {**defaults, "sparsity": {"low": 0.0, "high": 0.8}},
@@ -133,7 +140,15 @@ def test_defaults_are_written_out_in_branches_at_the_root(tmp_path: Path) -> Non
     sweep = load(tmp_path, with_candidate(f"{{one_of: {{a: {branch}, b: {branch}}}}}"))
     one, other = sweep.candidate["one_of"].values()
     assert one == other
-    assert list(one) == ["network", "training", "pruning", "quantization"]
+    assert list(one) == [
+        "network",
+        "training",
+        "distillation",
+        "structured_pruning",
+        "factorization",
+        "pruning",
+        "quantization",
+    ]
     assert list(distributions.leaves(sweep.space)) == ["one_of"]
 
 
@@ -181,9 +196,9 @@ def test_what_is_wrong_is_told_together(tmp_path: Path) -> None:
         "13:5: candidate.network.botleneck: unknown key, did you mean 'bottleneck'?",
         "15:5: candidate.network.compression: duplicate key, first given on line 14",
         "21:56: candidate.quantization.weight_bits.choices[0]: found 0, "
-        "expected 2, 3, 4, 5, 6, 7, 8, 16 or 32",
+        "expected 1, 2, 3, 4, 5, 6, 7, 8, 16 or 32",
         "21:62: candidate.quantization.weight_bits.choices[2]: found 9, "
-        "expected 2, 3, 4, 5, 6, 7, 8, 16 or 32",
+        "expected 1, 2, 3, 4, 5, 6, 7, 8, 16 or 32",
         "22:96: candidate.quantization.epochs.one_of.b.choices[0]: found -1, "
         "expected a number greater than or equal to 0",
         "23:10: search.trials: found 0, expected a number greater than or equal to 1",
@@ -209,7 +224,7 @@ def test_what_is_wrong_is_told_together(tmp_path: Path) -> None:
             "weight_bits: {choices: [2, 3, 4, 8, 16]}",
             "weight_bits: {low: 8, high: 16}",
             "20:32: candidate.quantization.weight_bits: found 9, "
-            "expected 2, 3, 4, 5, 6, 7, 8, 16 or 32",
+            "expected 1, 2, 3, 4, 5, 6, 7, 8, 16 or 32",
         ),
         (
             "weight_bits: {choices: [2, 3, 4, 8, 16]}",
@@ -243,7 +258,7 @@ def test_what_is_wrong_is_told_together(tmp_path: Path) -> None:
         (
             "sampler: tpe",
             "sampler: tpo",
-            "22:33: search.sampler: found 'tpo', expected one of 'tpe', 'nsga2', 'random'",
+            "22:33: search.sampler: found 'tpo', expected 'tpe', 'nsga2' or 'random'",
         ),
         (
             "sampler: tpe",
@@ -342,8 +357,9 @@ def test_images_have_to_survive_the_strides(tmp_path: Path) -> None:
     digits = ("name: cifar10, root: data, validation: 5000", "name: digits")
     stride = ("stride: {choices: [1, 2]}", "stride: {choices: [1, 2, 4]}")
     load(tmp_path, change(stride))
-    assert "candidate.network.stem.stride.choices[2]: network.stem.stride and network.layers" in (
-        refusal(tmp_path, digits, stride)
+    assert refusal(tmp_path, digits, stride) == (
+        "9:48: candidate.network.stem.stride.choices[2]: network's strides and blocks halve the "
+        "image 4 times, expected at most 3 for 8 x 8 pixels"
     )
 
 
@@ -357,8 +373,7 @@ def test_images_that_are_not_known_yet_are_checked_later(tmp_path: Path) -> None
     key, message = invalid_options(space, Input(height=8, width=9), 5)[0]
     assert key == ("network", "stem", "stride", "choices", 1)
     assert message == (
-        "network.stem.stride and network.layers halve the image 4 times, "
-        "expected at most 3 for 8 x 9 pixels"
+        "network's strides and blocks halve the image 4 times, expected at most 3 for 8 x 9 pixels"
     )
 
 
@@ -392,12 +407,8 @@ def test_images_that_are_not_known_yet_are_checked_later(tmp_path: Path) -> None
         ),
         (
             "{network: {'a.b': {low: 1, high: 2}}, training: {epochs: 1, learning_rate: 1}}",
-            "6:13: candidate.network.family: missing, and it has no default\n"
-            "6:13: candidate.network.growth_rate: missing, and it has no default\n"
-            "6:13: candidate.network.layers: missing, and it has no default\n"
-            "6:13: candidate.network.stem: missing, and it has no default\n"
-            "6:23: candidate.network.a.b: unknown key, expected one of bottleneck, compression, "
-            "family, groups, growth_rate, layers, pointwise_groups, stem",
+            "6:13: candidate.network.family: missing, "
+            "expected 'densenet', 'resnet' or 'efficientnet'",
         ),
     ],
 )
@@ -408,13 +419,84 @@ def test_candidates_that_cannot_be(tmp_path: Path, tree: str, message: str) -> N
 
 
 def test_too_many_pairs_are_refused(tmp_path: Path) -> None:
-    choices = ", ".join(f"0.0{i:03}1" for i in range(600))
-    found = refusal(tmp_path, ("{low: 1e-3, high: 1e-2, log: true}", f"{{choices: [{choices}]}}"))
+    choices = f"{{choices: [{', '.join(f'0.0{i:03}1' for i in range(300))}]}}"
+    found = refusal(
+        tmp_path,
+        ("{low: 1e-3, high: 1e-2, log: true}", choices),
+        ("mixup: {low: 0.0, high: 1.0}", f"mixup: {choices}"),
+    )
     assert re.fullmatch(
         r"6:1: candidate: found \d+ options and pairs of options to check, "
-        r"expected at most 10000; a range counts two options",
+        r"expected at most 40000; a range counts two options",
         found,
     )
+
+
+BLOCKS = "quantization: {blocks: {block3: {weight_bits: 8}}, mode: static"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            [
+                (LAYERS, "layers: {choices: [[3, 6, 8], [4, 4]]}"),
+                (GROUPS, "groups: 1"),
+                ("quantization: {mode: static", BLOCKS),
+            ],
+            "11:35: candidate.network.layers.choices[1]: quantization.blocks names block3 and "
+            "network has 2 blocks, expected one of them",
+        ),
+        (
+            [
+                (LAYERS, "layers: {choices: [[3, 6, 8], [4, 4]]}"),
+                (GROUPS, "groups: 1"),
+                ("epochs: 20}", "epochs: 20, exclude: {choices: [[], [block1, block3]]}}"),
+            ],
+            "19:102: candidate.pruning.exclude.choices[1]: pruning.exclude names block3 and "
+            "network has 2 blocks, expected one of them (with candidate.network.layers.choices[1])",
+        ),
+    ],
+    ids=["fixed", "pair"],
+)
+def test_blocks_have_to_be_there(
+    tmp_path: Path, changes: list[tuple[str, str]], message: str
+) -> None:
+    assert refusal(tmp_path, *changes) == message
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "are"),
+    [
+        ("network.stem.width", "pruning.exclude", True),
+        ("quantization.one_of", "network.one_of", True),
+        ("training.epochs", "training.warmup", True),
+        ("training.epochs", "pruning.epochs", False),
+    ],
+)
+def test_parts_are_judged_each_by_itself_or_against_the_network(
+    one: str, other: str, are: bool
+) -> None:
+    assert related(one, other) == are
+
+
+def test_defaults_do_not_come_from_another_option(tmp_path: Path) -> None:
+    """What is written out for the first option is right for the others too."""
+    changes = [
+        ("epochs: 20}", "epochs: 20, schedule: {choices: [iterative, cubic]}}"),
+        (
+            change()[change().index("    family") : change().index("  training:")],
+            "    {family: efficientnet, stem: {width: 8}, widths: [8, 12], layers: 2,\n"
+            "     depth_multiplier: {choices: [1.5, 1.0]}, width_multiplier: 2.0}\n",
+        ),
+    ]
+    sweep = load(tmp_path, change(*changes))
+    assert load(tmp_path, dump_yaml(sweep.dump())) == sweep
+    for multiplier, layers in ((1.5, 3), (1.0, 2)):
+        pick = distributions.pick_from({"network.depth_multiplier": multiplier})
+        network = read_candidate(distributions.draw(sweep.space, pick).tree).network
+        assert isinstance(network, EfficientNet)
+        assert (network.layers, network.widths) == ((layers, layers), (16, 24))
 
 
 @pytest.mark.parametrize("sampler", ["random", "{name: random}"])

@@ -17,14 +17,8 @@ from micronet_search.config.candidate import Candidate
 from micronet_search.config.distributions import Choices, Distribution, OneOf, Range
 from micronet_search.config.files import load_sweep, read_candidate
 from micronet_search.config.network import Input
-from micronet_search.search.space import (
-    OutsideSpaceError,
-    decode,
-    encode,
-    find_choices,
-    size,
-    suggest,
-)
+from micronet_search.search.encoding import decode, encode
+from micronet_search.search.space import OutsideSpaceError, find_choices, size, suggest
 
 IMAGE = Input(channels=3, height=32, width=32)
 
@@ -342,3 +336,43 @@ def test_size(space: Any) -> None:
     assert size(space["training"]["label_smoothing"]) == 3
     assert size(space["pruning"]) is None
     assert size({"a": 1, "b": None, "c": {}}) == 1
+
+
+def test_a_candidate_is_found_over_ten_one_ofs(tmp_path: Path) -> None:
+    """As many branches as there are multiply to 59,049 ways; each one is found by itself."""
+    branches = (
+        "{one_of: {a: {low: 0.0, high: 0.1}, b: {low: 0.2, high: 0.3}, c: {choices: [0.5, 1]}}}"
+    )
+    fields = ("erasing", "mixup", "cutmix", "mix_probability", "rotation")
+    colours = ("brightness", "contrast", "saturation")
+    augmentation = ", ".join(f"{name}: {branches}" for name in fields)
+    jitter = ", ".join(f"{name}: {branches}" for name in colours)
+    space = space_of(
+        tmp_path,
+        {
+            "augmentation: {choices: [{crop: 4}, {flip: true, mixup: 1}, {}]}": (
+                f"augmentation: {{{augmentation}, jitter: {{{jitter}}}}}"
+            )
+        },
+    )
+    for seed in range(5):
+        candidate = some_candidate(space, seed)
+        assert drawn_by(space, find_choices(space, candidate)) == candidate
+
+
+def test_widths_that_are_products_are_found(tmp_path: Path) -> None:
+    """No single choice brings the draw closer: the multiplier moves all widths at once."""
+    start, end = SWEEP.index("    family: densenet"), SWEEP.index("  training:")
+    network = """\
+    family: efficientnet
+    stem: {width: {low: 16, high: 32, step: 8}}
+    widths: {choices: [[16, 32], [24, 40], [24, 112]]}
+    layers: {choices: [1, [2, 3]]}
+    head: {choices: [0, 128, 256]}
+    width_multiplier: {choices: [0.75, 1.0, 1.25]}
+    depth_multiplier: {choices: [1.0, 1.5]}
+"""
+    space = space_of(tmp_path, {SWEEP[start:end]: network})
+    for seed in range(20):
+        candidate = some_candidate(space, seed)
+        assert drawn_by(space, find_choices(space, candidate)) == candidate

@@ -38,15 +38,18 @@ class Candidate(Model):
     pruning: Pruning | None = None
     quantization: Quantization | None = None
 
+    # What is judged here is judged against `network` or `input`: `options` relies on it.
+
     @model_validator(mode="after")
     def _image_survives_the_strides(self) -> Candidate:
         side = min(self.input.height, self.input.width)
-        if side < 2**self.network.halvings:
-            raise ValueError(
-                f"network's strides and blocks halve the image {self.network.halvings} times, "
-                f"expected at most {int(math.log2(side))} for {self.input.height} x "
-                f"{self.input.width} pixels"
-            )
+        for key, network in self._networks():
+            if side < 2**network.halvings:
+                raise ValueError(
+                    f"{key}'s strides and blocks halve the image {network.halvings} times, "
+                    f"expected at most {int(math.log2(side))} for {self.input.height} x "
+                    f"{self.input.width} pixels"
+                )
         return self
 
     @model_validator(mode="after")
@@ -58,6 +61,11 @@ class Candidate(Model):
                     "expected one of them"
                 )
         return self
+
+    def _networks(self) -> Iterator[tuple[str, Network]]:
+        yield "network", self.network
+        if self.distillation is not None and self.distillation.teacher.network is not None:
+            yield "distillation.teacher.network", self.distillation.teacher.network
 
     def _named_blocks(self) -> Iterator[tuple[str, str]]:
         if self.quantization is not None:

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, Strict, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, Strict, field_validator, model_validator
 
+from micronet_search.config.loading import describe
 from micronet_search.config.model import Bits, Fraction, Model, Share, WeightBits
 
+ROUNDS = 4
 Epochs = Annotated[int, Field(ge=0)]
-BlockName = Annotated[str, StringConstraints(pattern=r"^block[1-9][0-9]?$")]
-LayerGroup = Annotated[str, StringConstraints(pattern=r"^(first|last|depthwise|block[1-9][0-9]?)$")]
+
+
+def _is_block(name: str) -> str:
+    if not re.fullmatch(r"block[1-9][0-9]?", name):
+        raise ValueError(f"found {describe(name)}, expected block1, block2 and so on")
+    return name
+
+
+def _is_layer_group(name: str) -> str:
+    if not re.fullmatch(r"first|last|depthwise|block[1-9][0-9]?", name):
+        raise ValueError(f"found {describe(name)}, expected first, last, depthwise or blockN")
+    return name
+
+
+BlockName = Annotated[str, AfterValidator(_is_block)]
+LayerGroup = Annotated[str, AfterValidator(_is_layer_group)]
 """`first` and `last` layer, all `depthwise` convolutions, or a block by its number from 1."""
 
 
@@ -60,7 +77,7 @@ class Pruning(Model):
         schedule: How the sparsity rises over the first three quarters of the epochs: `cubic` (Zhu
             and Gupta, 2017); `iterative`, in rounds, each of which removes the same fraction of
             what is left (Frankle and Carbin, 2019); `one-shot`, all at the start.
-        rounds: Of `iterative`.
+        rounds: Of `iterative`; the others have none, and keep the default.
         epochs: Epochs in which the network is fine-tuned meanwhile; 0 prunes at once.
         learning_rate_factor: Peak learning rate here, as a factor of `training.learning_rate`.
     """
@@ -69,7 +86,7 @@ class Pruning(Model):
     sparsity: Fraction
     exclude: Annotated[tuple[LayerGroup, ...], Strict(False)] = ()
     schedule: Literal["cubic", "iterative", "one-shot"] = "cubic"
-    rounds: Annotated[int, Field(ge=2, le=100)] | None = None
+    rounds: Annotated[int, Field(ge=2, le=100)] = ROUNDS
     epochs: Epochs = 0
     learning_rate_factor: Share = 0.3
 
@@ -80,10 +97,8 @@ class Pruning(Model):
 
     @model_validator(mode="after")
     def _rounds_where_they_count(self) -> Pruning:
-        if self.rounds is not None and self.schedule != "iterative":
-            raise ValueError(f"rounds and schedule: {self.schedule} exclude each other")
-        if self.rounds is None and self.schedule == "iterative":
-            self._settle(rounds=4)
+        if self.schedule != "iterative":
+            self._settle(rounds=ROUNDS)
         return self
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "Range",
     "draw",
     "leaves",
+    "meeting",
     "misspelt",
     "pairs",
     "parse",
@@ -39,6 +40,9 @@ __all__ = [
 
 Pick = Callable[[str, Distribution], Any]
 """Chooses: from the dotted path of a choice and its distribution to a value or a branch's name."""
+
+Related = Callable[[str, str], bool]
+"""Whether the choices at two dotted paths have to go together."""
 
 
 @dataclass(frozen=True)
@@ -136,11 +140,20 @@ def singles(tree: Any) -> Iterator[dict[str, Any]]:
             yield {**branches, path: option}
 
 
-def pairs(tree: Any) -> Iterator[dict[str, Any]]:
-    """Choices to make such that every pair of options that can meet is taken once."""
-    for (first, (one, ones)), (second, (other, others)) in combinations(leaves(tree).items(), 2):
-        if any(ones[path] != name for path, name in others.items() if path in ones):
-            continue  # they stand in different branches
+def meeting(tree: Any, related: Related) -> Iterator[tuple[str, str]]:
+    """The paths of every two choices that are related and that one draw can make."""
+    found = leaves(tree)
+    for (first, (_, ones)), (second, (_, others)) in combinations(found.items(), 2):
+        together = all(ones.get(path, name) == name for path, name in others.items())
+        # A branch is picked for whatever it holds; alone with that it is no pair.
+        if together and first not in others and related(first, second):
+            yield first, second
+
+
+def pairs(tree: Any, related: Related) -> Iterator[dict[str, Any]]:
+    """Choices to make such that every pair of options of `meeting` choices is taken once."""
+    found = leaves(tree)
+    for first, second in meeting(tree, related):
+        (one, ones), (other, others) = found[first], found[second]
         for a, b in product(one.options(), other.options()):
-            if others.get(first, a) == a:
-                yield {**ones, **others, first: a, second: b}
+            yield {**ones, **others, first: a, second: b}

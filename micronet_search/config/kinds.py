@@ -92,6 +92,9 @@ class Choices:
 
     def index(self, value: Any) -> int:
         """Where `value` is; unlike in a list, 1 is neither true nor 1.0."""
+        for i, other in enumerate(self.values):
+            if other is value:  # as it is wherever a value is picked, and a hundred times quicker
+                return i
         texts = [json.dumps(other, sort_keys=True) for other in self.values]
         return texts.index(json.dumps(value, sort_keys=True))
 

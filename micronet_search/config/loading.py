@@ -76,9 +76,12 @@ class Document:
         place = key
         while place not in self.marks:
             place = place[:-1]
-        # An item that the file does not have comes from a value that stands for a whole list.
-        of_a_list = isinstance(next(iter(key[len(place) :]), ""), int)
-        return Problem(*self.marks[place], dotted(place if of_a_list else key), message)
+        # What the file does not have comes from a value that stands for a whole list or mapping.
+        value: Any = self.tree
+        for part in place:
+            value = value[part]
+        named = key if isinstance(value, dict) else place
+        return Problem(*self.marks[place], dotted(named), message)
 
 
 def dotted(key: Key) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
 from micronet_search.config.loading import describe
 
@@ -19,6 +20,18 @@ def whole_number(value: Any) -> Any:
         raise ValueError(f"found {describe(value)}, expected a whole number")
     return value
 
+
+def _is_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
+        expected = (
+            "at most 100 letters, digits, dots, dashes and underscores, a letter or digit first"
+        )
+        raise ValueError(f"found {describe(text)}, expected {expected}")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_is_name)]
+"""A study's name, which also names its folder."""
 
 Bits = Annotated[Literal[2, 3, 4, 5, 6, 7, 8, 16, 32], BeforeValidator(whole_number)]
 """The widths of an activation: integers, half precision (16), single precision (32)."""

@@ -9,15 +9,16 @@ holds the widths that are used and its file can be read again.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Strict, field_serializer, model_validator
 
+from micronet_search.config.blocks import check_lengths, spread, unspread
 from micronet_search.config.model import Counts, Model, Share, whole_number
 
-MAX_WIDTH, MAX_GROWTH, MAX_BLOCKS = 4096, 1024, 16
+MAX_WIDTH, MAX_GROWTH, MAX_BLOCKS, MAX_LAYERS = 4096, 1024, 16, 1024
 DIVISOR = 8
 """What EfficientNet's multiplied widths are rounded to."""
 
@@ -85,7 +86,7 @@ class DenseNet(Model):
 
     @model_validator(mode="after")
     def _widths_that_groups_divide(self) -> DenseNet:
-        _check_lengths(self, "layers", ("groups", "pointwise_groups"))
+        check_lengths(self, "layers", ("groups", "pointwise_groups"))
         multiple = math.lcm(*self.groups, *self.pointwise_groups)
         if multiple > MAX_GROWTH:
             raise ValueError(
@@ -148,7 +149,7 @@ class ResNet(Model):
 
     @model_validator(mode="after")
     def _widths_that_groups_divide(self) -> ResNet:
-        _check_lengths(self, "widths", ("layers", "groups"))
+        check_lengths(self, "widths", ("layers", "groups"))
         multiples, first = list(self.groups), 1
         if self.layer == "basic":  # its first convolution reads what the block before puts out
             multiples = [math.lcm(own, after) for own, after in pairwise((*self.groups, 1))]
@@ -198,7 +199,7 @@ class EfficientNet(Model):
     family: Literal["efficientnet"]
     stem: Stem
     widths: Widths
-    layers: Blocks = ()
+    layers: Blocks
     strides: Annotated[tuple[Stride, ...], Strict(False)] = ()
     kernels: Annotated[tuple[Kernel, ...], Strict(False)] = ()
     expansions: Annotated[tuple[Annotated[int, Field(ge=1, le=16)], ...], Strict(False)] = ()
@@ -213,13 +214,13 @@ class EfficientNet(Model):
     @model_validator(mode="before")
     @classmethod
     def _one_number_serves_all_blocks(cls, value: Any) -> Any:
-        defaults = {"layers": 1, "strides": 1, "kernels": 3, "expansions": 4, "squeeze": 0.0}
+        defaults = {"layers": None, "strides": 1, "kernels": 3, "expansions": 4, "squeeze": 0.0}
         return spread(value, "widths", defaults | {"groups": 1})
 
     @model_validator(mode="after")
     def _multiplied_widths_that_groups_divide(self) -> EfficientNet:
         listed = ("layers", "strides", "kernels", "expansions", "squeeze", "groups")
-        _check_lengths(self, "widths", listed)
+        check_lengths(self, "widths", listed)
         factor, multiples = self.width_multiplier, [*self.groups, 1]
         stem = self.stem.model_copy(update={"width": _multiplied(self.stem.width, factor)})
         widths = [_multiplied(width, factor) for width in self.widths]
@@ -227,7 +228,9 @@ class EfficientNet(Model):
             stem=_rounded(stem, multiples[0]),
             widths=_round_all(widths, [math.lcm(*pair) for pair in pairwise(multiples)]),
             head=_multiplied(self.head, factor),
-            layers=tuple(math.ceil(n * self.depth_multiplier) for n in self.layers),
+            layers=tuple(
+                min(math.ceil(layers * self.depth_multiplier), MAX_LAYERS) for layers in self.layers
+            ),
             width_multiplier=1.0,
             depth_multiplier=1.0,
         )
@@ -254,40 +257,6 @@ Network = Annotated[DenseNet | ResNet | EfficientNet, Field(discriminator="famil
 def round_up(width: int, multiple: int) -> int:
     """The smallest positive multiple of `multiple` that is not below `width`."""
     return max(1, -(-width // multiple)) * multiple
-
-
-def spread(value: Any, list_name: str, defaults: Mapping[str, Any]) -> Any:
-    """A family's mapping with a list in the place of each one number that serves all blocks.
-
-    Args:
-        value: As in the file; anything but a mapping comes back as it is.
-        list_name: The field whose list has an entry for each block.
-        defaults: The fields to spread, and their values where they are missing; None leaves a
-            missing one out.
-    """
-    if not isinstance(value, dict) or not isinstance(value.get(list_name), list | tuple):
-        return value
-    given = {name: default for name, default in defaults.items() if default is not None}
-    value = given | value
-    for name in defaults:
-        if isinstance(value.get(name), int | float):
-            value[name] = [value[name]] * len(value[list_name])
-    return value
-
-
-def unspread(values: Sequence[Any]) -> Any:
-    """One number where it serves all blocks, or else the list."""
-    return values[0] if len(set(values)) == 1 else list(values)
-
-
-def _check_lengths(network: Model, list_name: str, names: Sequence[str]) -> None:
-    blocks = len(getattr(network, list_name))
-    for name in names:
-        found = len(getattr(network, name))
-        if found != blocks:
-            raise ValueError(
-                f"{name} has {found} entries and {list_name} {blocks}, expected one for each block"
-            )
 
 
 def _rounded(stem: Stem, multiple: int) -> Stem:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import combinations
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,8 +17,8 @@ from micronet_search.config.validation import MAX_PROBLEMS, validation_problems
 FROM_THE_DATASET = ("input", "classes")
 """The fields of a candidate that a sweep does not give: the dataset does."""
 
-MAX_TRIES = 10_000
-"""Options and pairs of options at most; trying so many takes a second."""
+MAX_TRIES = 40_000
+"""Options and pairs of options at most; trying so many takes ten seconds."""
 
 
 def read_candidate(tree: Any, input: Input | None = None, classes: int | None = None) -> Candidate:
@@ -40,12 +39,13 @@ def invalid_options(
 
     Returns:
         Keys in the sweep's `candidate:` and messages; none where every option and every pair of
-        options makes a candidate. Pairs are tried where every option alone is valid.
+        options makes a candidate. Pairs are tried where every option alone is valid, and where
+        some rule can read both.
     """
     base = distributions.draw(space, distributions.pick_from({}))
     general = {base.source(key): message for key, message in refusals(base.tree, input, classes)}
     found = dict(general)
-    for attempts in (distributions.singles(space), distributions.pairs(space)):
+    for attempts in (distributions.singles(space), distributions.pairs(space, related)):
         for values in attempts:
             drawn = distributions.draw(space, distributions.pick_from(values))
             for key, message in refusals(drawn.tree, input, classes):
@@ -86,9 +86,21 @@ def _value_at(tree: Any, key: Key) -> Any:
 
 
 def tries(space: Any) -> int:
-    """How many options and pairs of options a space has."""
-    counts = [len(found.options()) for found, _ in distributions.leaves(space).values()]
-    return sum(counts) + sum(a * b for a, b in combinations(counts, 2))
+    """How many options, and pairs of options that some rule can read, a space has."""
+    counts = {
+        path: len(found.options()) for path, (found, _) in distributions.leaves(space).items()
+    }
+    meeting = distributions.meeting(space, related)
+    return sum(counts.values()) + sum(counts[one] * counts[other] for one, other in meeting)
+
+
+def related(one: str, other: str) -> bool:
+    """Whether a rule can read the choices at both paths.
+
+    The parts of a candidate are judged each by itself, or against its network.
+    """
+    parts = {path.partition(".")[0] for path in (one, other)}
+    return len(parts) == 1 or "network" in parts
 
 
 def _blame(drawn: Draw, key: Key, message: str, values: Mapping[str, Any]) -> tuple[Key, str]:

@@ -15,8 +15,7 @@ from pydantic import (
 )
 
 from micronet_search.config import distributions
-from micronet_search.config.loading import describe
-from micronet_search.config.model import Fraction, Model, PositiveInt, whole_number
+from micronet_search.config.model import Fraction, Model, Name, PositiveInt, whole_number
 from micronet_search.config.network import Input
 
 
@@ -167,15 +166,6 @@ def _is_device(text: str) -> str:
     return text
 
 
-def _is_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
-        expected = (
-            "at most 100 letters, digits, dots, dashes and underscores, a letter or digit first"
-        )
-        raise ValueError(f"found {describe(text)}, expected {expected}")
-    return text
-
-
 class Execution(Model):
     """Where trials run.
 
@@ -212,7 +202,7 @@ class Sweep(Model):
         candidate: The tree, as `distributions.parse` reads it, with every default written out.
     """
 
-    name: Annotated[str, AfterValidator(_is_name)]
+    name: Name
     dataset: Dataset
     objectives: Objectives
     candidate: dict[str, Any]

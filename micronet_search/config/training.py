@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict, model_serializer, model_validator
 
-from micronet_search.config.model import Fraction, Model, PositiveInt, Share
+from micronet_search.config.model import Fraction, Model, Name, PositiveInt, Share
 from micronet_search.config.network import Network
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -163,7 +163,7 @@ class Teacher(Model):
 
     network: Network | None = None
     training: Training | None = None
-    study: str | None = None
+    study: Name | None = None
     trial: Annotated[int, Field(ge=0)] | None = None
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import types
+from collections.abc import Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -28,8 +29,30 @@ def validation_problems(error: ValidationError, model: type[BaseModel]) -> list[
 
     The keys are those of the file: what pydantic adds for the branch of a union is left out.
     """
-    found = error.errors(include_url=False)[:MAX_PROBLEMS]
-    return [(_walk(model, item["loc"])[1], _message(item, model)) for item in found]
+    found = [item for item in error.errors(include_url=False) if not _is_told_already(item)]
+    return [(_key(item, model), _message(item, model)) for item in found[:MAX_PROBLEMS]]
+
+
+def _is_told_already(item: ErrorDetails) -> bool:
+    """Whether a list is only too short because of items that are wrong themselves."""
+    return item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]
+
+
+_TAGS = ("union_tag_not_found", "union_tag_invalid")
+
+
+def _key(item: ErrorDetails, model: type[BaseModel]) -> Key:
+    """Where in the file it is wrong."""
+    key, kind = item["loc"], item["type"]
+    if kind != "extra_forbidden" and key[-1:] == ("[key]",):  # pydantic's word for a mapping's key
+        key = key[:-1]
+    place = _walk(model, key)[1]
+    return (*place, _tag(item)) if kind in _TAGS else place
+
+
+def _tag(item: ErrorDetails) -> str:
+    """The key that tells which member of a union is meant."""
+    return str(item["ctx"]["discriminator"]).strip("'")
 
 
 def _message(item: ErrorDetails, model: type[BaseModel]) -> str:
@@ -40,12 +63,10 @@ def _message(item: ErrorDetails, model: type[BaseModel]) -> str:
         return "missing, and it has no default"
     if kind == "value_error":
         return item["msg"].removeprefix("Value error, ")
-    if kind == "union_tag_not_found":
-        tag = item["ctx"]["discriminator"]
-        return f"found no {tag}, expected one to tell which kind this is"
-    if kind == "union_tag_invalid":
-        found, expected = item["ctx"]["tag"], item["ctx"]["expected_tags"]
-        return f"found {describe(found)}, expected one of {expected}"
+    if kind in _TAGS:
+        expected = _tags(_walk(model, key)[0], _tag(item))
+        given = item["input"].get(_tag(item), ...)
+        return f"{'missing' if given is ... else f'found {describe(given)}'}, expected {expected}"
     return f"found {describe(item['input'])}, expected {_expected(kind, item['msg'])}"
 
 
@@ -62,23 +83,37 @@ def _expected(kind: str, message: str) -> str:
 
 def _step(annotation: Any, part: str | int) -> tuple[list[Any], bool]:
     """The annotations one step down from `annotation`, and whether `part` is a key of the file."""
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        return _step(get_args(annotation)[0], part)
-    if origin in (Union, types.UnionType):
-        members = [a for a in get_args(annotation) if a is not type(None)]
-        if len(members) > 1:  # pydantic names the member that it took
-            for member in members:
-                fields = getattr(member, "model_fields", {})
-                if any(part in get_args(field.annotation) for field in fields.values()):
-                    return [member], False
+    members = _members(annotation)
+    if len(members) > 1:  # pydantic names the member that it took
+        for member in members:
+            fields = getattr(member, "model_fields", {})
+            if any(part in get_args(field.annotation) for field in fields.values()):
+                return [member], False
         return [step for member in members for step in _step(member, part)[0]], True
+    (annotation,) = members
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         field = annotation.model_fields.get(str(part))
         return ([field.annotation] if field else []), True
-    if origin in (tuple, list, dict):
+    if get_origin(annotation) in (tuple, list, dict):
         return [a for a in get_args(annotation) if a is not Ellipsis][-1:], True
     return [], True
+
+
+def _members(annotation: Any) -> list[Any]:
+    """The members of a union but None, however they are wrapped; anything else alone."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _members(inner[0])
+    if origin in (Union, types.UnionType):
+        return [found for one in inner if one is not type(None) for found in _members(one)]
+    return [annotation]
+
+
+def _tags(annotations: Sequence[Any], name: str) -> str:
+    """What the field `name` of a union's members can be, in words."""
+    members = [member for annotation in annotations for member in _members(annotation)]
+    found = [repr(tag) for m in members for tag in get_args(m.model_fields[name].annotation)]
+    return f"{', '.join(found[:-1])} or {found[-1]}"
 
 
 def _walk(model: type[BaseModel], key: Key) -> tuple[list[Any], Key]:

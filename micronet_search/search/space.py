@@ -1,17 +1,14 @@
 """A sweep's space and Optuna: drawing a candidate's tree, and finding the choices that draw one.
 
 In Optuna a choice is its dotted path: `network.growth_rate`, `network.one_of` for the branch of a
-`one_of` and `network.NAME.growth_rate` for what that branch holds. `encode` and `decode` go
-between a value of the tree and the value of Optuna's parameter.
+`one_of` and `network.NAME.growth_rate` for what that branch holds.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
+import functools
 import math
-from collections.abc import Iterator
-from decimal import Decimal
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
@@ -21,15 +18,10 @@ from micronet_search.config.distributions import Choices, Distribution, OneOf, R
 from micronet_search.config.files import read_candidate
 from micronet_search.config.loading import Key, describe, dotted
 from micronet_search.config.network import Input
+from micronet_search.search.encoding import Parameter, Parameters, decode, encode, on_grid
 
 if TYPE_CHECKING:
     import optuna
-
-Parameter = bool | int | float | str | None
-"""What Optuna stores for a choice."""
-
-Parameters = dict[str, Parameter]
-"""What Optuna stores for a draw, by the dotted paths of its choices."""
 
 
 class OutsideSpaceError(ValueError):
@@ -58,58 +50,11 @@ def _ask(trial: optuna.trial.BaseTrial, path: str, distribution: Distribution) -
     if not isinstance(distribution, Range):
         options = [encode(distribution, option) for option in distribution.options()]
         return trial.suggest_categorical(path, options)
-    low, high = (_on_grid(distribution, end) for end in (distribution.low, distribution.high))
+    low, high = (on_grid(distribution, end) for end in (distribution.low, distribution.high))
     step, log = distribution.step, distribution.log
     if distribution.whole:
         return trial.suggest_int(path, int(low), int(high), step=int(step or 1), log=log)
     return trial.suggest_float(path, low, high, step=step, log=log)
-
-
-def encode(distribution: Distribution, value: Any) -> Parameter:
-    """The Optuna parameter that stands for a value of `distribution`.
-
-    Lists and mappings are compact JSON text, since Optuna stores scalars alone; where one choice
-    is, all of them are, so that a parameter has one type.
-
-    Args:
-        distribution: Where the value comes from.
-        value: One of its values; for a `OneOf` a branch's name.
-    """
-    if isinstance(distribution, Range):
-        return _on_grid(distribution, value)
-    if isinstance(distribution, Choices) and _is_text(distribution):
-        return json.dumps(value, separators=(",", ":"), sort_keys=True)
-    scalar: Parameter = value
-    return scalar
-
-
-def decode(distribution: Distribution, parameter: Parameter) -> Any:
-    """The value of `distribution` that an Optuna parameter stands for: the inverse of `encode`."""
-    if isinstance(distribution, Range):
-        assert isinstance(parameter, int | float)
-        return _on_grid(distribution, parameter)
-    if isinstance(distribution, Choices) and _is_text(distribution):
-        assert isinstance(parameter, str)
-        return json.loads(parameter)
-    return parameter
-
-
-def _is_text(choices: Choices) -> bool:
-    return any(isinstance(value, list | dict) for value in choices.values)
-
-
-def _on_grid(distribution: Range, value: float) -> int | float:
-    """The value of the range nearest to `value`, as a decimal fraction would have it.
-
-    Steps are counted in decimals, as Optuna does: from 0.1 in steps of 0.1 the third value is 0.3
-    and not 0.30000000000000004, whoever computed it, so that equal draws make equal candidates.
-    """
-    if distribution.whole:
-        return int(value)
-    if distribution.step is None:
-        return float(value)
-    steps = round((value - distribution.low) / distribution.step)
-    return float(Decimal(str(distribution.low)) + steps * Decimal(str(distribution.step)))
 
 
 def size(space: Any) -> int | None:
@@ -132,10 +77,11 @@ def size(space: Any) -> int | None:
 def find_choices(space: Any, candidate: dict[str, Any]) -> Parameters:
     """The Optuna parameters that draw a known candidate, for `Study.enqueue_trial`.
 
-    Every combination of branches is tried in turn. In each, a range takes the greatest value that
-    is not above the candidate's, because widths are rounded up to their groups; a choice takes the
-    equal value or, where the candidate writes it another way (`groups`, a mapping's defaults), the
-    one whose draw comes closest.
+    A range takes the greatest value that is not above the candidate's, because widths are rounded
+    up to their groups, and a choice the equal value, or else its first. From there one choice after
+    the other, a branch with all that it holds, is made as it brings the draw closest: where the
+    candidate writes a value another way (`groups`, a mapping's defaults), that tells. Where no
+    single change helps, every change is followed by those that then do: a width is a product.
 
     Args:
         space: A tree of distributions, `Sweep.space`.
@@ -149,36 +95,32 @@ def find_choices(space: Any, candidate: dict[str, Any]) -> Parameters:
         OutsideSpaceError: No draw is the candidate; the message names the keys that differ from
             the closest one, what was found and what was expected.
     """
-    closest: tuple[Parameters, list[_Difference]] | None = None
-    for guess in _guesses(space, candidate):
-        params, differences = _refine(space, candidate, guess)
-        if not differences:
-            return params
-        if closest is None or _weight(differences) < _weight(closest[1]):
-            closest = params, differences
-    assert closest is not None
-    raise OutsideSpaceError(_explain(space, *closest))
+    search = _Search(space, candidate)
+    best = search.draw(_guess(space, candidate))
+    for ahead in (0, 1):
+        best = search.descend(best, ahead=ahead)
+        if not best.differences:
+            return best.params
+    raise OutsideSpaceError(_explain(space, best.params, best.differences))
 
 
-def _guesses(node: Any, value: Any, path: str = "") -> Iterator[Parameters]:
-    """For every combination of branches, the choices that look like the candidate's `value`."""
+def _guess(node: Any, value: Any, path: str = "") -> Parameters:
+    """The choices that look like the candidate's `value`, in the first branches."""
     prefix = f"{path}." if path else ""
     match node:
         case OneOf(branches):
-            for name, branch in branches.items():
-                for params in _guesses(branch, value, f"{prefix}{name}"):
-                    yield {f"{prefix}one_of": name, **params}
+            name, branch = next(iter(branches.items()))
+            return {f"{prefix}one_of": name, **_guess(branch, value, f"{prefix}{name}")}
         case Range():
-            yield {path: encode(node, node.nearest(value))}
+            return {path: encode(node, node.nearest(value))}
         case Choices(values):
-            yield {path: encode(node, value if value in values else values[0])}
+            equal = (option for option in values if option == value)  # 1 where the value is 1.0
+            return {path: encode(node, next(equal, values[0]))}
         case dict():
             known = value if isinstance(value, dict) else {}
-            parts = [_guesses(part, known.get(name), prefix + name) for name, part in node.items()]
-            for combination in itertools.product(*parts):
-                yield {path: param for params in combination for path, param in params.items()}
-        case _:
-            yield {}
+            parts = [_guess(part, known.get(name), prefix + name) for name, part in node.items()]
+            return {path: param for params in parts for path, param in params.items()}
+    return {}
 
 
 class _Difference(NamedTuple):
@@ -189,34 +131,94 @@ class _Difference(NamedTuple):
     expected: Any
 
 
-def _refine(
-    space: Any, candidate: dict[str, Any], params: Parameters
-) -> tuple[Parameters, list[_Difference]]:
-    """Changes one choice at a time while the draw comes closer to the candidate."""
-    leaves = distributions.leaves(space)
-    differences = _differences(space, candidate, params)
-    before = math.inf
-    while 0 < _weight(differences) < before:
-        before = _weight(differences)
-        for path in params:
-            distribution = leaves[path][0]
-            for option in [] if isinstance(distribution, OneOf) else distribution.options():
-                changed = params | {path: encode(distribution, option)}
-                found = _differences(space, candidate, changed)
-                if _weight(found) < _weight(differences):
-                    params, differences = changed, found
-    return params, differences
+class _Drawn(NamedTuple):
+    """What some choices draw."""
+
+    params: Parameters
+    picks: Mapping[str, Key]
+    differences: list[_Difference]
+
+    @property
+    def weight(self) -> int:
+        """How many values differ; a mapping that is missing counts with all of its own."""
+        return sum(max(_values(item.found), _values(item.expected)) for item in self.differences)
+
+    def beyond(self, key: Key) -> list[_Difference]:
+        """The differences that are not at `key`."""
+        return [item for item in self.differences if item.key[: len(key)] != key]
 
 
-def _differences(space: Any, candidate: dict[str, Any], params: Parameters) -> list[_Difference]:
-    """Where the candidate and the draw with `params` differ, in the candidate's order."""
-    drawn = distributions.draw(space, lambda path, found: decode(found, params[path])).tree
-    try:
-        image = Input.model_validate(candidate["input"])
-        drawn = read_candidate(drawn, image, candidate["classes"]).model_dump(mode="json")
-    except ValidationError:  # Too many strides for these images: compared as drawn.
-        drawn = {name: candidate[name] for name in ("input", "classes")} | drawn
-    return list(_compare((), candidate, drawn))
+class _Search:
+    """The search for the choices that draw a candidate."""
+
+    def __init__(self, space: Any, candidate: dict[str, Any]) -> None:
+        self._space = space
+        self._candidate = candidate
+        self._leaves = distributions.leaves(space)
+
+    def draw(self, params: Parameters) -> _Drawn:
+        """What `params` draw, and where it differs from the candidate, in the candidate's order."""
+        drawn = distributions.draw(self._space, lambda path, found: decode(found, params[path]))
+        tree, candidate = drawn.tree, self._candidate
+        try:
+            image = Input.model_validate(candidate["input"])
+            tree = read_candidate(tree, image, candidate["classes"]).model_dump(mode="json")
+        except ValidationError:  # Too many strides for these images: compared as drawn.
+            tree = {name: candidate[name] for name in ("input", "classes")} | tree
+        return _Drawn(params, drawn.picks, list(_compare((), candidate, tree)))
+
+    def descend(self, best: _Drawn, inside: str = "", ahead: int = 0) -> _Drawn:
+        """Changes one choice after the other while the draw comes closer to the candidate.
+
+        Args:
+            best: Where to begin.
+            inside: The branch whose choices are changed; empty for all.
+            ahead: How many changes may stand before the one that brings the draw closer.
+        """
+        before = math.inf
+        while 0 < best.weight < before:
+            before = best.weight
+            for path in [path for path in best.params if not inside or _is_within(path, inside)]:
+                for option in self._others(best, path):
+                    drawn = self._changed(best, path, option, inside, ahead)
+                    best = drawn if drawn.weight < best.weight else best
+                    if not best.differences:
+                        return best
+        return best
+
+    def _others(self, drawn: _Drawn, path: str) -> list[Any]:
+        """The options of a choice that are not taken, where they can matter."""
+        differing = {item.key[0] for item in drawn.differences}
+        if path not in drawn.params or not differing.issuperset(drawn.picks[path][:1]):
+            return []  # the parts of a candidate are drawn and rounded each by itself
+        found = self._leaves[path][0]
+        options = [*found.options(), *(found.between() if isinstance(found, Range) else [])]
+        return [option for option in options if encode(found, option) != drawn.params[path]]
+
+    def _changed(self, drawn: _Drawn, path: str, option: Any, inside: str, ahead: int) -> _Drawn:
+        """The draw with one choice changed, and with what that asks for."""
+        found, key = self._leaves[path][0], drawn.picks[path]
+        if isinstance(found, OneOf):
+            here = path.removesuffix("one_of")
+            left, branch = f"{here}{drawn.params[path]}", f"{here}{option}"
+            kept = {name: it for name, it in drawn.params.items() if not _is_within(name, left)}
+            value = functools.reduce(_child, key, self._candidate)
+            guess = _guess(found.branches[option], value, branch)
+            return self.descend(self.draw(kept | {path: option} | guess), branch, ahead)
+        changed = self.draw(drawn.params | {path: encode(found, option)})
+        alone = (
+            changed.beyond(key) == drawn.beyond(key) and changed.differences != drawn.differences
+        )
+        # What changed its own value alone hangs together with no other choice.
+        return changed if alone or not ahead else self.descend(changed, inside, ahead - 1)
+
+
+def _is_within(path: str, branch: str) -> bool:
+    return path == branch or path.startswith(f"{branch}.")
+
+
+def _child(tree: Any, name: str | int) -> Any:
+    return tree.get(name) if isinstance(tree, dict) else None
 
 
 def _compare(key: Key, found: Any, expected: Any) -> Iterator[_Difference]:
@@ -225,11 +227,6 @@ def _compare(key: Key, found: Any, expected: Any) -> Iterator[_Difference]:
             yield from _compare((*key, name), found.get(name), expected.get(name))
     elif found != expected:
         yield _Difference(key, found, expected)
-
-
-def _weight(differences: list[_Difference]) -> int:
-    """How many values differ; a mapping that is missing counts with all of its own."""
-    return sum(max(_values(item.found), _values(item.expected)) for item in differences)
 
 
 def _values(tree: Any) -> int:
@@ -255,7 +252,7 @@ def _expected(space: Any, params: Parameters, difference: _Difference) -> str:
     match _node_at(space, difference.key, params):
         case Range(low, high, step) as found if low != high:
             grid = f" in steps of {step}" if step else ""
-            return f"{low} to {_on_grid(found, high)}{grid}"
+            return f"{low} to {on_grid(found, high)}{grid}"
         case Choices(values) if len(values) > 1:
             return f"one of {describe(list(values))}"
     return describe(difference.expected)

@@ -1,0 +1,62 @@
+"""Values of a sweep's tree as parameters of Optuna, and back."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+from micronet_search.config.distributions import Choices, Distribution, Range
+
+Parameter = bool | int | float | str | None
+"""What Optuna stores for a choice."""
+
+Parameters = dict[str, Parameter]
+"""What Optuna stores for a draw, by the dotted paths of its choices."""
+
+
+def encode(distribution: Distribution, value: Any) -> Parameter:
+    """The Optuna parameter that stands for a value of `distribution`.
+
+    Lists and mappings are compact JSON text, since Optuna stores scalars alone; where one choice
+    is, all of them are, so that a parameter has one type.
+
+    Args:
+        distribution: Where the value comes from.
+        value: One of its values; for a `OneOf` a branch's name.
+    """
+    if isinstance(distribution, Range):
+        return on_grid(distribution, value)
+    if isinstance(distribution, Choices) and _is_text(distribution):
+        return json.dumps(value, separators=(",", ":"), sort_keys=True)
+    scalar: Parameter = value
+    return scalar
+
+
+def decode(distribution: Distribution, parameter: Parameter) -> Any:
+    """The value of `distribution` that an Optuna parameter stands for: the inverse of `encode`."""
+    if isinstance(distribution, Range):
+        assert isinstance(parameter, int | float)
+        return on_grid(distribution, parameter)
+    if isinstance(distribution, Choices) and _is_text(distribution):
+        assert isinstance(parameter, str)
+        return json.loads(parameter)
+    return parameter
+
+
+def _is_text(choices: Choices) -> bool:
+    return any(isinstance(value, list | dict) for value in choices.values)
+
+
+def on_grid(distribution: Range, value: float) -> int | float:
+    """The value of the range nearest to `value`, as a decimal fraction would have it.
+
+    Steps are counted in decimals, as Optuna does: from 0.1 in steps of 0.1 the third value is 0.3
+    and not 0.30000000000000004, whoever computed it, so that equal draws make equal candidates.
+    """
+    if distribution.whole:
+        return int(value)
+    if distribution.step is None:
+        return float(value)
+    steps = round((value - distribution.low) / distribution.step)
+    return float(Decimal(str(distribution.low)) + steps * Decimal(str(distribution.step)))
