@@ -103,7 +103,7 @@ def _dependencies(network: nn.Module, image: Input) -> Any:
         conv.__class__ = _Grouped
     try:
         with torch.enable_grad():
-            return tp.DependencyGraph().build_dependency(
+            graph = tp.DependencyGraph().build_dependency(
                 network,
                 [torch.zeros(shape, device=device)],  # in a list, or it is tried without its batch
                 customized_pruners={_Grouped: tp.function.PrunerBox[tp.ops.OPTYPE.CONV]},
@@ -112,6 +112,10 @@ def _dependencies(network: nn.Module, image: Input) -> Any:
         network.train(training)
         for conv in mistaken:
             conv.__class__ = nn.Conv2d
+    for node in graph.module2node.values():
+        # or for each group it would find again where all that is joined lies
+        node.type = tp.ops.OPTYPE.ELEMENTWISE
+    return graph
 
 
 def _least(group: Any, ratio: float) -> set[int]:
