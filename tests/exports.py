@@ -21,6 +21,7 @@ from micronet_search.score.precision import Plan, layers_of
 from micronet_search.shipped import Shipped
 
 DIGITS, CIFAR = Input(channels=1, height=8, width=8), Input()
+COLOUR = Input(channels=3, height=16, width=16)
 EXACT = 1e-4
 # Every operator of such a graph rounds to 11 significant bits, where PyTorch rounds the inputs of
 # its layers alone.
