@@ -1,6 +1,6 @@
 """What each technique brings on one small budget: accuracy, score and seconds, with and without.
 
-    python benchmarks/techniques.py FOLDER [--images 10000] [--epochs 9] [--out techniques.csv]
+    python benchmarks/techniques.py FOLDER [--images 5000] [--epochs 8] [--out techniques.csv]
 
 FOLDER holds CIFAR-10 as parquet files. Every row is one trial with the same number of epochs in
 all and the same seed; its shipped network is exported and run again in ONNX Runtime on the test
@@ -34,15 +34,15 @@ COMPRESSING = 3
 
 DENSENET = {
     "family": "densenet",
-    "stem": {"width": 24, "stride": 2},
+    "stem": {"width": 16, "stride": 2},
     "growth_rate": 12,
-    "layers": [4, 4],
+    "layers": [3, 3],
     "bottleneck": 2,
 }
 RESNET = {
     "family": "resnet",
     "stem": {"width": 16, "stride": 2},
-    "widths": [16, 24, 32, 48],
+    "widths": [12, 16, 24, 32],
     "layers": 1,
 }
 EFFICIENTNET = {
@@ -53,7 +53,7 @@ EFFICIENTNET = {
     "strides": [1, 2, 2],
     "expansions": 3,
 }
-TEACHER = {**RESNET, "stem": {"width": 32, "stride": 2}, "widths": [32, 64, 96, 128]}
+TEACHER = {**RESNET, "stem": {"width": 24, "stride": 2}, "widths": [24, 48, 64, 96]}
 FLIP = {"flip": True, "crop": 2}
 QUARTER = {"weight_bits": 4, "activation_bits": 4, "first": {"weight_bits": 8}}
 
@@ -77,7 +77,7 @@ def _families() -> Iterator[Row]:
     yield "ResNet, groups 4", "ResNet, 10 layers", {"network": RESNET | {"groups": 4}}
     separable = RESNET | {"convolution": "separable"}
     yield "ResNet, separable 3x3", "ResNet, 10 layers", {"network": separable}
-    bottleneck = RESNET | {"layer": "bottleneck", "widths": [8, 12, 16, 24]}
+    bottleneck = RESNET | {"layer": "bottleneck", "widths": [6, 8, 12, 16]}
     yield "ResNet, bottleneck", "ResNet, 10 layers", {"network": bottleneck}
     small = "EfficientNet, ReLU"
     yield small, base, {"network": EFFICIENTNET}
@@ -227,8 +227,8 @@ def measure(result: Result, found: Splits, seconds: float) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder")
-    parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--epochs", type=int, default=9)
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--only", default="", help="rows whose name holds this text")
     parser.add_argument("--out", type=Path, default=Path("techniques.csv"))
@@ -237,7 +237,7 @@ def main() -> None:
     if given.table:
         print(table(given.out))
         return
-    dataset = Dataset(name="parquet", root=given.folder, validation=2000, limit=given.images)
+    dataset = Dataset(name="parquet", root=given.folder, validation=1000, limit=given.images)
     found = splits.load(dataset)
     lesson = given.out.with_suffix(".teacher")
     for name, beside, changes in rows():

@@ -19,7 +19,7 @@ from micronet_search.trial import Trial
 
 CPU = torch.device("cpu")
 CHUNKS, DRAWS = 12, 20
-TRIALS = 24
+TRIALS, BROKEN = 24, 6
 CLASSES = 4
 
 
@@ -35,12 +35,24 @@ def noise(count: int = 48) -> Splits:
     return Splits(*parts, CLASSES, Normalization.of(images))
 
 
-def run(asked: Candidate, teacher: bytes | None = None) -> bytes:
-    """The model file of a trial."""
+def run(asked: Candidate, teacher: bytes | None = None, *, breaks: bool = False) -> bytes:
+    """The model file of a trial; with breaks, it goes on from a checkpoint after every epoch."""
     trial = Trial(asked, noise(), seed=0, device=CPU, teacher=teacher)
     trial.begin()
-    trial.advance(trial.epochs)
+    while trial.epoch < trial.epochs:
+        trial.advance(trial.epoch + 1 if breaks else trial.epochs)
+        if breaks:
+            content = trial.checkpoint()
+            trial = Trial(asked, noise(), seed=0, device=CPU, teacher=teacher)
+            trial.begin(content)
     return trial.finish().files["model.safetensors"]
+
+
+def taught(asked: Candidate) -> bytes | None:
+    """The model file of its teacher, where it has one."""
+    if asked.distillation is None:
+        return None
+    return run(asked.teacher(asked.distillation.teacher))
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
@@ -79,17 +91,28 @@ def test_all_that_can_be_drawn_is_built_counted_and_learns(chunk: int) -> None:
 
 @pytest.mark.parametrize("seed", range(TRIALS))
 def test_what_is_drawn_is_shipped_and_agrees_with_onnx_runtime(seed: int) -> None:
-    rng = random.Random(1000 + seed)
-    asked = candidates.random_candidate(rng, classes=CLASSES)
-    teacher = None
-    if asked.distillation is not None:
-        teacher = run(asked.teacher(asked.distillation.teacher))
-    network = shipped.unpack(run(asked, teacher))
+    asked = candidates.random_candidate(random.Random(1000 + seed), classes=CLASSES)
+    network = shipped.unpack(run(asked, taught(asked)))
     session = check.start(onnx_model.write(network, {}))
     images = noise().test.images
     with torch.no_grad():
         expected = network(images)
     found = check.run(session, images)
-    spread = float(expected.std()) or 1.0
     tolerance = 0.02 if network.plan.rest_bits == 16 else 1e-4
-    assert float((found - expected).abs().max()) <= tolerance * max(spread, 1.0)
+    assert float((found - expected).abs().max()) <= tolerance * max(float(expected.std()), 1.0)
+
+
+@pytest.mark.parametrize("seed", range(BROKEN))
+def test_a_break_changes_nothing(seed: int) -> None:
+    """Teachers, thin networks, factors, masks and scales survive a checkpoint."""
+    rng = random.Random(2000 + seed)
+    pruning = {"sparsity": 0.5, "epochs": 2, "schedule": rng.choice(["cubic", "iterative"])}
+    parts = {
+        "structured_pruning": {"ratio": 0.4, "epochs": 1},
+        "factorization": {"kind": rng.choice(["svd", "tucker"]), "ratio": 0.5, "epochs": 1},
+        "pruning": pruning,
+        "quantization": {"weight_bits": rng.choice([1, 4]), "activation_bits": 4, "epochs": 2},
+    }
+    asked = candidates.random_candidate(rng, classes=CLASSES, **parts)
+    teacher = taught(asked)
+    assert run(asked, teacher) == run(asked, teacher, breaks=True)
