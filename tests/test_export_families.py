@@ -45,7 +45,18 @@ TUCKER = {"factorization": {"kind": "tucker", "ratio": 0.5}}
 # What ONNX Runtime may run: nothing that rounds values or weights besides what is asked for. A SiLU
 # is a QuickGelu to it.
 UNROUNDED = {
-    *("Conv", "FusedConv", "Gemm", "Add", "Mul", "Relu", "Sigmoid", "QuickGelu", "HardSigmoid"),
+    *(
+        "Conv",
+        "FusedConv",
+        "Gemm",
+        "Add",
+        "Sub",
+        "Mul",
+        "Relu",
+        "Sigmoid",
+        "QuickGelu",
+        "HardSigmoid",
+    ),
     *("GlobalAveragePool", "AveragePool", "Concat", "Flatten", "Cast"),
     *("ReorderInput", "ReorderOutput"),
     *("QuantizeLinear", "DequantizeLinear", "Clip"),
@@ -63,6 +74,9 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any] | None, dict[str, Any]]] =
     "resnet, 16 bits": (RESNET | BOTTLENECK, widths(16, 16), {}),
     "resnet, 8/8": (RESNET | SEPARABLE | {"groups": 2}, widths(8, 8), {}),
     "resnet, 4/4": (RESNET | BOTTLENECK | SEPARABLE, widths(4, 4), {}),
+    "resnet, 16/8": (RESNET, widths(16, 8), {}),
+    "resnet, 32/5": (RESNET | BOTTLENECK, widths(32, 5), {}),
+    "efficientnet, Tucker, 32/8": (EFFICIENTNET | SILU, widths(32, 8), TUCKER),
     "resnet, dynamic 2/3": (RESNET | {"groups": 4}, dynamic(2, 3), {}),
     "resnet, 1/4": (RESNET, widths(1, 4), {}),
     "resnet, mixed": (RESNET | BOTTLENECK, dynamic(4, 8, blocks=MIXED), {}),

@@ -131,7 +131,7 @@ def test_tensors_have_their_true_types(bits: tuple[int, int], weights: int, opse
 @pytest.mark.parametrize("bits", [(32, 32), (16, 16), (8, 8), (4, 4), (2, 2)], ids=str)
 def test_initializers_are_no_larger_than_what_is_stored(bits: tuple[int, int]) -> None:
     shipped = random_shipped(widths(*bits))
-    plan, allowed = shipped.plan, 5  # normalisation
+    plan, allowed = shipped.plan, 8  # normalisation
     for name, tensor in shipped.tensors.items():
         layer, part = name.rsplit(".", 1)
         weight = part == "weight" and layer in plan.layers

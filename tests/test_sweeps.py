@@ -95,7 +95,6 @@ FIXED = {
     "network.width_multiplier",  # likewise
     "pruning.kind",
     "training.epochs",
-    "training.warmup",
 }
 """What does not differ between two draws of cifar10-all; every other field is searched."""
 

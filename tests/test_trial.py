@@ -18,10 +18,10 @@ from micronet_search.config.sweep import Dataset
 from micronet_search.data import splits
 from micronet_search.data.splits import Splits
 from micronet_search.score.rules import imt
+from micronet_search.stages import stages
 from micronet_search.store import checkpoint
 from micronet_search.store.outcome import Result
 from micronet_search.training.fit import DivergenceError
-from micronet_search.stages import stages
 from micronet_search.trial import Trial
 
 CPU = torch.device("cpu")

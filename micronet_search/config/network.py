@@ -18,14 +18,15 @@ from pydantic import BeforeValidator, Field, Strict, field_serializer, model_val
 from micronet_search.config.blocks import check_lengths, spread, unspread
 from micronet_search.config.model import Counts, Model, Share, whole_number
 
-MAX_WIDTH, MAX_GROWTH, MAX_BLOCKS, MAX_LAYERS = 4096, 1024, 16, 1024
+MAX_WIDTH, MAX_GROWTH, MAX_BLOCKS, MAX_LAYERS = 4096, 1024, 16, 200
 DIVISOR = 8
 """What EfficientNet's multiplied widths are rounded to."""
 
 Side = Annotated[int, Field(ge=1, le=16_384)]
 Width = Annotated[int, Field(ge=1, le=MAX_WIDTH)]
 Widths = Annotated[tuple[Width, ...], Strict(False), Field(min_length=1, max_length=MAX_BLOCKS)]
-Blocks = Annotated[Counts, Field(min_length=1, max_length=MAX_BLOCKS)]
+Layers = Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_LAYERS)], ...], Strict(False)]
+Blocks = Annotated[Layers, Field(min_length=1, max_length=MAX_BLOCKS)]
 Stride = Annotated[Literal[1, 2], BeforeValidator(whole_number)]
 Kernel = Annotated[Literal[3, 5, 7], BeforeValidator(whole_number)]
 Convolution = Literal["plain", "separable"]
@@ -72,7 +73,7 @@ class DenseNet(Model):
     family: Literal["densenet"]
     stem: Stem
     growth_rate: Annotated[int, Field(ge=1, le=MAX_GROWTH)]
-    layers: Annotated[Counts, Field(min_length=1, max_length=8)]
+    layers: Annotated[Layers, Field(min_length=1, max_length=8)]
     groups: Counts = ()
     pointwise_groups: Counts = ()
     bottleneck: Annotated[int, Field(ge=0, le=64)] = 4

@@ -110,7 +110,8 @@ class Training(Model):
             0.05 around this, against the rate.
         schedule: `cosine`, `one-cycle`, `linear` or `multi-step`, by name or as a mapping with its
             options.
-        warmup: Epochs of linear warm-up before the schedule; no part of `one-cycle`.
+        warmup: Epochs of linear warm-up before the schedule; `one-cycle`, which has a rise of its
+            own, takes none, and keeps the default.
         weight_decay: On weights alone, not on biases, norms and scales.
         label_smoothing: Share of the target spread evenly over the classes.
         ema: Decay per step of the averaged network, which then is the one that counts; null for
@@ -146,8 +147,8 @@ class Training(Model):
                 f"warmup is {self.warmup} and epochs {self.epochs}, "
                 "expected fewer epochs of warm-up"
             )
-        if self.warmup and self.schedule.name == "one-cycle":
-            raise ValueError("warmup and schedule: one-cycle exclude each other")
+        if self.schedule.name == "one-cycle":
+            self._settle(warmup=0)
         return self
 
 

@@ -59,18 +59,18 @@ def _is_half(plan: Plan) -> bool:
 
 
 def _image(writer: GraphWriter, shipped: Shipped) -> str:
-    """The normalised image: `DequantizeLinear` is just that, with the mean as its zero point."""
+    """The normalised image.
+
+    A `DequantizeLinear` would do the same, but beside it ONNX Runtime would round the weights of a
+    first layer that is no integer one to 8 bits.
+    """
     normalization = shipped.normalization
-    pixels = writer.add(
-        "DequantizeLinear",
-        [
-            "image",
-            writer.store("image.scale", np.array(normalization.scale, np.float32)),
-            writer.store("image.mean", np.array(normalization.mean, np.uint8)),
-        ],
-        "image.normalized",
-    )
+    mean = writer.store("image.mean", np.array(normalization.mean, np.float32))
+    scale = writer.store("image.scale", np.array(normalization.scale, np.float32))
+    pixels = writer.add("Cast", ["image"], "image.pixels", to=TensorProto.FLOAT)
+    centred = writer.add("Sub", [pixels, mean], "image.centred")
+    normalized = writer.add("Mul", [centred, scale], "image.normalized")
     # in single precision first, so that the scale is not rounded
     if writer.compute == TensorProto.FLOAT:
-        return pixels
-    return writer.add("Cast", [pixels], "image.half", to=TensorProto.FLOAT16)
+        return normalized
+    return writer.add("Cast", [normalized], "image.half", to=TensorProto.FLOAT16)
