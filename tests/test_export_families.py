@@ -134,6 +134,8 @@ def digits() -> Splits:
 TRAINED: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "resnet, static 4/4": (RESNET, widths(4, 4), SVD),
     "resnet, dynamic 1/4": (RESNET, dynamic(1, 4, first=widths(8, 8), last=widths(8, 8)), {}),
+    # the first factor puts out multiples of one number, which halve many steps exactly
+    "resnet, SVD, dynamic 4/4": (RESNET, dynamic(4, 4), SVD),
     "efficientnet, dynamic 4/8": (EFFICIENTNET | HARD_SWISH, dynamic(4, 8), {}),
     "efficientnet, 16 bits": (EFFICIENTNET | SILU, widths(16, 16), THIN),
     "densenet, dynamic 4/4": (DENSENET | SEPARABLE, dynamic(4, 4), THIN | TUCKER),

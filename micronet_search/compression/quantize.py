@@ -132,20 +132,29 @@ class InputQuantizer(Quantizer):
 
 
 class DynamicInputQuantizer(nn.Module):
-    """Rounds the input of a layer to integers times one scale an image, the least without clipping.
+    """Rounds the input of a layer to integers times one scale an image, without clipping.
 
-    The gradient passes straight through; nothing is learned or stored.
+    The scale is a thousandth above the least. What a layer with integer weights makes of an image
+    is a multiple of one number; with the least scale many values are halves of a step exactly, and
+    the order of a sum decides how they are rounded. The gradient passes straight through; nothing
+    is learned or stored.
+
+    Attributes:
+        low: The least integer.
+        high: The greatest.
+        reach: What the largest value of an image becomes before it is rounded.
     """
 
     def __init__(self, bits: int, *, signed: bool) -> None:
         super().__init__()
         self.low, self.high = bounds(bits, signed=signed)
+        self.reach = 0.999 * self.high
 
     def forward(self, value: Tensor) -> Tensor:
         """(N, ...) to the same shape, each image on a grid of its own."""
         value = value.float()
         largest = (value.abs() if self.low < 0 else value).flatten(1).amax(1)
-        scale = by_row((largest / self.high).clamp_min(SMALLEST_SCALE), value)
+        scale = by_row((largest / self.reach).clamp_min(SMALLEST_SCALE), value)
         return _straight((value / scale).round().clamp(self.low, self.high) * scale, value)
 
 
