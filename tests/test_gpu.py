@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -22,57 +24,101 @@ pytestmark = [
 ]
 
 
-def candidate() -> Candidate:
-    return Candidate.model_validate(
-        {
-            "input": {"channels": 1, "height": 8, "width": 8},
-            "network": {
-                "family": "densenet",
-                "stem": {"width": 12},
-                "growth_rate": 8,
-                "layers": [2, 2],
-                "groups": 2,
-                "bottleneck": 2,
-            },
-            "training": {
-                "epochs": 8,
-                "batch_size": 64,
-                "learning_rate": 0.01,
-                "ema": 0.9,
-                "augmentation": {"crop": 1, "flip": False, "mixup": 0.2, "cutmix": 0.2},
-            },
-            "pruning": {"sparsity": 0.5, "epochs": 3},
-            "quantization": {"weight_bits": 4, "activation_bits": 8, "epochs": 3},
-        }
-    )
+DENSENET: dict[str, Any] = {
+    "network": {
+        "family": "densenet",
+        "stem": {"width": 12},
+        "growth_rate": 8,
+        "layers": [2, 2],
+        "groups": 2,
+        "bottleneck": 2,
+    },
+    "training": {
+        "epochs": 8,
+        "batch_size": 64,
+        "learning_rate": 0.01,
+        "ema": 0.9,
+        "augmentation": {"crop": 1, "flip": False, "mixup": 0.2, "cutmix": 0.2},
+    },
+    "pruning": {"sparsity": 0.5, "epochs": 3},
+    "quantization": {"weight_bits": 4, "activation_bits": 8, "epochs": 3},
+}
+# every other technique: stages end after 8, 10, 12, 14 and 17 epochs
+EFFICIENTNET: dict[str, Any] = {
+    "network": {
+        "family": "efficientnet",
+        "stem": {"width": 16},
+        "widths": [16, 24],
+        "layers": 1,
+        "squeeze": 0.25,
+        "activation": "hard-swish",
+    },
+    "training": {
+        "epochs": 8,
+        "batch_size": 64,
+        "optimizer": "muon",
+        "learning_rate": 0.03,
+        "schedule": "one-cycle",
+        "augmentation": {"rotation": 5.0, "policy": "trivial", "erasing": 0.1},
+    },
+    "structured_pruning": {"ratio": 0.2, "epochs": 2},
+    "factorization": {"kind": "svd", "ratio": 0.8, "epochs": 2},
+    "pruning": {"sparsity": 0.3, "epochs": 2, "exclude": ["first"]},
+    "quantization": {
+        "mode": "dynamic",
+        "weight_bits": 4,
+        "activation_bits": 8,
+        "epochs": 3,
+        "blocks": {"block2": {"weight_bits": 1}},
+    },
+}
 
 
-def run(device: torch.device, pause: int | None = None) -> Result:
+def candidate(tree: dict[str, Any]) -> Candidate:
+    return Candidate.model_validate({"input": {"channels": 1, "height": 8, "width": 8}, **tree})
+
+
+def run(asked: Candidate, device: torch.device, pause: int | None = None) -> Result:
     data = splits.load(Dataset(name="digits", validation=300)).to(device)
-    trial = Trial(candidate(), data, seed=0, device=device)
+    trial = Trial(asked, data, seed=0, device=device)
     trial.begin()
     if pause is not None:
         trial.advance(pause)
         content = trial.checkpoint()
-        trial = Trial(candidate(), data, seed=0, device=device)
+        trial = Trial(asked, data, seed=0, device=device)
         trial.begin(content)
     trial.advance(trial.epochs)
     return trial.finish()
 
 
-@pytest.mark.parametrize("pause", [None, 3, 9, 12], ids=["whole", "fit", "prune", "quantize"])
-def test_a_trial_on_the_gpu_ships_a_network_that_the_cpu_agrees_with(pause: int | None) -> None:
-    result = run(torch.device("cuda"), pause)
+@pytest.mark.parametrize(
+    ("tree", "pause", "least"),
+    [
+        pytest.param(DENSENET, None, 0.8, id="densenet-whole"),
+        pytest.param(DENSENET, 3, 0.8, id="densenet-fit"),
+        pytest.param(DENSENET, 9, 0.8, id="densenet-prune"),
+        pytest.param(DENSENET, 12, 0.8, id="densenet-quantize"),
+        pytest.param(EFFICIENTNET, None, 0.6, id="efficientnet-whole"),
+        pytest.param(EFFICIENTNET, 9, 0.6, id="efficientnet-thin"),
+        pytest.param(EFFICIENTNET, 11, 0.6, id="efficientnet-factorize"),
+        pytest.param(EFFICIENTNET, 15, 0.6, id="efficientnet-quantize"),
+    ],
+)
+def test_a_trial_on_the_gpu_ships_a_network_that_the_cpu_agrees_with(
+    tree: dict[str, Any], pause: int | None, least: float
+) -> None:
+    asked = candidate(tree)
+    result = run(asked, torch.device("cuda"), pause)
     assert result.outcome.state == "complete"
     assert result.outcome.accuracy is not None
-    assert result.outcome.accuracy > 0.8
+    assert result.outcome.accuracy > least
 
     tensors, _ = checkpoint.unpack(result.files["model.safetensors"])
-    network, _ = build.compressed(candidate())
+    network, _ = build.compressed(asked)
     stored.install(network, tensors)
     data = splits.load(Dataset(name="digits", validation=300))
     found = accuracy(network, evaluation_batches(data.validation, data.normalization, 100))
     # float32 sums in another order: an image at a tie may fall on the other side
     assert found == pytest.approx(result.outcome.accuracy, abs=1.5 / len(data.validation))
-    cost = build.predict(candidate()).measured(tensors)
+    cost = build.predict(asked).measured(tensors)
     assert (cost.nonzeros, cost.macs) == (result.outcome.nonzeros, result.outcome.macs)
