@@ -67,12 +67,6 @@ def plan(candidate: Candidate, structure: nn.Module) -> Plan:
     return precision.plan(candidate.quantization, layers_of(structure))
 
 
-def is_integer(candidate: Candidate) -> bool:
-    """Whether some layer will be integer, so that quantization has something to learn."""
-    with torch.device("meta"):
-        return plan(candidate, network(candidate)).integer
-
-
 def compressed(candidate: Candidate) -> tuple[nn.Sequential, Plan]:
     """The structure that is shipped, with the values of none of its tensors, and its widths."""
     shipped = structure(candidate).to_empty(device="cpu")
@@ -83,6 +77,11 @@ def compressed(candidate: Candidate) -> tuple[nn.Sequential, Plan]:
 
 def predict(candidate: Candidate) -> Cost:
     """The cost, known before training: exact but for nonzeros, which follow from the sparsity."""
+    return planned(candidate)[1]
+
+
+def planned(candidate: Candidate) -> tuple[Plan, Cost]:
+    """The widths of the layers, and the cost, known before training."""
     found = structure(candidate)
     widths = plan(candidate, found)
     parameters = sum(math.prod(p.shape) for p in found.parameters())
@@ -91,4 +90,5 @@ def predict(candidate: Candidate) -> Cost:
         pruned = prune.prunable(found, candidate.pruning.exclude)
         sparsity = dict.fromkeys(pruned, candidate.pruning.sparsity)
     fold(found, widths)
-    return count(found, candidate.input, widths, sparsity=sparsity, parameters=parameters)
+    cost = count(found, candidate.input, widths, sparsity=sparsity, parameters=parameters)
+    return widths, cost

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from micronet_search import build
 from micronet_search.config.candidate import Candidate
 
 Name = Literal["fit", "thin", "factorize", "prune", "quantize"]
@@ -36,16 +35,21 @@ class Stage:
         return self.start + self.epochs
 
 
-def stages(candidate: Candidate) -> tuple[Stage, ...]:
-    """The stages of a candidate, in their order."""
+def stages(candidate: Candidate, *, integer: bool) -> tuple[Stage, ...]:
+    """The stages of a candidate, in their order.
+
+    Args:
+        candidate: What asks for them.
+        integer: Whether some layer will be integer; else quantization has nothing to learn.
+    """
     training = candidate.training
     found = [Stage("fit", 0, training.epochs, training.learning_rate, training.warmup)]
-    for name, epochs, factor in _compressing(candidate):
+    for name, epochs, factor in _compressing(candidate, integer):
         found.append(Stage(name, found[-1].end, epochs, training.learning_rate * factor))
     return tuple(found)
 
 
-def _compressing(candidate: Candidate) -> Iterator[tuple[Name, int, float]]:
+def _compressing(candidate: Candidate, integer: bool) -> Iterator[tuple[Name, int, float]]:
     """The name, the epochs and the factor of the learning rate of each stage after the first."""
     thinning, factors = candidate.structured_pruning, candidate.factorization
     if thinning is not None:
@@ -56,6 +60,4 @@ def _compressing(candidate: Candidate) -> Iterator[tuple[Name, int, float]]:
     if pruning is not None:
         yield "prune", pruning.epochs, pruning.learning_rate_factor
     if quantization is not None:
-        # half precision leaves nothing to learn
-        epochs = quantization.epochs if build.is_integer(candidate) else 0
-        yield "quantize", epochs, quantization.learning_rate_factor
+        yield "quantize", quantization.epochs if integer else 0, quantization.learning_rate_factor

@@ -69,7 +69,8 @@ class Trial:
         self.seed = seed
         self.device = device
         self.teacher = teacher
-        self.stages = stages(candidate)
+        self.plan, self.cost = build.planned(candidate)
+        self.stages = stages(candidate, integer=self.plan.integer)
         self.epoch = 0
         self.curve: list[Epoch] = []
         self.seconds: dict[str, float] = {}
@@ -90,11 +91,9 @@ class Trial:
             ValueError: The teacher is not the model of a trial.
         """
         self.network = build.network(self.candidate, self.seed)
-        self.plan = build.plan(self.candidate, build.structure(self.candidate))
-        self.cost = build.predict(self.candidate)
         self._soft_targets = self._distilled()
         if content is None:
-            self._place()
+            self._place(self.network)
             return
         state = checkpoint.unflatten(*checkpoint.unpack(content))
         self.epoch, self._entered = state["epoch"], state["entered"]
@@ -103,7 +102,7 @@ class Trial:
         for stage in self.stages[: self._entered]:
             if stage.name in build.TRANSFORMS:
                 build.transform(self.network, self.candidate, stage.name)
-        self._place()
+        self._place(self.network)
         self.network.load_state_dict(state["network"])
         if state["fit"] is not None:
             self._fit = self._new_fit(self.stages[self._entered - 1])
@@ -115,12 +114,13 @@ class Trial:
             return None
         assert self.teacher is not None
         network = _Teacher(shipped.unpack(self.teacher), self.splits.normalization)
-        return SoftTargets(network.to(self.device), asked.temperature, asked.weight)
+        self._place(network)
+        return SoftTargets(network, asked.temperature, asked.weight)
 
-    def _place(self) -> None:
+    def _place(self, network: nn.Module) -> None:
         # convolutions on a GPU read channels-last images faster
         layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
-        self.network.to(self.device).to(memory_format=layout)
+        network.to(self.device).to(memory_format=layout)
 
     def checkpoint(self) -> bytes:
         """All that `begin` needs to go on from here."""
@@ -159,7 +159,7 @@ class Trial:
                 self._prune(progress=1.0)
             if stage.name in build.TRANSFORMS:
                 build.transform(self.network, self.candidate, stage.name)
-                self._place()
+                self._place(self.network)
             if stage.name == "quantize" and self.plan.integer:
                 quantize.calibrate(self.network, self._calibration())
             self._entered += 1

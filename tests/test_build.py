@@ -131,7 +131,7 @@ def test_compressed_runs(candidate: Candidate) -> None:
     size = candidate.input
     output = network.eval()(torch.zeros(2, size.channels, size.height, size.width))
     assert output.shape == (2, candidate.classes)
-    assert plan.integer == build.is_integer(candidate)
+    assert plan == build.planned(candidate)[0]
 
 
 def test_a_seed_makes_a_network_and_leaves_the_global_one() -> None:

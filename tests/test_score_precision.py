@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from micronet_search.config.compression import Quantization
-from micronet_search.score.precision import Plan, Precision, block_of, plan
+from micronet_search.score.precision import Plan, Precision, groups_of, plan
 
 NAMES = ("stem", "body", "classifier")
 
@@ -40,16 +40,19 @@ DEEP = ("stem", "block1.0.conv", "block1.transition", "block12.0.conv", "norm.x"
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("block1.0.conv", "block1"),
-        ("block1.transition.2", "block1"),
-        ("block12.0.body.0.conv", "block12"),
-        ("stem", None),
-        ("stem.conv", None),
-        ("classifier", None),
+        ("stem.conv.0", {"first"}),
+        ("stem.conv.1", {"first"}),
+        ("block1.0.conv", {"block1"}),
+        ("block1.transition.2", {"block1"}),
+        ("block12.0.body.0.conv", {"block12"}),
+        ("head.conv", set()),
+        ("classifier.0", {"last"}),
+        ("classifier.1", {"last"}),
     ],
 )
-def test_a_layer_is_in_the_block_that_its_name_begins_with(name: str, expected: str | None) -> None:
-    assert block_of(name) == expected
+def test_a_layer_is_in_the_groups_that_its_name_begins_with(name: str, expected: set[str]) -> None:
+    names = ["stem.conv.0", "stem.conv.1", "block1.0.conv", "classifier.0", "classifier.1"]
+    assert groups_of(name, names) == expected
 
 
 def test_a_block_has_its_own_widths() -> None:
@@ -71,7 +74,7 @@ def test_a_block_has_its_own_widths() -> None:
 
 
 def test_first_overrides_last_overrides_blocks_overrides_the_body() -> None:
-    """A network whose only layer is all three at once, each leaving something to the next."""
+    """Layers that are all three at once: the factors of a single one."""
     fields: dict[str, Any] = {"weight_bits": 16, "activation_bits": 16}
     apart: list[tuple[str, dict[str, Any]]] = [
         ("blocks", {"block1": {"weight_bits": 2, "activation_bits": 2}}),
@@ -83,7 +86,7 @@ def test_first_overrides_last_overrides_blocks_overrides_the_body() -> None:
         fields[name] = widths
         planned = plan(Quantization.model_validate(fields), ["block1.conv", "block1.other"])
         found.append([(p.weight_bits, p.activation_bits) for p in planned.layers.values()])
-    assert found == [[(2, 8), (2, 2)], [(2, 8), (3, 3)], [(4, 4), (3, 3)]]
+    assert found == [[(2, 8), (2, 2)], [(3, 8), (3, 3)], [(4, 4), (4, 4)]]
     alone = plan(Quantization.model_validate(fields), ["block1.conv"]).layers["block1.conv"]
     assert alone == Precision(4, 4)
     fields["first"] = {"activation_bits": 4}

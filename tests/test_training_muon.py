@@ -44,14 +44,14 @@ def backward(of: nn.Module, seed: int) -> None:
 def test_steps_are_those_of_torchs_muon_and_adamw_on_copies(layout: torch.memory_format) -> None:
     ours, theirs = network(layout), network(torch.contiguous_format)
     steps = created(ours)
-    weights = [theirs[layer].weight for layer in (0, 2, 3, 6)]
+    weights = [theirs[layer].weight for layer in (0, 2, 3)]
     flat = [nn.Parameter(weight.detach().flatten(1).clone()) for weight in weights]
     muon = torch.optim.Muon(
         flat, lr=0.1, momentum=0.8, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
     )
     rest = [p for p in theirs.parameters() if p.dim() == 1]
     adamw = torch.optim.AdamW(
-        [{"params": [theirs[7].weight]}, {"params": rest, "weight_decay": 0.0}],
+        [{"params": [theirs[6].weight, theirs[7].weight]}, {"params": rest, "weight_decay": 0.0}],
         lr=0.1,
         betas=(0.8, 0.999),
         weight_decay=0.01,
@@ -74,14 +74,34 @@ def test_steps_are_those_of_torchs_muon_and_adamw_on_copies(layout: torch.memory
         torch.testing.assert_close(found, expected, atol=2e-3, rtol=2e-2)
 
 
-def test_the_classifier_biases_and_norms_are_adamws() -> None:
+def test_linear_layers_biases_and_norms_are_adamws() -> None:
     made = created(network(torch.contiguous_format))
     assert isinstance(made, MuonWithAdamW)
     shapes = [sorted(tuple(p.shape) for p in group["params"]) for group in made.param_groups]
-    assert shapes[0] == [(4, 6), (5, 4), (6, 18), (6, 18)]
-    assert shapes[1] == [(3, 5)]
+    assert shapes[0] == [(4, 6), (6, 18), (6, 18)]
+    assert shapes[1] == [(3, 5), (5, 4)]  # a classifier and its factors
     assert {len(shape) for shape in shapes[2]} == {1}
     assert [group["weight_decay"] for group in made.param_groups] == [0.01, 0.01, 0.0]
+
+
+@LAYOUTS
+def test_a_state_goes_on_in_another_order_of_memory(layout: torch.memory_format) -> None:
+    """As a trial does that is paused on a GPU and goes on on a CPU."""
+    ours, unbroken = network(layout), network(torch.contiguous_format)
+    steps, expected = created(ours), created(unbroken)
+    for made, of in ((steps, ours), (expected, unbroken)):
+        backward(of, 0)
+        made.step()
+    moved = network(torch.contiguous_format)
+    moved.load_state_dict(ours.state_dict())
+    resumed = created(moved)
+    resumed.load_state_dict(steps.state_dict())
+    for made, of in ((resumed, moved), (expected, unbroken)):
+        made.zero_grad()
+        backward(of, 1)
+        made.step()
+    for found, wanted in zip(moved.parameters(), unbroken.parameters(), strict=True):
+        torch.testing.assert_close(found, wanted, atol=2e-3, rtol=2e-2)
 
 
 @LAYOUTS

@@ -104,7 +104,7 @@ def test_the_curve_goes_through_the_stages() -> None:
 
 
 def test_stages_start_where_the_one_before_ends() -> None:
-    found = [(s.name, s.start, s.end, s.learning_rate) for s in stages(EVERYTHING)]
+    found = [(s.name, s.start, s.end, s.learning_rate) for s in stages(EVERYTHING, integer=True)]
     assert found == [
         ("fit", 0, 2, 0.01),
         ("prune", 2, 5, pytest.approx(0.003)),

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from micronet_search.config.compression import Pruning
-from micronet_search.score.precision import block_of, layers_of
+from micronet_search.score.precision import groups_of, layers_of
 
 
 def sparsity_at(pruning: Pruning, progress: float) -> float:
@@ -43,13 +43,14 @@ def prunable(network: nn.Module, exclude: Collection[str] = ()) -> dict[str, nn.
         exclude: Groups of layers left out: `first`, `last`, `depthwise` and `blockN`.
     """
     layers = layers_of(network)
-    apart = {name: {block_of(name)} for name in layers}
-    apart[next(iter(layers))].add("first")
-    apart[next(reversed(layers))].add("last")
+    names, found = list(layers), {}
     for name, layer in layers.items():
+        groups = groups_of(name, names)
         if isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1:
-            apart[name].add("depthwise")
-    return {name: layer for name, layer in layers.items() if apart[name].isdisjoint(exclude)}
+            groups.add("depthwise")
+        if groups.isdisjoint(exclude):
+            found[name] = layer
+    return found
 
 
 @torch.no_grad()

@@ -24,8 +24,8 @@ from micronet_search.config.training import Distillation, Teacher, Training
 class Candidate(Model):
     """One configuration with every choice made: what a trial evaluates and `score` counts.
 
-    Its fields are, in their order, the stages of a trial: the network is fitted, thinned,
-    factorized, pruned and quantized, and distilled from a teacher meanwhile.
+    The network is fitted, thinned, factorized, pruned and quantized, in this order, and learns from
+    a teacher meanwhile.
     """
 
     input: Input = Input()

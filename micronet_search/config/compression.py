@@ -114,17 +114,17 @@ class Quantization(Model):
 
     Attributes:
         mode: `static`: ranges of activations learned in fine-tuning, and fixed. `dynamic`: computed
-            from each image as it passes.
+            from each image as it passes. Where nothing is integer, `static`.
         weight_bits: Width of the weights; 1 is a sign times a scale for each output channel (XNOR-
             Net's binary weights, Rastegari et al., 2016), 2 to 8 are integers, 16 half precision,
             32 single precision.
         activation_bits: Width of the inputs of convolutions and linear layers.
-        first: Widths of the first layer set apart. Its input is the image, which has 8 bits
-            unless `activation_bits` here asks for fewer.
-        last: Widths of the last layer set apart.
+        first: Widths of the first layer, or its factors, set apart. Its input is the image, which
+            has 8 bits unless `activation_bits` here asks for fewer.
+        last: Widths of the last layer, or its factors, set apart.
         blocks: Widths of blocks set apart, by `block1`, `block2` and so on.
-        epochs: Epochs of quantization-aware fine-tuning with learned step sizes; only taken
-            where some layer is integer.
+        epochs: Epochs of quantization-aware fine-tuning with learned step sizes; 0 where nothing is
+            integer.
         learning_rate_factor: Peak learning rate here, as a factor of `training.learning_rate`.
     """
 
@@ -141,3 +141,12 @@ class Quantization(Model):
     @classmethod
     def _in_one_order(cls, blocks: dict[str, Any]) -> dict[str, Any]:
         return {name: blocks[name] for name in sorted(blocks, key=lambda name: int(name[5:]))}
+
+    @model_validator(mode="after")
+    def _nothing_to_learn_without_integers(self) -> Quantization:
+        apart = [self.first, self.last, *self.blocks.values()]
+        asked = [bits for found in apart for bits in (found.weight_bits, found.activation_bits)]
+        asked += [self.weight_bits, self.activation_bits]
+        if min(bits for bits in asked if bits is not None) > 8:
+            self._settle(mode="static", epochs=0)
+        return self

@@ -20,7 +20,7 @@ class Job:
     """What a slot is asked to do.
 
     Attributes:
-        number: Of the trial.
+        number: Of the trial; a teacher's is negative.
         candidate: What is evaluated.
         seed: Of the trial.
         stops: Epochs at which it reports a checkpoint and waits for an order: rungs.

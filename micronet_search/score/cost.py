@@ -234,7 +234,8 @@ def _weighted(
 ) -> Layer:
     precision, rest = plan.layers[name], plan.rest_bits
     weights, channels = module.weight.numel(), module.weight.shape[0]
-    nonzeros = weights - math.floor(sparsity * weights)
+    # a tolerance, as in pruning
+    nonzeros = weights - math.floor(sparsity * weights + 1e-9)
     stored = [Stored(f"{name}.weight", weights, nonzeros, precision.weight_bits)]
     if module.bias is not None:
         stored.append(Stored(f"{name}.bias", channels, channels, rest))

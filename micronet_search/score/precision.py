@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -69,10 +69,23 @@ def layers_of(network: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
     return {n: m for n, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
 
 
-def block_of(name: str) -> str | None:
-    """The block that a layer is in: `block1` for `block1.0.conv`; None outside of all blocks."""
-    first = name.split(".", 1)[0]
-    return first if first.startswith("block") else None
+def part_of(name: str) -> str:
+    """The part of a network that a layer is in: `block1` for `block1.0.conv`."""
+    return name.split(".", 1)[0]
+
+
+def groups_of(name: str, names: Sequence[str]) -> set[str]:
+    """The groups of layers that a layer is in: its block, `first`, `last`.
+
+    Args:
+        name: Of the layer.
+        names: Of all layers, first to last. What shares the part of the first one is first, what
+            shares that of the last one last, because factors of a layer lie there.
+    """
+    part = part_of(name)
+    found = {part} if part.startswith("block") else set()
+    found |= {"first"} if part == part_of(names[0]) else set()
+    return found | ({"last"} if part == part_of(names[-1]) else set())
 
 
 def plan(quantization: Quantization | None, names: Iterable[str]) -> Plan:
@@ -106,8 +119,8 @@ def plan(quantization: Quantization | None, names: Iterable[str]) -> Plan:
 
 def _set_apart(quantization: Quantization, name: str, names: list[str]) -> list[Widths]:
     """The widths that are asked for some layers and hold for this one, the last ones over all."""
-    block = block_of(name)
-    found = [quantization.blocks[block]] if block in quantization.blocks else []
-    found += [quantization.last] if name == names[-1] else []
-    found += [quantization.first] if name == names[0] else []
+    groups = groups_of(name, names)
+    found = [widths for block, widths in quantization.blocks.items() if block in groups]
+    found += [quantization.last] if "last" in groups else []
+    found += [quantization.first] if "first" in groups else []
     return found

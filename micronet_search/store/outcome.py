@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -90,3 +91,9 @@ class Result:
 
     outcome: Outcome
     files: dict[str, bytes]
+
+
+def never_begun(reason: str) -> Result:
+    """The result of a trial that failed before it had a slot."""
+    now = time.time()
+    return Result(Outcome("failed", started=now, ended=now, device="none", reason=reason), {})

@@ -25,7 +25,7 @@ from micronet_search.score.rules import scores
 from micronet_search.search import screening, space, stopping
 from micronet_search.search.screening import Screened
 from micronet_search.store.files import read_json, write_bytes, write_json, write_text
-from micronet_search.store.outcome import Epoch
+from micronet_search.store.outcome import Epoch, never_begun
 from micronet_search.store.paths import StudyFolder
 from micronet_search.study.ledger import Ledger
 from micronet_search.study.progress import Observer, Progress, Running
@@ -223,15 +223,15 @@ class Driver:
     def _start(self, trial: Trial) -> None:
         number, candidate = trial.number, self._candidate(trial)
         self._trials[number] = trial
-        lesson = self._teachers.job(candidate)
-        if lesson is not None:  # the trial waits for its teacher
+        files = self.folder.trial(number)
+        write_text(files.candidate, dump_yaml(candidate.model_dump(mode="json")))
+        job = self._teachers.job(candidate)
+        if job is not None:  # the trial waits for its teacher
             self._unfinished.insert(0, trial)
-            self.engine.start(lesson)
+            self.engine.start(job)
             self.progress.teacher = Running()
             self._report(f"trial {number} waits for its teacher to be trained")
             return
-        files = self.folder.trial(number)
-        write_text(files.candidate, dump_yaml(candidate.model_dump(mode="json")))
         self.engine.start(
             Job(
                 number=number,
@@ -275,12 +275,16 @@ class Driver:
     def _follow(self, answer: Answer) -> None:
         """Does what follows from an event of a teacher's job."""
         self.progress.teacher = answer.running
+        self._save_clock()
         if answer.order is None:
             self.engine.release(NUMBER)
-            self._save_clock()
         else:
             self.engine.order(NUMBER, answer.order)
         self._report(answer.line)
+        if answer.failed is not None:
+            trial = self._unfinished.pop(0)
+            self._ledger.enter(trial, never_begun(answer.failed))
+            self._report(self._ledger.line(trial.number))
 
     def _decide(self, number: int, row: Epoch) -> Order:
         """Whether a trial goes on past the rung that it has reached."""

@@ -52,7 +52,7 @@ def run(sweep: Sweep, root: Root, observe: Observer) -> Progress:
     device = choose_device(sweep.execution.device)
     images, classes = splits.describe(sweep.dataset)
     check_space(sweep, images, classes)
-    teachers.check(sweep.space, root, images, classes)
+    teachers.check(sweep, root)
     folder = root.study(sweep.name)
     # once the study has begun they are enqueued, and their files may be gone
     known = [] if folder.sweep.exists() else find_known(sweep, images, classes)
@@ -74,8 +74,8 @@ def run(sweep: Sweep, root: Root, observe: Observer) -> Progress:
         try:
             write_text(folder.sweep, dump_yaml(sweep.dump()))
             recorder.record_sweep(folder.sweep, str(device))
-            school = teachers.Teachers(root, loaded)
-            driver = Driver(sweep, folder, study, engine, recorder, school, observe)
+            shared = teachers.Teachers(root, loaded, sweep.space)
+            driver = Driver(sweep, folder, study, engine, recorder, shared, observe)
             finished = driver.run()
         except StorageInternalError as error:
             raise ValueError(f"Optuna's storage failed: {_first_line(error)}") from error

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
-from micronet_search import shipped
 from micronet_search.config import distributions
 from micronet_search.config.candidate import Candidate
-from micronet_search.config.files import dump_yaml
-from micronet_search.config.network import Input
+from micronet_search.config.files import dump_yaml, load_sweep
+from micronet_search.config.sweep import Sweep
 from micronet_search.config.training import Teacher
 from micronet_search.data.splits import Splits
 from micronet_search.engine.work import Ended, Event, Job, Order, Reached, Trained
@@ -34,55 +34,59 @@ class Answer(NamedTuple):
         order: For the slot; None to free it.
         running: How far the teacher is; None where it is over.
         line: For the log.
+        failed: Why its student cannot be trained.
     """
 
     order: Order | None
     running: Running | None
     line: str | None = None
+    failed: str | None = None
 
 
 class Teachers:
     """The teachers of a study's students, where they are kept, and the jobs that train them."""
 
-    def __init__(self, root: Root, splits: Splits) -> None:
+    def __init__(self, root: Root, splits: Splits, space: Any) -> None:
         """Finds teachers under a root.
 
         Args:
             root: Where studies and teachers are kept.
             splits: What teachers are trained on; another dataset has others.
+            space: The sweep's, which may have one teacher or many.
         """
         self._root = root
         self._splits = splits
+        self._searched = any(".teacher" in path for path in distributions.leaves(space))
         self._fingerprint: str | None = None
-        self._taught: Candidate
-        self._place: TrialFolder
+        self._candidate: Candidate
+        self._folder: TrialFolder
 
     def content(self, student: Candidate) -> bytes | None:
         """The model file of a student's teacher; None where it has none."""
-        files = self._files(student)
-        return None if files is None else files.model.read_bytes()
+        folder = self._folder_of(student)
+        return None if folder is None else folder.model.read_bytes()
 
     def job(self, student: Candidate) -> Job | None:
         """What is to be trained before a student can be; None where nothing is."""
-        files = self._files(student)
-        if files is None or files.model.exists():
+        folder = self._folder_of(student)
+        if folder is None or folder.model.exists() or _named(student):
             return None
-        self._taught, self._place = _candidate(student), files
-        epochs = self._taught.training.epochs
+        self._candidate, self._folder = _candidate(student), folder
+        epochs = self._candidate.training.epochs
         step = max(1, epochs // CHECKPOINTS)
         return Job(
             number=NUMBER,
-            candidate=self._taught,
+            candidate=self._candidate,
             seed=SEED,
             stops=tuple(range(step, epochs, step)),
-            checkpoint=files.checkpoint.read_bytes() if files.checkpoint.exists() else None,
+            checkpoint=folder.checkpoint.read_bytes() if folder.checkpoint.exists() else None,
         )
 
     def hear(self, event: Event, pausing: bool) -> Answer:
         """Takes in what the slot of a teacher's job says.
 
         Raises:
-            ValueError: The training failed.
+            ValueError: The training failed, and the sweep has no other teacher.
         """
         match event:
             case Trained(row, epochs):
@@ -90,75 +94,87 @@ class Teachers:
                     "pause" if pausing else "go", Running(row.epoch, epochs, row.accuracy)
                 )
             case Reached(row, content):
-                write_bytes(self._place.checkpoint, content)
+                write_bytes(self._folder.checkpoint, content)
                 if pausing:
                     return self._over(f"paused after epoch {row.epoch}")
-                return Answer("go", Running(row.epoch, self._taught.training.epochs, row.accuracy))
+                epochs = self._candidate.training.epochs
+                return Answer("go", Running(row.epoch, epochs, row.accuracy))
             case Ended(result):
-                self._enter(result)
-                return self._over(f"accuracy {result.outcome.accuracy:.4f}")
+                return self._enter(result)
 
-    def _over(self, news: str) -> Answer:
-        return Answer(None, None, f"teacher {self._place.path.name}: {news}")
+    def _over(self, news: str, failed: str | None = None) -> Answer:
+        return Answer(None, None, f"teacher {self._folder.path.name}: {news}", failed)
 
-    def _enter(self, result: Result) -> None:
-        """Keeps a trained teacher, its model last."""
-        files = self._place
-        files.checkpoint.unlink(missing_ok=True)
-        if result.outcome.state != "complete":
-            raise ValueError(
-                f"the teacher {files.path.name} failed: {result.outcome.reason}; "
-                "expected a network and a training that come to an end"
-            )
-        write_text(files.candidate, dump_yaml(self._taught.model_dump(mode="json")))
-        write_json(files.outcome, result.outcome.to_json())
-        for name in sorted(result.files, key=lambda name: name == files.model.name):
-            write_bytes(files.path / name, result.files[name])
+    def _enter(self, result: Result) -> Answer:
+        """Keeps what a teacher left, its model last."""
+        folder, outcome = self._folder, result.outcome
+        if not folder.model.exists():  # else another study was quicker
+            write_text(folder.candidate, dump_yaml(self._candidate.model_dump(mode="json")))
+            write_json(folder.outcome, outcome.to_json())
+            for name in sorted(result.files, key=lambda name: name == folder.model.name):
+                write_bytes(folder.path / name, result.files[name])
+        folder.checkpoint.unlink(missing_ok=True)
+        if outcome.state == "complete":
+            return self._over(f"accuracy {outcome.accuracy:.4f}")
+        reason = f"the teacher {folder.path.name} failed: {outcome.reason}"
+        if not self._searched:
+            raise ValueError(f"{reason}; expected a network and a training that come to an end")
+        return self._over("failed", reason)
 
-    def _files(self, student: Candidate) -> TrialFolder | None:
+    def _folder_of(self, student: Candidate) -> TrialFolder | None:
         if student.distillation is None:
             return None
-        teacher = student.distillation.teacher
-        if teacher.study is not None:
-            return trial_of(self._root, teacher)
+        if _named(student):
+            return _trial(self._root, student.distillation.teacher)
         if self._fingerprint is None:
             self._fingerprint = self._splits.fingerprint()
         text = f"{_candidate(student).digest()}/{self._fingerprint}"
         return self._root.teacher(hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
-def trial_of(root: Root, teacher: Teacher) -> TrialFolder:
-    """The folder of a teacher that is a trial of another study."""
-    assert teacher.study is not None
-    assert teacher.trial is not None
-    return root.study(teacher.study).trial(teacher.trial)
-
-
-def check(space: Any, root: Root, images: Input, classes: int) -> None:
-    """Looks for the trials of other studies that a space names as teachers.
+def check(sweep: Sweep, root: Root) -> None:
+    """Looks for the trials of other studies that a sweep names as teachers.
 
     Raises:
-        ValueError: One is not there, or was trained on other images.
+        ValueError: One is not there, or may have been trained on images that judge its students.
     """
-    for teacher in dict.fromkeys(_named(space)):
-        files = trial_of(root, teacher)
+    for teacher in dict.fromkeys(_teachers(sweep.space)):
+        assert teacher.study is not None
         place = f"distillation.teacher: trial {teacher.trial} of the study {teacher.study}"
-        if not files.model.exists():
-            raise ValueError(f"{place}: found no {files.model}, expected a complete trial")
-        found = shipped.load(files.model).candidate
-        if (found.input, found.classes) != (images, classes):
+        model = _trial(root, teacher).model
+        if not model.exists():
+            raise ValueError(f"{place}: found no {model}, expected a complete trial")
+        found = load_sweep(root.study(teacher.study).sweep).dataset
+        if found != sweep.dataset:
             raise ValueError(
-                f"{place}: found images of {found.input} and {found.classes} classes, expected "
-                f"the dataset's {images} and {classes}"
+                f"{place}: found that it learned from {found}, expected the same images as here, "
+                f"{sweep.dataset}"
             )
 
 
-def _named(space: Any) -> Iterator[Teacher]:
-    for values in distributions.singles(space):
+def _teachers(space: Any) -> Iterator[Teacher]:
+    """Every trial of another study that a space names."""
+    one_by_one = distributions.singles(space)
+    for values in chain(one_by_one, distributions.pairs(space, _both_of_the_teacher)):
         tree = distributions.draw(space, distributions.pick_from(values)).tree
-        teacher = (tree.get("distillation") or {}).get("teacher", {})
-        if "study" in teacher:
+        teacher = (tree.get("distillation") or {}).get("teacher") or {}
+        if teacher.get("study") is not None:
             yield Teacher.model_validate(teacher)
+
+
+def _both_of_the_teacher(one: str, other: str) -> bool:
+    return all(path.startswith("distillation.") for path in (one, other))
+
+
+def _named(student: Candidate) -> bool:
+    """Whether its teacher is a trial of another study."""
+    return student.distillation is not None and student.distillation.teacher.study is not None
+
+
+def _trial(root: Root, teacher: Teacher) -> TrialFolder:
+    assert teacher.study is not None
+    assert teacher.trial is not None
+    return root.study(teacher.study).trial(teacher.trial)
 
 
 def _candidate(student: Candidate) -> Candidate:

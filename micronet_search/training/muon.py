@@ -70,14 +70,38 @@ class MuonWithAdamW(Optimizer):
             weight.grad = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The states of both, by name."""
-        return {"muon": self._muon.state_dict(), "adamw": self._adamw.state_dict()}
+        """The states of both, by name; Muon's momenta in the shapes of the weights."""
+        muon = self._muon.state_dict()
+        kept = {
+            index: {name: _as_weight(value, self._weights[index]) for name, value in state.items()}
+            for index, state in muon["state"].items()
+        }
+        return {"muon": muon | {"state": kept}, "adamw": self._adamw.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continues from the states of both."""
-        self._muon.load_state_dict(state_dict["muon"])
+        """Continues from the states of both, whatever the order of the weights in memory."""
+        muon = state_dict["muon"]
+        kept = {
+            index: {name: self._as_matrix(value, int(index)) for name, value in state.items()}
+            for index, state in muon["state"].items()
+        }
+        self._muon.load_state_dict(muon | {"state": kept})
         self._adamw.load_state_dict(state_dict["adamw"])
         self.param_groups = [*self._muon.param_groups, *self._adamw.param_groups]
+
+    def _as_matrix(self, value: Tensor, index: int) -> Tensor:
+        return _outputs_first(value, self._weights[index]).reshape(self._matrices[index].shape)
+
+
+def _as_weight(matrix: Tensor, weight: Tensor) -> Tensor:
+    """A matrix of `_outputs_first` in the shape of its weight."""
+    order = _memory_order(weight)
+    permuted = matrix.view(len(weight), *(weight.shape[dim] for dim in order))
+    return permuted.permute(0, *(1 + order.index(dim) for dim in range(1, weight.dim())))
+
+
+def _memory_order(weight: Tensor) -> list[int]:
+    return sorted(range(1, weight.dim()), key=weight.stride, reverse=True)
 
 
 def _outputs_first(tensor: Tensor, weight: Tensor) -> Tensor:
@@ -85,5 +109,4 @@ def _outputs_first(tensor: Tensor, weight: Tensor) -> Tensor:
 
     Only so a weight whose channels are last is a matrix without being copied.
     """
-    order = sorted(range(1, weight.dim()), key=weight.stride, reverse=True)
-    return tensor.detach().permute(0, *order)
+    return tensor.detach().permute(0, *_memory_order(weight))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from micronet_search.config.training import Cosine, Linear, MultiStep, OneCycle, Training
@@ -21,11 +21,12 @@ def create(network: nn.Module, config: Training, learning_rate: float) -> torch.
     others = [p for p in network.parameters() if p.dim() <= 1]
     decay, momentum = config.weight_decay, config.momentum
     if config.optimizer == "muon":
-        last = _classifier(network)
+        # the classifier, or its factors
+        linear = {m.weight for m in network.modules() if isinstance(m, nn.Linear)}
         return MuonWithAdamW(
-            [p for p in weights if p is not last],
+            [p for p in weights if p not in linear],
             [
-                {"params": [p for p in weights if p is last], "weight_decay": decay},
+                {"params": [p for p in weights if p in linear], "weight_decay": decay},
                 {"params": others, "weight_decay": 0.0},
             ],
             lr=learning_rate,
@@ -45,12 +46,6 @@ def create(network: nn.Module, config: Training, learning_rate: float) -> torch.
             return torch.optim.Adam(groups, lr=learning_rate, betas=(momentum, 0.999))
         case "adamw":
             return torch.optim.AdamW(groups, lr=learning_rate, betas=(momentum, 0.999))
-
-
-def _classifier(network: nn.Module) -> Tensor | None:
-    """The weight of the last linear layer."""
-    linear = [module.weight for module in network.modules() if isinstance(module, nn.Linear)]
-    return linear[-1] if linear else None
 
 
 def schedule(

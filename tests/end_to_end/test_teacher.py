@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from studies import Command, Kill, assert_whole, cli, read, tiny, write
 
-from micronet_search.config.network import Input
+from micronet_search.config.files import load_sweep
 from micronet_search.store.paths import Root
 from micronet_search.study import teachers
 
@@ -111,12 +111,19 @@ def test_a_teacher_that_is_not_there_is_told(tmp_path: Path, runs: Path) -> None
     assert not (runs / "studies/orphans").exists()
 
 
-def test_a_teacher_for_other_images_is_told(tmp_path: Path, runs: Path) -> None:
+def test_a_teacher_that_saw_other_images_is_told(tmp_path: Path, runs: Path) -> None:
     run(tmp_path, runs, tiny("school", search__trials=1))
-    space = {"distillation": {"teacher": {"study": "school", "trial": 0}}}
-    teachers.check(space, Root(runs), Input(channels=1, height=8, width=8), 10)
-    with pytest.raises(ValueError, match="trial 0 of the study school: found images of"):
-        teachers.check(space, Root(runs), Input(), 10)
+    teacher = {"study": {"choices": ["school", "nobody"]}, "trial": {"choices": [3, 0]}}
+    sweep = load_sweep(write(tmp_path / "pairs.yaml", taught("pairs", teacher)))
+    with pytest.raises(ValueError, match="trial 3 of the study school: found no"):
+        teachers.check(sweep, Root(runs))
+
+    others = {"name": "digits", "validation": 120, "limit": 300}
+    sweep = write(
+        tmp_path / "s.yaml", taught("others", {"study": "school", "trial": 0}, dataset=others)
+    )
+    done = cli("run", sweep, "--root", runs, cwd=tmp_path)
+    assert "trial 0 of the study school: found that it learned from" in done.error
 
 
 def test_a_teacher_that_diverges_ends_the_study(tmp_path: Path, runs: Path) -> None:
@@ -127,3 +134,24 @@ def test_a_teacher_that_diverges_ends_the_study(tmp_path: Path, runs: Path) -> N
     assert "the teacher" in done.error
     assert "failed" in done.error
     assert json.loads((runs / "studies/wild/clock.json").read_text())["seconds"] >= 0
+
+
+def test_a_teacher_that_is_searched_and_diverges_fails_its_students(
+    tmp_path: Path, runs: Path
+) -> None:
+    wild = fitted()
+    rates = {"choices": [0.01, 1e30]}
+    wild["training"] = wild["training"] | {"learning_rate": rates, "optimizer": "sgd"}
+    out = run(
+        tmp_path,
+        runs,
+        taught("some-wild", wild, search__seed=1)
+        | {"search": {"trials": 5, "sampler": {"name": "random"}, "seed": 1}},
+    )
+    left = read(runs, "some-wild")
+    assert_whole(left, trials=5)
+    failed = [o.reason for o in left.outcomes.values() if o.state == "failed"]
+    assert 0 < len(failed) < 5, out
+    assert all("its teacher" in reason or "the teacher" in reason for reason in failed)
+    assert len(list((runs / "teachers").glob("*/model.safetensors"))) == 1
+    assert len(list((runs / "teachers").glob("*/traceback.txt"))) == 1
