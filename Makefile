@@ -16,8 +16,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 quickstart: install
 	$(BIN)/micronet-search run sweeps/quickstart.yaml
 
+# a process for each core, each with one thread
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 check: install
 	$(BIN)/ruff format --check .

@@ -146,7 +146,7 @@ def _convolutions(layer: nn.Conv2d, kind: Kind, ratio: float) -> nn.Sequential |
 def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
     # on meta, so that no random numbers are drawn for weights that are replaced
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
-    layer.weight = nn.Parameter(weight)
+    layer.weight = nn.Parameter(weight.contiguous())
     layer.register_parameter("bias", None if bias is None else nn.Parameter(bias))
     return layer
 
@@ -164,6 +164,6 @@ def _convolution(
         device="meta",
         **geometry,
     )
-    layer.weight = nn.Parameter(weight)
+    layer.weight = nn.Parameter(weight.contiguous())
     layer.register_parameter("bias", None if bias is None else nn.Parameter(bias))
     return layer

@@ -139,7 +139,8 @@ def _with_fractions(space: Any) -> Any:
             middle = {**branches, path: found.low + 0.5}
             drawn = distributions.draw(space, distributions.pick_from(middle))
             key = drawn.picks[path]
-            if key not in {wrong for wrong, _ in refusals(drawn.tree, ANY_IMAGE, 10)}:
+            wrong = [place for place, _ in refusals(drawn.tree, ANY_IMAGE, 10)]
+            if not any(place[: len(key)] == key for place in wrong):
                 low, high = float(found.low), float(found.high)
                 step = None if found.step is None else float(found.step)
                 fractional = replace(found, low=low, high=high, step=step, whole=False)
