@@ -63,6 +63,9 @@ def check(sweep: SweepFile) -> None:
     goal = loaded.objectives.score
     size = "a continuum" if found.size is None else f"{found.size:,} draws"
     print(f"{sweep} is valid")
+    if not found.choices:
+        print(f"space: one candidate, with a predicted {goal.rule} score of {found.median:.6f}")
+        return
     print(f"space: {size}, from {len(found.choices)} choices: {', '.join(found.choices)}")
     print(
         f"predicted {goal.rule} score over {len(found.scores)} candidates: "
