@@ -18,8 +18,8 @@ from micronet_search.score.rules import scores
 from micronet_search.trial import Trial
 
 CPU = torch.device("cpu")
-CHUNKS, DRAWS = 12, 20
-TRIALS, BROKEN = 24, 6
+CHUNKS, DRAWS = 10, 20
+TRIALS, BROKEN = 16, 4
 CLASSES = 4
 
 
