@@ -253,7 +253,7 @@ def main() -> None:
             content = None
             if asked.distillation is not None:
                 if not lesson.exists():
-                    own = asked.teacher(asked.distillation.teacher)
+                    own = asked.teacher()
                     taught = run(own, found, 0, None)
                     print(f"teacher: {taught.outcome.accuracy:.4f}", flush=True)
                     lesson.write_bytes(taught.files["model.safetensors"])

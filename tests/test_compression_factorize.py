@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from micronet_search.compression.factorize import Kind, factorize, svd, tucker
+from micronet_search.compression.factorize import factorize, svd, tucker
+from micronet_search.config.compression import FactorizationKind
 from micronet_search.config.network import DenseNet, EfficientNet, ResNet
 from micronet_search.network import family
 from micronet_search.score.precision import layers_of
@@ -108,7 +109,7 @@ def _descended(weight: Tensor, outer: int, inner: int, seed: int) -> float:
     return float(error.detach())
 
 
-def low_rank(layer: nn.Conv2d, kind: Kind) -> None:
+def low_rank(layer: nn.Conv2d, kind: FactorizationKind) -> None:
     """Gives a convolution a kernel of half the full rank, or ranks."""
     split, compose = (svd, composed_svd) if kind == "svd" else (tucker, composed_tucker)
     layer.weight.data = compose(split(layer.weight.detach(), layer.groups, 0.25), layer.groups)
@@ -123,7 +124,9 @@ def low_rank(layer: nn.Conv2d, kind: Kind) -> None:
         pytest.param({"bias": False, "padding": 2, "kernel_size": 5}, id="no-bias"),
     ],
 )
-def test_a_kernel_of_low_rank_is_reproduced(kind: Kind, options: dict[str, Any]) -> None:
+def test_a_kernel_of_low_rank_is_reproduced(
+    kind: FactorizationKind, options: dict[str, Any]
+) -> None:
     torch.manual_seed(0)
     layer = nn.Conv2d(16, 24, **({"kernel_size": 3, "padding": 1} | options))
     low_rank(layer, kind)
@@ -212,7 +215,7 @@ def little_network() -> nn.Sequential:
     ],
 )
 def test_shapes_counted_by_hand(
-    kind: Kind, ratio: float, expected: dict[str, tuple[int, ...]]
+    kind: FactorizationKind, ratio: float, expected: dict[str, tuple[int, ...]]
 ) -> None:
     network = little_network()
     factorize(network, kind, ratio)
@@ -220,7 +223,7 @@ def test_shapes_counted_by_hand(
 
 
 @pytest.mark.parametrize("kind", ["svd", "tucker"])
-def test_at_full_rank_every_layer_stays(kind: Kind) -> None:
+def test_at_full_rank_every_layer_stays(kind: FactorizationKind) -> None:
     network = little_network()
     layers = list(network)
     factorize(network, kind, 1.0)
@@ -249,7 +252,9 @@ FAMILIES = [
     st.sampled_from(["svd", "tucker"]),
     st.floats(0.01, 1.0),
 )
-def test_shapes_on_meta_are_the_same_and_all_trains(network: Any, kind: Kind, ratio: float) -> None:
+def test_shapes_on_meta_are_the_same_and_all_trains(
+    network: Any, kind: FactorizationKind, ratio: float
+) -> None:
     plain = family.build(network, 3, 10)
     weights = sum(math.prod(shape) for shape in weight_shapes(plain).values())
     randomness = torch.get_rng_state()

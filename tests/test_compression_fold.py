@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from micronet_search import build
-from micronet_search.compression.factorize import Kind, factorize
+from micronet_search.compression.factorize import factorize
 from micronet_search.compression.fold import affine, fold
 from micronet_search.config.candidate import Candidate
+from micronet_search.config.compression import FactorizationKind
 
 
 def candidate(bottleneck: int, **quantization: Any) -> Candidate:
@@ -90,7 +91,7 @@ EFFICIENTNET = {"family": "efficientnet", "stem": {"width": 8}, "widths": [8, 12
 )
 @pytest.mark.parametrize("kind", [None, "svd", "tucker"])
 def test_every_norm_folds_where_each_follows_a_convolution(
-    network: dict[str, Any], folded: int, kind: Kind | None
+    network: dict[str, Any], folded: int, kind: FactorizationKind | None
 ) -> None:
     """Of a product, it is the last factor."""
     asked = candidate(0, weight_bits=1, activation_bits=8)

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from micronet_search.compression import structured
-from micronet_search.config.network import Input, Network
+from micronet_search.config.network import MAX_LAYERS, Input, Network
 from micronet_search.network import family
 from micronet_search.score.precision import layers_of
 
@@ -294,3 +294,11 @@ def test_mode_statistics_and_randomness_are_left_as_they_were(training: bool) ->
     assert all(torch.equal(before[name], value) for name, value in plain.state_dict().items())
     assert all(parameter.requires_grad for parameter in plain.parameters())
     assert {type(m) for m in plain.modules()} == {type(m) for m in built(EFFICIENTNET).modules()}
+
+
+@pytest.mark.slow
+def test_the_longest_block_that_a_candidate_can_have_is_followed() -> None:
+    longest = {"family": "densenet", "stem": STEM, "growth_rate": 2, "layers": [MAX_LAYERS]}
+    found = thinned(longest | {"bottleneck": 2}, 0.5)
+    assert sum(isinstance(module, nn.Conv2d) for module in found.modules()) == 2 * MAX_LAYERS + 1
+    assert found(torch.zeros(1, 3, 8, 8)).shape == (1, 5)

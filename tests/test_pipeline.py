@@ -52,7 +52,7 @@ def taught(asked: Candidate) -> bytes | None:
     """The model file of its teacher, where it has one."""
     if asked.distillation is None:
         return None
-    return run(asked.teacher(asked.distillation.teacher))
+    return run(asked.teacher())
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))

@@ -63,6 +63,14 @@ def test_a_study_that_has_just_begun() -> None:
     assert "left" not in text
 
 
+def test_a_teacher_has_a_line_of_its_own() -> None:
+    text = shown(render("my-study", Progress(total=3, teacher=Running(4, 12, 0.5))))
+    assert "running 0" in text
+    assert "teacher" in text
+    assert "epoch 4/12" in text
+    assert "accuracy 0.5000" in text
+
+
 def test_lines_alone_where_it_is_no_terminal() -> None:
     written = io.StringIO()
     console = Console(file=written, force_terminal=False)

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from micronet_search.config.compression import FactorizationKind
 from micronet_search.score.precision import layers_of
 
-Kind = Literal["svd", "tucker"]
 Split = Callable[[Tensor, int, float], list[Tensor]]
 
 _STEPS = 5
 
 
 @torch.no_grad()
-def factorize(network: nn.Module, kind: Kind, ratio: float) -> None:
+def factorize(network: nn.Module, kind: FactorizationKind, ratio: float) -> None:
     """Replaces layers by their factors, in place, where the weights become fewer.
 
     Convolutions that read a single channel in each group stay, depthwise ones among them.
@@ -125,7 +125,7 @@ def _linears(layer: nn.Linear, ratio: float) -> nn.Sequential | None:
     return nn.Sequential(_linear(first), _linear(second, layer.bias))
 
 
-def _convolutions(layer: nn.Conv2d, kind: Kind, ratio: float) -> nn.Sequential | None:
+def _convolutions(layer: nn.Conv2d, kind: FactorizationKind, ratio: float) -> nn.Sequential | None:
     """Two or three convolutions: the last one with the bias, that before it with the stride."""
     if layer.groups > 1 and layer.groups == layer.in_channels:
         return None

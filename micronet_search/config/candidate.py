@@ -18,7 +18,7 @@ from micronet_search.config.compression import (
 )
 from micronet_search.config.model import Model
 from micronet_search.config.network import Input, Network
-from micronet_search.config.training import Distillation, Teacher, Training
+from micronet_search.config.training import Distillation, Training
 
 
 class Candidate(Model):
@@ -74,16 +74,13 @@ class Candidate(Model):
             named = (name for name in self.pruning.exclude if name.startswith("block"))
             yield from (("pruning.exclude", name) for name in named)
 
-    def teacher(self, teacher: Teacher) -> Candidate:
-        """The candidate that a teacher's network and training are, for the same images."""
-        assert teacher.network is not None
-        assert teacher.training is not None
-        return Candidate(
-            input=self.input,
-            classes=self.classes,
-            network=teacher.network,
-            training=teacher.training,
-        )
+    def teacher(self) -> Candidate:
+        """The candidate that its teacher's network and training are, for the same images."""
+        assert self.distillation is not None
+        network, training = self.distillation.teacher.network, self.distillation.teacher.training
+        assert network is not None
+        assert training is not None
+        return Candidate(input=self.input, classes=self.classes, network=network, training=training)
 
     def digest(self) -> str:
         """A key that two candidates share if and only if they are the same."""

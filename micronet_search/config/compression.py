@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, Strict, field_validator, model_validator
 
 from micronet_search.config.loading import describe
-from micronet_search.config.model import Bits, Fraction, Model, Share, WeightBits
+from micronet_search.config.model import INTEGER, Bits, Fraction, Model, Share, WeightBits
 
 ROUNDS = 4
+FactorizationKind = Literal["svd", "tucker"]
 Epochs = Annotated[int, Field(ge=0)]
 
 
@@ -60,7 +61,7 @@ class Factorization(Model):
         learning_rate_factor: Peak learning rate here, as a factor of `training.learning_rate`.
     """
 
-    kind: Literal["svd", "tucker"]
+    kind: FactorizationKind
     ratio: Share
     epochs: Epochs = 0
     learning_rate_factor: Share = 0.3
@@ -147,6 +148,6 @@ class Quantization(Model):
         apart = [self.first, self.last, *self.blocks.values()]
         asked = [bits for found in apart for bits in (found.weight_bits, found.activation_bits)]
         asked += [self.weight_bits, self.activation_bits]
-        if min(bits for bits in asked if bits is not None) > 8:
+        if min(bits for bits in asked if bits is not None) > INTEGER:
             self._settle(mode="static", epochs=0)
         return self

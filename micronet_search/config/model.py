@@ -38,6 +38,9 @@ Bits = Annotated[Literal[2, 3, 4, 5, 6, 7, 8, 16, 32], BeforeValidator(whole_num
 WeightBits = Annotated[Literal[1, 2, 3, 4, 5, 6, 7, 8, 16, 32], BeforeValidator(whole_number)]
 """The widths of a weight: a sign (1), or those of an activation."""
 
+INTEGER = 8
+"""The widest integer; wider values are half (16) or single (32) precision."""
+
 PositiveInt = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Share = Annotated[float, Field(gt=0.0, le=1.0)]

@@ -33,6 +33,8 @@ Convolution = Literal["plain", "separable"]
 """How a block's k x k convolution is made: as it is, or as a depthwise one and a 1x1 after it
 (Howard et al., 2017)."""
 
+Activation = Literal["relu", "silu", "hard-swish"]
+
 
 class Input(Model):
     """The shape of one image."""
@@ -207,7 +209,7 @@ class EfficientNet(Model):
     squeeze: Annotated[tuple[Annotated[float, Field(ge=0.0, le=1.0)], ...], Strict(False)] = ()
     groups: Counts = ()
     convolution: Convolution = "separable"
-    activation: Literal["relu", "silu", "hard-swish"] = "relu"
+    activation: Activation = "relu"
     head: Annotated[int, Field(ge=0, le=MAX_WIDTH)] = 0
     width_multiplier: Annotated[float, Field(gt=0.0, le=16.0)] = 1.0
     depth_multiplier: Annotated[float, Field(gt=0.0, le=16.0)] = 1.0

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Literal
 
 from torch import Tensor, nn
 
-from micronet_search.config.network import Convolution, Stem
-
-Activation = Literal["relu", "silu", "hard-swish"]
+from micronet_search.config.network import Activation, Convolution, Stem
 
 ACTIVATIONS: Mapping[Activation, type[nn.Module]] = {
     "relu": nn.ReLU,

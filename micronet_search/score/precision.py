@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from micronet_search.config.compression import Quantization, Widths
+from micronet_search.config.model import INTEGER
 
-INTEGER = 8
-"""The widest integer; wider values are half (16) or single (32) precision."""
 IMAGE_BITS = 8
 
 

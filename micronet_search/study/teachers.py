@@ -71,7 +71,7 @@ class Teachers:
         folder = self._folder_of(student)
         if folder is None or folder.model.exists() or _named(student):
             return None
-        self._candidate, self._folder = _candidate(student), folder
+        self._candidate, self._folder = student.teacher(), folder
         epochs = self._candidate.training.epochs
         step = max(1, epochs // CHECKPOINTS)
         return Job(
@@ -128,7 +128,7 @@ class Teachers:
             return _trial(self._root, student.distillation.teacher)
         if self._fingerprint is None:
             self._fingerprint = self._splits.fingerprint()
-        text = f"{_candidate(student).digest()}/{self._fingerprint}"
+        text = f"{student.teacher().digest()}/{self._fingerprint}"
         return self._root.teacher(hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
@@ -175,8 +175,3 @@ def _trial(root: Root, teacher: Teacher) -> TrialFolder:
     assert teacher.study is not None
     assert teacher.trial is not None
     return root.study(teacher.study).trial(teacher.trial)
-
-
-def _candidate(student: Candidate) -> Candidate:
-    assert student.distillation is not None
-    return student.teacher(student.distillation.teacher)

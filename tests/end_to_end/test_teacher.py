@@ -1,6 +1,5 @@
 """Students of a teacher: it is trained once, survives a break, and is shared."""
 
-import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -133,7 +132,10 @@ def test_a_teacher_that_diverges_ends_the_study(tmp_path: Path, runs: Path) -> N
     done = cli("run", sweep, "--root", runs, cwd=tmp_path)
     assert "the teacher" in done.error
     assert "failed" in done.error
-    assert json.loads((runs / "studies/wild/clock.json").read_text())["seconds"] >= 0
+    (folder,) = (runs / "teachers").iterdir()
+    assert "DivergenceError" in (folder / "traceback.txt").read_text()
+    assert not (folder / "model.safetensors").exists()
+    assert not (runs / "studies/wild/trials/0000/outcome.json").exists()  # it still waits
 
 
 def test_a_teacher_that_is_searched_and_diverges_fails_its_students(
