@@ -379,7 +379,7 @@ def assert_whole(left: Left, *, trials: int) -> None:
 
 
 def assert_judged(left: Left) -> None:
-    """Every trial was judged at every rung that it reached, against those before it."""
+    """Every trial was judged by moasha at every rung that it reached, against those before it."""
     sweep = load_sweep(left.root.study(left.name).sweep)
     early = sweep.search.early_stopping
     rungs = early.rungs(sweep.candidate["training"]["epochs"])
@@ -416,6 +416,8 @@ def _assert_recorded(left: Left, frozen: FrozenTrial, outcome: Outcome, feasible
     assert run.tags["state"] == outcome.state
     assert run.tags["feasible"] == str(feasible).lower()
     assert run.tags.get("reason") == outcome.reason
+    assert run.tags.get("rung") == (str(len(outcome.curve)) if outcome.state == "stopped" else None)
+    assert not (left.folder(frozen.number) / "record.json").exists()
     assert run.params == {
         key: value if isinstance(value, str) else json.dumps(value)
         for key, value in frozen.params.items()

@@ -179,7 +179,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "9 bits": ({"candidate__quantization__weight_bits": 9}, "weight_bits"),
     "33 bits": ({"candidate__quantization__weight_bits": 33}, "weight_bits"),
     "no folder": ({"dataset": {"name": "folder", "root": "nowhere"}}, "nowhere is no folder"),
-    "no server": ({"tracking": {"mlflow": "http://127.0.0.1:9"}}, "http://127.0.0.1:9"),
+    "no store": ({"tracking": {"mlflow": "sqlite:////nowhere/a.db"}}, "sqlite:////nowhere/a.db"),
     "no database": ({"tracking": {"optuna": "sqlite:////nowhere/a.db"}}, "tracking.optuna"),
     "no scheme": ({"tracking": {"optuna": "nonsense"}}, "tracking.optuna"),
     "no dialect": ({"tracking": {"optuna": "oracle9://x"}}, "tracking.optuna"),

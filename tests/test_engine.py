@@ -13,8 +13,19 @@ from micronet_search.config.candidate import Candidate
 from micronet_search.config.sweep import Dataset
 from micronet_search.data import splits
 from micronet_search.data.splits import Splits
-from micronet_search.engine.inline import Inline, choose_device
-from micronet_search.engine.work import Ended, Event, Job, Order, Reached, Stop, Trained, work
+from micronet_search.engine.inline import Inline
+from micronet_search.engine.slot import Slot, choose_device
+from micronet_search.engine.work import (
+    Crashed,
+    Ended,
+    Event,
+    Job,
+    Order,
+    Reached,
+    Stop,
+    Trained,
+    work,
+)
 from micronet_search.score.rules import scores
 from micronet_search.store import checkpoint
 from micronet_search.store.outcome import Result
@@ -22,9 +33,12 @@ from micronet_search.store.outcome import Result
 CPU = torch.device("cpu")
 
 
+DIGITS = Dataset(name="digits", validation=100, limit=400)
+
+
 @functools.cache
 def digits() -> Splits:
-    return splits.load(Dataset(name="digits", validation=100, limit=400))
+    return splits.load(DIGITS)
 
 
 def candidate(**training: Any) -> Candidate:
@@ -50,16 +64,16 @@ def job(checkpoint: bytes | None = None, stops: tuple[int, ...] = (1,), **traini
 
 def events(asked: Job, orders: dict[int, Order] | None = None) -> list[Event]:
     """All that a trial says; the order after event i is `orders[i]`, else "go"."""
-    conversation = work(asked, digits(), CPU)
+    conversation = work(asked, digits(), CPU, lambda: False)
     found = [next(conversation)]
-    while not isinstance(found[-1], Ended):
+    while not isinstance(found[-1], Ended | Crashed):
         found.append(conversation.send((orders or {}).get(len(found) - 1, "go")))
     return found
 
 
 def ended(found: list[Event]) -> Result:
     last = found[-1]
-    assert isinstance(last, Ended)
+    assert isinstance(last, Ended | Crashed)
     return last.result
 
 
@@ -94,11 +108,13 @@ def test_stop_ends_it_with_the_predicted_score() -> None:
 
 
 def test_paused_anywhere_and_resumed_it_ends_the_same() -> None:
-    paused = work(job(), digits(), CPU)
+    pausing: list[bool] = []
+    paused = work(job(), digits(), CPU, lambda: bool(pausing))
     next(paused)
+    paused.send(None)
     paused.send("go")
-    paused.send("go")
-    reached = paused.send("pause")
+    pausing.append(True)
+    reached = next(paused)
     assert isinstance(reached, Reached)
     assert reached.row.epoch == 2
     paused.close()
@@ -136,7 +152,9 @@ def test_a_damaged_checkpoint_is_a_clear_reason(place: float) -> None:
     content = bytearray(reached.checkpoint)
     content[int(place * len(content))] ^= 0xFF
     found = events(job(bytes(content)))
-    assert kinds(found) == ["Ended"]
+    assert kinds(found) == ["Crashed"]
+    assert isinstance(found[-1], Crashed)
+    assert found[-1].damaged
     outcome = ended(found).outcome
     assert outcome.state == "failed"
     assert outcome.reason is not None
@@ -144,21 +162,31 @@ def test_a_damaged_checkpoint_is_a_clear_reason(place: float) -> None:
 
 
 def test_the_inline_engine_runs_one_job_at_a_time() -> None:
-    engine = Inline(digits(), CPU)
-    assert engine.shape == (digits().input, 10)
+    engine = Inline(Slot(DIGITS, CPU, threads=1))
     for number in (7, 7):
         engine.start(job())
         assert engine.running == (number,)
         found: list[Event] = []
         while not found or not isinstance(found[-1], Ended):
-            who, event = engine.wait()
-            assert who == number
-            found.append(event)
-            if not isinstance(event, Ended):
+            heard = engine.wait()
+            assert heard is not None
+            assert heard[0] == number
+            found.append(heard[1])
+            if isinstance(found[-1], Reached):
                 engine.order(number, "go")
         engine.release(number)
         assert engine.running == ()
         assert ended(found).outcome.state == "complete"
+    engine.close()
+
+
+def test_a_paused_slot_reports_a_checkpoint_after_its_epoch() -> None:
+    engine = Inline(Slot(DIGITS, CPU, threads=1))
+    engine.start(job(stops=()))
+    assert isinstance((engine.wait() or (0, None))[1], Trained)
+    engine.pause()
+    assert isinstance((engine.wait() or (0, None))[1], Reached)
+    engine.release(7)
 
 
 def test_devices_by_name() -> None:

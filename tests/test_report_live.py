@@ -64,7 +64,7 @@ def test_a_study_that_has_just_begun() -> None:
 
 
 def test_a_teacher_has_a_line_of_its_own() -> None:
-    text = shown(render("my-study", Progress(total=3, teacher=Running(4, 12, 0.5))))
+    text = shown(render("my-study", Progress(total=3, running={-1: Running(4, 12, 0.5)})))
     assert "running 0" in text
     assert "teacher" in text
     assert "epoch 4/12" in text

@@ -11,6 +11,7 @@ from micronet_search.config.sweep import Sweep
 from micronet_search.store.outcome import Epoch, Outcome
 from micronet_search.store.paths import Root
 from micronet_search.tracking.client import TrackingError
+from micronet_search.tracking.environment import environment
 from micronet_search.tracking.picture import Point
 from micronet_search.tracking.recorder import Recorder
 
@@ -213,7 +214,7 @@ def test_recording_twice_changes_nothing(
     artifacts[0].write_text("name: a")
 
     def record(recorder: Recorder) -> None:
-        recorder.record_sweep(artifacts[0], "cpu")
+        recorder.record_sweep(artifacts[0], environment("cpu"))
         recorder.record_trial(0, PARAMS, complete(), True, artifacts)
         recorder.record_study(front, points, 0.1, 0.02, 0)
         recorder.close(finished=True)
@@ -302,7 +303,7 @@ def test_the_parent_holds_the_study(
 ) -> None:
     (tmp_path / "sweep.yaml").write_text("name: a\n")
     recorder = Recorder.open(sweep, root)
-    recorder.record_sweep(tmp_path / "sweep.yaml", "cuda:0")
+    recorder.record_sweep(tmp_path / "sweep.yaml", environment("cuda:0"))
     recorder.record_study([], [], 0.0, None, 0)
     rows = [{"trial": 3, "accuracy": 0.91, "score": 0.02, "family": "densenet, wide"}]
     recorder.record_study(rows, [Point(3, 0.91, 0.02, True)], 0.25, 0.02, 3)

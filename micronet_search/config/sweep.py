@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -15,7 +16,7 @@ from pydantic import (
 )
 
 from micronet_search.config import distributions
-from micronet_search.config.model import Fraction, Model, Name, PositiveInt, whole_number
+from micronet_search.config.model import Fraction, Model, Name, PositiveInt
 from micronet_search.config.network import Input
 
 
@@ -105,24 +106,55 @@ class RandomSearch(Model):
     name: Literal["random"]
 
 
+Rule = Literal["moasha", "feasibility"]
+
+
+def _rules(value: Any) -> Any:
+    """One rule or `off` as the list that it stands for."""
+    if isinstance(value, str):
+        return [] if value == "off" else [value]
+    return value
+
+
 class EarlyStopping(Model):
     """When a study decides whether a trial goes on.
 
     Attributes:
         rule: `off`, or `moasha`: multi-objective asynchronous successive halving (Schmucker et
-            al., 2021).
+            al., 2021), or `feasibility`: a trial stops where its accuracy, judged by the complete
+            trials, cannot reach the goal. A list combines rules: a trial goes on if all say so.
         first_rung: Epoch of the first rung, within the first fit.
-        reduction: One in how many trials goes on past a rung, and the ratio of two rungs' epochs.
+        reduction: The ratio of two rungs' epochs; by moasha one in so many trials goes on.
+        confidence: Of feasibility: how sure it has to be.
+        after: Complete trials without which feasibility says nothing.
+        keep_hours: How long the checkpoint of a stopped trial is kept; null for always.
     """
 
-    rule: Literal["off", "moasha"] = "off"
+    rule: Annotated[tuple[Rule, ...], Strict(False), BeforeValidator(_rules)] = ()
     first_rung: PositiveInt = 3
     reduction: Annotated[int, Field(ge=2)] = 3
+    confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
+    after: PositiveInt = 20
+    keep_hours: Annotated[float, Field(ge=0.0)] | None = None
 
     @model_validator(mode="before")
     @classmethod
-    def _off(cls, value: Any) -> Any:
-        return {"rule": value} if isinstance(value, str) else value
+    def _by_its_rule(cls, value: Any) -> Any:
+        return {"rule": value} if isinstance(value, str | list) else value
+
+    @model_validator(mode="after")
+    def _enough_for_the_confidence(self) -> EarlyStopping:
+        needed = math.ceil(self.confidence / (1 - self.confidence) - 1e-9)
+        if self.after < needed:
+            raise ValueError(
+                f"found after: {self.after}, expected at least {needed} complete trials for a "
+                f"confidence of {self.confidence:g}"
+            )
+        return self
+
+    @field_serializer("rule")
+    def _as_written(self, rule: tuple[Rule, ...]) -> str | list[str]:
+        return list(rule) if len(rule) > 1 else "".join(rule) or "off"
 
     def rungs(self, epochs: int) -> list[int]:
         """The epochs of a first fit at which a trial is judged, the last one excluded."""
@@ -170,14 +202,36 @@ class Execution(Model):
     """Where trials run.
 
     Attributes:
-        engine: `inline` runs them in the driver's process; `auto` takes what fits.
-        device: `auto` (a CUDA device where there is one), `cpu`, `cuda` or `cuda:N`.
-        trials_per_device: Trials that share a device.
+        engine: `inline` runs them one by one in the driver's process, `ray` several at once, on
+            every device and node of a Ray cluster. `auto` takes Ray where it is installed and there
+            is more than one slot.
+        device: `auto` (CUDA where there is a device), `cpu`, `cuda` (every one that there is) or
+            `cuda:N`.
+        trials_per_device: Trials that share a device: a GPU, or a node's processors.
+        address: Of a Ray cluster that runs already; null for one on this machine, made for the
+            study.
+        retries: How often a trial that crashed is tried again from its last checkpoint.
     """
 
-    engine: Literal["auto", "inline"] = "auto"
+    engine: Literal["auto", "inline", "ray"] = "auto"
     device: Annotated[str, AfterValidator(_is_device)] = "auto"
-    trials_per_device: Annotated[Literal[1], BeforeValidator(whole_number)] = 1
+    trials_per_device: Annotated[int, Field(ge=1, le=256)] = 1
+    address: str | None = None
+    retries: Annotated[int, Field(ge=0)] = 1
+
+    @model_validator(mode="after")
+    def _slots_of_ray(self) -> Execution:
+        if self.engine == "inline":
+            for name, plain in (("trials_per_device", 1), ("address", None)):
+                found = getattr(self, name)
+                if found != plain:
+                    raise ValueError(f"found {name}: {found}, expected engine: ray with it")
+        if self.address is not None and self.device.startswith("cuda:"):
+            raise ValueError(
+                f"found device: {self.device} beside an address, expected cuda, cpu or auto: "
+                "the devices of a cluster are Ray's to give"
+            )
+        return self
 
 
 class Tracking(Model):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 
 from micronet_search.config.candidate import Candidate
 from micronet_search.data.splits import Splits
-from micronet_search.store.outcome import Epoch, Result
+from micronet_search.store.checkpoint import DamagedCheckpointError
+from micronet_search.store.outcome import TRACEBACK, Epoch, Result
+from micronet_search.training.fit import DivergenceError
 from micronet_search.trial import Trial
 
 
@@ -38,7 +40,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Trained:
-    """An epoch was trained, of so many."""
+    """An epoch was trained, of so many. No order is waited for."""
 
     row: Epoch
     epochs: int
@@ -46,7 +48,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Reached:
-    """A rung, the end of a stage, or a pause that was ordered, with the checkpoint."""
+    """A rung, the end of a stage, or a pause, with the checkpoint. An order is waited for."""
 
     row: Epoch
     checkpoint: bytes
@@ -60,21 +62,81 @@ class Ended:
 
 
 @dataclass(frozen=True)
+class Crashed:
+    """The trial has failed in a way in which another try may not.
+
+    Attributes:
+        result: Of a failed trial.
+        damaged: Whether its checkpoint is to blame, so that the next try begins without it.
+    """
+
+    result: Result
+    damaged: bool = False
+
+
+@dataclass(frozen=True)
+class Left:
+    """The node of the trial's slot has left. The trial is not to blame."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Stop:
     """The order to end the trial at its rung, and why."""
 
     reason: str
 
 
-Event = Trained | Reached | Ended
-Order = Literal["go", "pause"] | Stop
+Event = Trained | Reached | Ended | Crashed | Left
+Order = Literal["go"] | Stop
 
 
-def work(job: Job, splits: Splits, device: torch.device) -> Generator[Event, Order, None]:
-    """Runs a trial: yields what happens, and is sent what to do next.
+class Engine(Protocol):
+    """Slots: `start` a job in a free one, `wait` for events, and `order` what follows a `Reached`.
 
-    After a "pause" comes the checkpoint, at which whoever asked for it closes the generator. An
-    error inside the trial, divergence and exhausted memory among them, ends it as failed.
+    After `Ended`, `Crashed` or `Left`, or in the place of an order, `release` frees the slot.
+    """
+
+    @property
+    def slots(self) -> int:
+        """How many there are by now."""
+
+    @property
+    def running(self) -> tuple[int, ...]:
+        """The numbers of the trials that hold one."""
+
+    def start(self, job: Job) -> None:
+        """Gives a job to a free slot."""
+
+    def wait(self) -> tuple[int, Event] | None:
+        """What happens next, in which trial; None where nothing did for a moment."""
+
+    def order(self, number: int, order: Order) -> None:
+        """Answers the checkpoint of a trial."""
+
+    def pause(self) -> None:
+        """Has every trial report a checkpoint after the epoch that it is in."""
+
+    def release(self, number: int) -> None:
+        """Frees the slot of a trial that is over, or is left paused at its checkpoint."""
+
+    def close(self) -> None:
+        """Gives everything back."""
+
+
+def work(
+    job: Job, splits: Splits, device: torch.device, pausing: Callable[[], bool]
+) -> Generator[Event, Order | None, None]:
+    """Runs a trial: yields what happens, and is sent an order after each checkpoint.
+
+    An error inside the trial, divergence and exhausted memory among them, ends it as failed.
+
+    Args:
+        job: What to run.
+        splits: The dataset, on the device.
+        device: Where it runs.
+        pausing: Asked after every epoch, whether a checkpoint is wanted now.
     """
     trial = Trial(job.candidate, splits, seed=job.seed, device=device, teacher=job.teacher)
     try:
@@ -83,19 +145,21 @@ def work(job: Job, splits: Splits, device: torch.device) -> Generator[Event, Ord
         # a crash may have come between the checkpoint of a rung and the order that followed it
         decided = trial.epoch not in job.stops
         while trial.epoch < trial.epochs:
-            order: Order = "go"
             if decided:
                 trial.advance(trial.epoch + 1)
-                order = yield Trained(trial.curve[-1], trial.epochs)
-            if order == "pause" or trial.epoch in stops:
-                order = yield Reached(trial.curve[-1], trial.checkpoint())
+                yield Trained(trial.curve[-1], trial.epochs)
             decided = True
-            if isinstance(order, Stop):
-                yield Ended(trial.stopped(order.reason))
-                return
+            if trial.epoch in stops or pausing():
+                order = yield Reached(trial.curve[-1], trial.checkpoint())
+                if isinstance(order, Stop):
+                    yield Ended(trial.stopped(order.reason))
+                    return
         result = trial.finish()
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        result = trial.failed(reason)
-        result.files["traceback.txt"] = traceback.format_exc().encode()
+        result = trial.failed(f"{type(error).__name__}: {error}".splitlines()[0])
+        result.files[TRACEBACK] = traceback.format_exc().encode()
+        if not isinstance(error, DivergenceError):  # it would diverge again
+            damaged = isinstance(error, DamagedCheckpointError) and job.checkpoint is not None
+            yield Crashed(result, damaged)
+            return
     yield Ended(result)

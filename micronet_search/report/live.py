@@ -65,7 +65,7 @@ def render(name: str, progress: Progress) -> Group:
     best = progress.survey.best_score
     counts = [
         f"trials {len(states)}/{progress.total}",
-        f"running {len(progress.running)}",
+        f"running {sum(number >= 0 for number in progress.running)}",
         f"stopped {states.count('stopped')}",
         f"failed {states.count('failed')}",
         f"screened {progress.screened}",
@@ -78,10 +78,8 @@ def render(name: str, progress: Progress) -> Group:
     if progress.seconds_left is not None:
         figures.append(f"{duration(progress.seconds_left)} left")
     rows = Table.grid(padding=(0, 2))
-    slots = {f"trial {number}": running for number, running in progress.running.items()}
-    if progress.teacher is not None:
-        slots["teacher"] = progress.teacher
-    for holder, running in slots.items():
+    for number, running in progress.running.items():
+        holder = f"trial {number}" if number >= 0 else "teacher"
         accuracy = "" if running.accuracy is None else f"accuracy {running.accuracy:.4f}"
         bar = ProgressBar(total=max(1, running.epochs), completed=running.epoch, width=24)
         epoch = f"epoch {running.epoch}/{running.epochs}" if running.epochs else "starting"

@@ -8,8 +8,7 @@ from typing import Any
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.files import load_candidate, load_sweep
 from micronet_search.config.sweep import Sweep, Tracking
-from micronet_search.store.files import read_json
-from micronet_search.store.outcome import Outcome
+from micronet_search.store.outcome import Outcome, read_outcomes
 from micronet_search.store.paths import Root, StudyFolder
 from micronet_search.study.survey import Survey, score_of, survey
 
@@ -79,19 +78,10 @@ def read(root: Root, name: str) -> View:
     Raises:
         ValueError: There is no such study, or its files are damaged.
     """
-    folder = root.study(name)
-    if not folder.sweep.exists():
-        known = ", ".join(root.studies()) or "none yet"
-        raise ValueError(f"no study {name} under {root.path}, expected one of: {known}")
+    folder = root.started(name)
     sweep = load_sweep(folder.sweep)
-    outcomes: dict[int, Outcome] = {}
-    unfinished = []
-    for number in folder.trials():
-        path = folder.trial(number).outcome
-        if path.exists():
-            outcomes[number] = Outcome.from_json(read_json(path))
-        else:
-            unfinished.append(number)
+    outcomes = read_outcomes(folder)
+    unfinished = [number for number in folder.trials() if number not in outcomes]
     found = survey(outcomes, sweep.objectives)
     return View(sweep, folder, outcomes, tuple(unfinished), found)
 

@@ -6,6 +6,12 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from micronet_search.store.files import read_json
+from micronet_search.store.paths import StudyFolder
+
+TRACEBACK = "traceback.txt"
+"""The file of a result that says where a trial failed."""
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -93,7 +99,27 @@ class Result:
     files: dict[str, bytes]
 
 
-def never_begun(reason: str) -> Result:
-    """The result of a trial that failed before it had a slot."""
+def read_outcomes(study: StudyFolder) -> dict[int, Outcome]:
+    """How the trials of a study ended that have, by number.
+
+    Raises:
+        ValueError: A file is damaged.
+    """
+    paths = {number: study.trial(number).outcome for number in study.trials()}
+    return {
+        number: Outcome.from_json(read_json(path))
+        for number, path in paths.items()
+        if path.exists()
+    }
+
+
+def lost(reason: str, traceback: str | None = None) -> Result:
+    """The result of a trial that failed outside of its training: its slot died, or its teacher did.
+
+    Args:
+        reason: One line.
+        traceback: What is known of the failure.
+    """
     now = time.time()
-    return Result(Outcome("failed", started=now, ended=now, device="none", reason=reason), {})
+    files = {} if traceback is None else {TRACEBACK: traceback.encode()}
+    return Result(Outcome("failed", started=now, ended=now, device="none", reason=reason), files)

@@ -59,6 +59,17 @@ class TrialFolder:
         """How the trial ended, in numbers."""
         return self.path / "outcome.json"
 
+    @property
+    def record(self) -> Path:
+        """What MLflow has not been told yet, beside the other files."""
+        return self.path / "record.json"
+
+    @property
+    def artifacts(self) -> tuple[Path, ...]:
+        """The files that MLflow keeps with the trial, where they exist."""
+        named = (self.candidate, self.outcome, self.curve, self.layers, self.model)
+        return (*named, self.traceback)
+
 
 @dataclass(frozen=True)
 class StudyFolder:
@@ -99,6 +110,11 @@ class StudyFolder:
     def identity(self) -> Path:
         """What tells this study from another one of the same name."""
         return self.path / "study.json"
+
+    @property
+    def record(self) -> Path:
+        """What of the driver's start MLflow has not been told yet."""
+        return self.path / "record.json"
 
     def trial(self, number: int) -> TrialFolder:
         """The folder of a trial, whether it exists or not."""
@@ -152,6 +168,18 @@ class Root:
                 "the first one a letter or a digit"
             )
         return StudyFolder(self.path / "studies" / name)
+
+    def started(self, name: str) -> StudyFolder:
+        """The folder of a study that has been started.
+
+        Raises:
+            ValueError: There is no such study.
+        """
+        folder = self.study(name)
+        if not folder.sweep.exists():
+            known = ", ".join(self.studies()) or "none yet"
+            raise ValueError(f"no study {name} under {self.path}, expected one of: {known}")
+        return folder
 
     def studies(self) -> list[str]:
         """The names of the studies that have been started, in alphabetical order."""

@@ -6,6 +6,7 @@ import hashlib
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -19,19 +20,31 @@ from micronet_search.config.candidate import Candidate
 from micronet_search.config.files import dump_yaml, read_candidate
 from micronet_search.config.sweep import Sweep
 from micronet_search.config.validation import validation_problems
-from micronet_search.engine.inline import Inline
-from micronet_search.engine.work import Ended, Event, Job, Order, Reached, Stop, Trained
+from micronet_search.data import splits
+from micronet_search.engine.work import (
+    Crashed,
+    Ended,
+    Engine,
+    Event,
+    Job,
+    Left,
+    Order,
+    Reached,
+    Stop,
+    Trained,
+)
 from micronet_search.score.rules import scores
-from micronet_search.search import screening, space, stopping
+from micronet_search.search import screening, space
 from micronet_search.search.screening import Screened
+from micronet_search.search.stopping import Standing, finished, verdict
 from micronet_search.store.files import read_json, write_bytes, write_json, write_text
-from micronet_search.store.outcome import Epoch, never_begun
-from micronet_search.store.paths import StudyFolder
+from micronet_search.store.outcome import TRACEBACK, Epoch, Result, lost
+from micronet_search.store.paths import Root, TrialFolder
 from micronet_search.study.ledger import Ledger
 from micronet_search.study.progress import Observer, Progress, Running
+from micronet_search.study.records import Records
 from micronet_search.study.survey import violations
-from micronet_search.study.teachers import NUMBER, Answer, Teachers
-from micronet_search.tracking.recorder import Recorder
+from micronet_search.study.teachers import Teachers
 
 
 class Driver:
@@ -40,33 +53,36 @@ class Driver:
     def __init__(
         self,
         sweep: Sweep,
-        folder: StudyFolder,
+        root: Root,
         study: optuna.Study,
-        engine: Inline,
-        recorder: Recorder,
+        engine: Engine,
+        records: Records,
         teachers: Teachers,
+        progress: Progress,
         observe: Observer,
     ) -> None:
         """Takes over a study whose lock is held."""
         self.sweep = sweep
-        self.folder = folder
+        self.folder = root.study(sweep.name)
         self.study = study
         self.engine = engine
+        self.progress = progress
         self.observe = observe
-        self.progress = Progress(sweep.search.trials)
         self._teachers = teachers
-        self._ledger = Ledger(sweep, folder, study, recorder, self.progress)
+        self._ledger = Ledger(sweep, self.folder, study, records, progress)
         self._space = sweep.space
-        self._images, self._classes = engine.shape
+        self._images, self._classes = splits.describe(sweep.dataset)
         self._trials: dict[int, Trial] = {}
         self._seen: dict[str, int] = {}
         self._rungs: dict[int, dict[int, tuple[float, float]]] = {}
         self._undecided: list[Trial] = []
         self._unfinished: list[Trial] = []
+        self._students: dict[int, list[Trial]] = {}
+        self._tries: Counter[int] = Counter()
         self._scores: dict[str, float] = {}
         self._exhausted = False
         self._pausing = False
-        self._spent = read_json(folder.clock)["seconds"] if folder.clock.exists() else 0.0
+        self._spent = read_json(self.folder.clock)["seconds"] if self.folder.clock.exists() else 0.0
         self._started = time.monotonic()
 
     def run(self) -> bool:
@@ -82,25 +98,38 @@ class Driver:
                 self._loop()
             finally:
                 self._save_clock()
-        finished = self._exhausted or len(self.progress.outcomes) >= self.progress.total
-        if not finished:
+        is_finished = self._exhausted or len(self.progress.outcomes) >= self.progress.total
+        if not is_finished:
             self.progress.paused = "interrupt" if self._pausing else "hours"
-        return finished
+        return is_finished
 
     def _loop(self) -> None:
         while True:
-            while len(self.engine.running) < self.engine.slots and not self._is_over():
+            while self._has_room() and not self._is_over():
                 trial = self._unfinished.pop(0) if self._unfinished else self._ask()
                 if trial is not None:
                     self._start(trial)
-            if not self.engine.running:
+            if not self.engine.running and self._is_over():
                 return
-            number, event = self.engine.wait()
-            self._handle(number, event)
+            if self._must_pause():
+                self.engine.pause()
+            heard = self.engine.wait()
+            if heard is not None:
+                self._handle(*heard)
+            self._ledger.deliver()
+
+    def _has_room(self) -> bool:
+        """Whether a slot is free, and not kept for a student whose teacher is trained."""
+        return max(len(self.engine.running), self._begun()) < self.engine.slots
+
+    def _begun(self) -> int:
+        """Trials that hold a slot, or will when their teacher is trained."""
+        waiting = sum(map(len, self._students.values()))
+        return waiting + sum(number >= 0 for number in self.engine.running)
 
     def _is_over(self) -> bool:
         """Whether no further trial is to be started."""
-        begun = len(self.progress.outcomes) + len(self.engine.running)
+        begun = len(self.progress.outcomes) + self._begun()
         return begun >= self.progress.total or self._exhausted or self._must_pause()
 
     def _must_pause(self) -> bool:
@@ -225,11 +254,12 @@ class Driver:
         self._trials[number] = trial
         files = self.folder.trial(number)
         write_text(files.candidate, dump_yaml(candidate.model_dump(mode="json")))
-        job = self._teachers.job(candidate)
-        if job is not None:  # the trial waits for its teacher
-            self._unfinished.insert(0, trial)
-            self.engine.start(job)
-            self.progress.teacher = Running()
+        teacher = self._teachers.job(candidate)
+        if teacher is not None:
+            self._students.setdefault(teacher.number, []).append(trial)
+            if teacher.number not in self.engine.running:
+                self.engine.start(teacher)
+                self.progress.running[teacher.number] = Running()
             self._report(f"trial {number} waits for its teacher to be trained")
             return
         self.engine.start(
@@ -249,57 +279,101 @@ class Driver:
 
     def _handle(self, number: int, event: Event) -> None:
         match event:
-            case _ if number == NUMBER:
-                self._follow(self._teachers.hear(event, self._must_pause()))
             case Trained(row, epochs):
                 self.progress.running[number] = Running(row.epoch, epochs, row.accuracy)
                 self._report(None)
-                self.engine.order(number, "pause" if self._must_pause() else "go")
             case Reached(row, checkpoint):
-                write_bytes(self.folder.trial(number).checkpoint, checkpoint)
+                write_bytes(self._files(number).checkpoint, checkpoint)
                 self._save_clock()
-                order = self._decide(number, row)
+                del self._tries[number]  # a crash from here on is another one
+                order: Order = "go" if number < 0 else self._decide(number, row)
                 if order == "go" and self._must_pause():
-                    self.engine.release(number)
-                    del self.progress.running[number]
-                    self._report(f"trial {number} paused after epoch {row.epoch}")
+                    self._free(number)
+                    self._report(f"{self._name(number)} paused after epoch {row.epoch}")
                 else:
                     self.engine.order(number, order)
             case Ended(result):
-                self.engine.release(number)
-                del self.progress.running[number]
-                self._ledger.enter(self._trials[number], result)
-                self._save_clock()
-                self._report(self._ledger.line(number))
+                self._free(number)
+                self._enter(number, result)
+            case Crashed(result, damaged):
+                self._free(number)
+                self._try_again(number, result, damaged)
+            case Left(reason):
+                self._free(number)
+                self._unfinished[:0] = self._holders(number)
+                self._report(f"{self._name(number)}: {reason}; it goes on from its checkpoint")
 
-    def _follow(self, answer: Answer) -> None:
-        """Does what follows from an event of a teacher's job."""
-        self.progress.teacher = answer.running
+    def _files(self, number: int) -> TrialFolder:
+        return self._teachers.folder(number) if number < 0 else self.folder.trial(number)
+
+    def _name(self, number: int) -> str:
+        return f"trial {number}" if number >= 0 else f"teacher {self._files(number).path.name}"
+
+    def _free(self, number: int) -> None:
+        self.engine.release(number)
+        del self.progress.running[number]
+
+    def _holders(self, number: int) -> list[Trial]:
+        """The trials that a slot worked for: its own, or all students of its teacher."""
+        return [self._trials[number]] if number >= 0 else self._students.pop(number, [])
+
+    def _enter(self, number: int, result: Result) -> None:
+        """Enters what a slot has left."""
         self._save_clock()
-        if answer.order is None:
-            self.engine.release(NUMBER)
-        else:
-            self.engine.order(NUMBER, answer.order)
-        self._report(answer.line)
-        if answer.failed is not None:
-            trial = self._unfinished.pop(0)
-            self._ledger.enter(trial, never_begun(answer.failed))
+        if number >= 0:
+            self._ledger.enter(self._trials[number], result)
+            self._report(self._ledger.line(number))
+            return
+        failure = self._teachers.enter(number, result)
+        accuracy = result.outcome.accuracy
+        news = "failed" if failure is not None else f"accuracy {accuracy:.4f}"
+        self._report(f"{self._name(number)}: {news}")
+        students = self._holders(number)
+        if failure is None:
+            self._unfinished[:0] = students
+            return
+        for trial in students:
+            self._ledger.enter(trial, lost(failure))
             self._report(self._ledger.line(trial.number))
+
+    def _try_again(self, number: int, result: Result, damaged: bool) -> None:
+        """Has a trial that crashed go on from its checkpoint, as often as the sweep says."""
+        files = self._files(number)
+        if damaged:
+            files.checkpoint.unlink(missing_ok=True)
+        self._tries[number] += 1
+        if self._tries[number] > self.sweep.execution.retries:
+            self._enter(number, result)
+            return
+        for name, content in result.files.items():
+            if name == TRACEBACK:
+                write_bytes(files.traceback, content)
+        self._unfinished[:0] = self._holders(number)
+        place = "its last checkpoint" if files.checkpoint.exists() else "the beginning"
+        self._report(
+            f"{self._name(number)} crashed ({result.outcome.reason}), tried again from {place}"
+        )
 
     def _decide(self, number: int, row: Epoch) -> Order:
         """Whether a trial goes on past the rung that it has reached."""
         trial, early = self._trials[number], self.sweep.search.early_stopping
         candidate = self._candidate(trial)
-        if early.rule == "off" or row.epoch not in early.rungs(candidate.training.epochs):
+        epochs = candidate.training.epochs
+        if not early.rule or row.epoch not in early.rungs(epochs):
             return "go"
         reached = self._rungs.setdefault(row.epoch, {})
         point = reached[number] = (row.accuracy, self._predicted_score(candidate))
         passed = {rung: known[number] for rung, known in self._rungs.items() if number in known}
         trial.set_user_attr("rungs", passed)
         others = [known for other, known in reached.items() if other != number]
-        if stopping.goes_on(point, np.array(others).reshape(-1, 2), early.reduction):
-            return "go"
-        return Stop(f"moasha at the rung of epoch {row.epoch}, with {len(others)} other trials")
+        standing = Standing(
+            row.epoch,
+            *point,
+            others=np.array(others).reshape(-1, 2),
+            finished=finished(self.progress.outcomes.values(), row.epoch / epochs),
+        )
+        reason = verdict(standing, early, self.sweep.objectives.accuracy.at_least)
+        return "go" if reason is None else Stop(reason)
 
     # --- what the user sees ---
 
@@ -315,7 +389,7 @@ class Driver:
         if self.progress.outcomes:
             took = [sum(o.seconds.values()) for o in self.progress.outcomes.values()]
             left = self.progress.total - len(self.progress.outcomes)
-            bounds.append(left * sum(took) / len(took) / self.engine.slots)
+            bounds.append(left * sum(took) / len(took) / max(1, self.engine.slots))
         return max(0.0, min(bounds)) if bounds else None
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.trial import Trial, TrialState
@@ -14,9 +13,8 @@ from micronet_search.store.files import read_json, write_bytes, write_json
 from micronet_search.store.outcome import Outcome, Result
 from micronet_search.store.paths import StudyFolder
 from micronet_search.study.progress import Progress
+from micronet_search.study.records import Records
 from micronet_search.study.survey import is_feasible, score_of, survey, violations
-from micronet_search.tracking.picture import Point
-from micronet_search.tracking.recorder import Recorder
 
 
 class Ledger:
@@ -31,14 +29,15 @@ class Ledger:
         sweep: Sweep,
         folder: StudyFolder,
         study: optuna.Study,
-        recorder: Recorder,
+        records: Records,
         progress: Progress,
     ) -> None:
         """Opens the books of a study whose lock is held; the progress is kept up to date."""
         self._objectives = sweep.objectives
         self._folder = folder
         self._study = study
-        self._recorder = recorder
+        self._keep_hours = sweep.search.early_stopping.keep_hours
+        self._records = records
         self._progress = progress
 
     @property
@@ -50,14 +49,15 @@ class Ledger:
         number = trial.number
         files = self._folder.trial(number)
         for name, content in result.files.items():
+            assert Path(name).name == name, name
             write_bytes(files.path / name, content)
-        write_json(files.outcome, result.outcome.to_json())
-        self._tell(trial, result.outcome)
         self._outcomes[number] = result.outcome
         self._survey()
-        self._record_trial(number)
-        self._record_study(number)
-        self._tidy(number)
+        self._records.post(number, trial.params, self._progress.survey)
+        write_json(files.outcome, result.outcome.to_json())
+        self._tell(trial, result.outcome)
+        self._records.deliver()
+        self._tidy()
 
     def replay(self, number: int, untold: Trial | None) -> bool:
         """Reads how a trial ended, and tells Optuna where it does not know yet.
@@ -72,17 +72,19 @@ class Ledger:
         if untold is not None:
             self._tell(untold, outcome)
         self._outcomes[number] = outcome
-        self._tidy(number)
         return True
 
     def catch_up(self) -> None:
         """Records what was replayed and MLflow does not know yet."""
         self._survey()
-        for number in sorted(self._outcomes.keys() - self._recorder.recorded()):
-            self._record_trial(number)
-        if self._outcomes:
-            # a crash may have come between a trial's record and the study's
-            self._record_study(max(self._outcomes))
+        trials = self._study.get_trials(deepcopy=False)
+        self._records.restore(lambda number: trials[number].params)
+        self._records.deliver()
+        self._tidy()
+
+    def deliver(self) -> None:
+        """Tells MLflow what it has not been told because it did not answer."""
+        self._records.deliver()
 
     def line(self, number: int) -> str:
         """How a trial ended, for the log."""
@@ -109,48 +111,10 @@ class Ledger:
     def _survey(self) -> None:
         self._progress.survey = survey(self._outcomes, self._objectives)
 
-    def _record_trial(self, number: int) -> None:
-        outcome = self._outcomes[number]
-        params = self._study.get_trials(deepcopy=False)[number].params
-        feasible = is_feasible(outcome, self._objectives)
-        artifacts = list(self._artifacts(number))
-        self._recorder.record_trial(number, params, outcome, feasible, artifacts)
-
-    def _artifacts(self, number: int) -> Iterator[Path]:
-        files = self._folder.trial(number)
-        everything = (files.candidate, files.outcome, files.curve, files.layers, files.model)
-        return (path for path in (*everything, files.traceback) if path.exists())
-
-    def _record_study(self, number: int) -> None:
-        """Records the study as it is after a trial."""
-        found = self._progress.survey
-        self._recorder.record_study(
-            [self._row(n) for n in found.front],
-            list(self._points()),
-            found.hypervolume,
-            found.best_score,
-            number,
-        )
-
-    def _row(self, number: int) -> dict[str, Any]:
-        outcome = self._outcomes[number]
-        return {
-            "trial": number,
-            "accuracy": outcome.accuracy,
-            "score": score_of(outcome, self._objectives),
-            "parameters": outcome.parameters,
-            "nonzeros": outcome.nonzeros,
-            "macs": outcome.macs,
-        }
-
-    def _points(self) -> Iterator[Point]:
-        for number, outcome in sorted(self._outcomes.items()):
-            if outcome.accuracy is not None:
-                score = score_of(outcome, self._objectives)
-                feasible = is_feasible(outcome, self._objectives)
-                yield Point(number, outcome.accuracy, score, feasible)
-
-    def _tidy(self, number: int) -> None:
-        """Removes the checkpoint of a trial that needs none any more."""
-        if self._outcomes[number].state == "complete":
-            self._folder.trial(number).checkpoint.unlink(missing_ok=True)
+    def _tidy(self) -> None:
+        """Removes the checkpoints that have served their time."""
+        keep = self._keep_hours
+        for number, outcome in self._outcomes.items():
+            over = keep is not None and time.time() - outcome.ended >= keep * 3600
+            if outcome.state == "complete" or (outcome.state == "stopped" and over):
+                self._folder.trial(number).checkpoint.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from micronet_search.config.network import Input
 from micronet_search.config.options import invalid_options
 from micronet_search.config.sweep import Sweep
 from micronet_search.data import splits
-from micronet_search.engine.inline import Inline, choose_device
+from micronet_search.engine.choice import open_engine
+from micronet_search.engine.slot import choose_device
 from micronet_search.search import samplers, space
 from micronet_search.store.files import write_text
 from micronet_search.store.journal import cut_to_last_whole_line
@@ -32,7 +34,7 @@ from micronet_search.store.paths import Root, StudyFolder
 from micronet_search.study import teachers
 from micronet_search.study.driver import Driver
 from micronet_search.study.progress import Observer, Progress
-from micronet_search.tracking.recorder import Recorder
+from micronet_search.study.records import Records
 
 DIRECTIONS = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
 
@@ -49,7 +51,8 @@ def run(sweep: Sweep, root: Root, observe: Observer) -> Progress:
         ValueError: The sweep, its dataset, its device, its store or its tracking cannot be used;
             one line that says what was found and what was expected.
     """
-    device = choose_device(sweep.execution.device)
+    if sweep.execution.address is None:
+        choose_device(sweep.execution.device)
     images, classes = splits.describe(sweep.dataset)
     check_space(sweep, images, classes)
     teachers.check(sweep, root)
@@ -57,31 +60,40 @@ def run(sweep: Sweep, root: Root, observe: Observer) -> Progress:
     # once the study has begun they are enqueued, and their files may be gone
     known = [] if folder.sweep.exists() else find_known(sweep, images, classes)
     is_new = not folder.path.exists()
-    with driver_lock(folder):
+    progress = Progress(sweep.search.trials)
+
+    def tell(line: str) -> None:
+        observe(progress, line)
+
+    with driver_lock(folder), ExitStack() as stack:
+        records = Records(sweep, root, progress.outcomes, tell)
         try:
             _refuse_changed(folder, sweep)
-            loaded = splits.load(sweep.dataset)
-            engine = Inline(loaded, device)
+            engine, device = open_engine(sweep.dataset, sweep.execution, tell)
+            stack.callback(engine.close)
             study = _open_storage(sweep, folder)
             for params in known:
                 study.enqueue_trial(params, skip_if_exists=True)
-            recorder = Recorder.open(sweep, root)
+            write_text(folder.sweep, dump_yaml(sweep.dump()))
+            records.begin(device)
         except BaseException:
             if is_new and not folder.identity.exists():  # else MLflow may know of it
                 shutil.rmtree(folder.path, ignore_errors=True)
             raise
         finished = False
         try:
-            write_text(folder.sweep, dump_yaml(sweep.dump()))
-            recorder.record_sweep(folder.sweep, str(device))
-            shared = teachers.Teachers(root, loaded, sweep.space)
-            driver = Driver(sweep, folder, study, engine, recorder, shared, observe)
+            shared = teachers.Teachers(root, lambda: _fingerprint(sweep), sweep.space)
+            driver = Driver(sweep, root, study, engine, records, shared, progress, observe)
             finished = driver.run()
         except StorageInternalError as error:
             raise ValueError(f"Optuna's storage failed: {_first_line(error)}") from error
         finally:
-            recorder.close(finished)
-        return driver.progress
+            records.close(finished)
+        return progress
+
+
+def _fingerprint(sweep: Sweep) -> str:
+    return splits.load(sweep.dataset).fingerprint()
 
 
 def check_space(sweep: Sweep, images: Input, classes: int) -> None:

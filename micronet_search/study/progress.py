@@ -32,8 +32,7 @@ class Progress:
     Attributes:
         total: Trials asked for.
         outcomes: Of the trials that have ended, by number.
-        running: The trials that hold a slot.
-        teacher: The teacher that holds one; None while none is trained.
+        running: The trials that hold a slot, and under negative numbers teachers.
         screened: Draws refused at this start.
         survey: What has been found.
         seconds_left: Until the hours are up, or as the trials so far suggest; None if unknown.
@@ -43,7 +42,6 @@ class Progress:
     total: int
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     running: dict[int, Running] = field(default_factory=dict)
-    teacher: Running | None = None
     screened: int = 0
     survey: Survey = field(default_factory=Survey)
     seconds_left: float | None = None

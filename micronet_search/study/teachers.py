@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -12,54 +13,39 @@ from micronet_search.config.candidate import Candidate
 from micronet_search.config.files import dump_yaml, load_sweep
 from micronet_search.config.sweep import Sweep
 from micronet_search.config.training import Teacher
-from micronet_search.data.splits import Splits
-from micronet_search.engine.work import Ended, Event, Job, Order, Reached, Trained
+from micronet_search.engine.work import Job
 from micronet_search.store.files import write_bytes, write_json, write_text
 from micronet_search.store.outcome import Result
 from micronet_search.store.paths import Root, TrialFolder
-from micronet_search.study.progress import Running
 
-NUMBER = -1
-"""What a teacher's job has in the place of a trial's number."""
 SEED = 0
 """Of every teacher, so that studies with different seeds share it."""
 CHECKPOINTS = 10
 """How many a teacher's training writes."""
 
 
-class Answer(NamedTuple):
-    """What follows from an event of a teacher's job.
+class _Training(NamedTuple):
+    """A teacher that is trained: what it is, and where it is kept."""
 
-    Attributes:
-        order: For the slot; None to free it.
-        running: How far the teacher is; None where it is over.
-        line: For the log.
-        failed: Why its student cannot be trained.
-    """
-
-    order: Order | None
-    running: Running | None
-    line: str | None = None
-    failed: str | None = None
+    candidate: Candidate
+    folder: TrialFolder
 
 
 class Teachers:
     """The teachers of a study's students, where they are kept, and the jobs that train them."""
 
-    def __init__(self, root: Root, splits: Splits, space: Any) -> None:
+    def __init__(self, root: Root, fingerprint: Callable[[], str], space: Any) -> None:
         """Finds teachers under a root.
 
         Args:
             root: Where studies and teachers are kept.
-            splits: What teachers are trained on; another dataset has others.
+            fingerprint: That of the training images; another dataset has other teachers.
             space: The sweep's, which may have one teacher or many.
         """
         self._root = root
-        self._splits = splits
+        self._fingerprint = functools.cache(fingerprint)
         self._searched = any(".teacher" in path for path in distributions.leaves(space))
-        self._fingerprint: str | None = None
-        self._candidate: Candidate
-        self._folder: TrialFolder
+        self._trainings: dict[int, _Training] = {}
 
     def content(self, student: Candidate) -> bytes | None:
         """The model file of a student's teacher; None where it has none."""
@@ -67,68 +53,61 @@ class Teachers:
         return None if folder is None else folder.model.read_bytes()
 
     def job(self, student: Candidate) -> Job | None:
-        """What is to be trained before a student can be; None where nothing is."""
+        """What is to be trained before a student can be; None where nothing is.
+
+        Its number is negative, and the same for all students of a teacher.
+        """
         folder = self._folder_of(student)
         if folder is None or folder.model.exists() or _named(student):
             return None
-        self._candidate, self._folder = student.teacher(), folder
-        epochs = self._candidate.training.epochs
+        training = _Training(student.teacher(), folder)
+        number = next((n for n, known in self._trainings.items() if known == training), None)
+        if number is None:
+            number = -1 - len(self._trainings)
+            self._trainings[number] = training
+        epochs = training.candidate.training.epochs
         step = max(1, epochs // CHECKPOINTS)
         return Job(
-            number=NUMBER,
-            candidate=self._candidate,
+            number=number,
+            candidate=training.candidate,
             seed=SEED,
             stops=tuple(range(step, epochs, step)),
             checkpoint=folder.checkpoint.read_bytes() if folder.checkpoint.exists() else None,
         )
 
-    def hear(self, event: Event, pausing: bool) -> Answer:
-        """Takes in what the slot of a teacher's job says.
+    def folder(self, number: int) -> TrialFolder:
+        """Where the teacher of a job is kept."""
+        return self._trainings[number].folder
+
+    def enter(self, number: int, result: Result) -> str | None:
+        """Keeps what a teacher left, its model last.
+
+        Returns:
+            Why its students cannot be trained; None where they can.
 
         Raises:
-            ValueError: The training failed, and the sweep has no other teacher.
+            ValueError: It failed, and the sweep has no other.
         """
-        match event:
-            case Trained(row, epochs):
-                return Answer(
-                    "pause" if pausing else "go", Running(row.epoch, epochs, row.accuracy)
-                )
-            case Reached(row, content):
-                write_bytes(self._folder.checkpoint, content)
-                if pausing:
-                    return self._over(f"paused after epoch {row.epoch}")
-                epochs = self._candidate.training.epochs
-                return Answer("go", Running(row.epoch, epochs, row.accuracy))
-            case Ended(result):
-                return self._enter(result)
-
-    def _over(self, news: str, failed: str | None = None) -> Answer:
-        return Answer(None, None, f"teacher {self._folder.path.name}: {news}", failed)
-
-    def _enter(self, result: Result) -> Answer:
-        """Keeps what a teacher left, its model last."""
-        folder, outcome = self._folder, result.outcome
+        (candidate, folder), outcome = self._trainings[number], result.outcome
         if not folder.model.exists():  # else another study was quicker
-            write_text(folder.candidate, dump_yaml(self._candidate.model_dump(mode="json")))
+            write_text(folder.candidate, dump_yaml(candidate.model_dump(mode="json")))
             write_json(folder.outcome, outcome.to_json())
             for name in sorted(result.files, key=lambda name: name == folder.model.name):
                 write_bytes(folder.path / name, result.files[name])
         folder.checkpoint.unlink(missing_ok=True)
         if outcome.state == "complete":
-            return self._over(f"accuracy {outcome.accuracy:.4f}")
+            return None
         reason = f"the teacher {folder.path.name} failed: {outcome.reason}"
         if not self._searched:
             raise ValueError(f"{reason}; expected a network and a training that come to an end")
-        return self._over("failed", reason)
+        return reason
 
     def _folder_of(self, student: Candidate) -> TrialFolder | None:
         if student.distillation is None:
             return None
         if _named(student):
             return _trial(self._root, student.distillation.teacher)
-        if self._fingerprint is None:
-            self._fingerprint = self._splits.fingerprint()
-        text = f"{student.teacher().digest()}/{self._fingerprint}"
+        text = f"{student.teacher().digest()}/{self._fingerprint()}"
         return self._root.teacher(hashlib.sha256(text.encode()).hexdigest()[:16])
 
 

@@ -24,7 +24,16 @@ _PATIENCE = {
 
 
 class TrackingError(ValueError):
-    """MLflow's store cannot be reached or refuses what it is told."""
+    """MLflow's store cannot be reached or refuses what it is told.
+
+    Attributes:
+        passing: Whether the same may be taken later: the store is another process, a tracking
+            server or a database server, which may come back.
+    """
+
+    def __init__(self, message: str, *, passing: bool) -> None:
+        super().__init__(message)
+        self.passing = passing
 
 
 def tracking_uri(tracking: Tracking, root: Root) -> str:
@@ -69,7 +78,7 @@ def connect(uri: str) -> MlflowClient:
     quieten()
     from mlflow import MlflowClient
 
-    with reported(uri), _impatient():
+    with reported(uri):
         if not is_server(uri) and "://" in uri and not uri.startswith("file:"):
             _try_database(uri)
         client = MlflowClient(tracking_uri=uri)
@@ -79,22 +88,24 @@ def connect(uri: str) -> MlflowClient:
 
 @contextmanager
 def reported(uri: str) -> Iterator[None]:
-    """Turns what MLflow, its database or the disk raises into one clear line.
+    """Turns what MLflow, its database or the disk raises into one clear line, within seconds.
 
     Raises:
         TrackingError: Instead of theirs, which is its cause.
     """
     from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
     try:
-        yield
+        with _impatient():
+            yield
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
         message = (
             f"MLflow's store {uri} failed: {_first_line(error)}; expected a tracking server or a "
             "database that answers (tracking.mlflow or MLFLOW_TRACKING_URI)"
         )
-        raise TrackingError(_PASSWORD.sub("//", message)) from error
+        passing = is_server(uri) or (isinstance(error, DBAPIError) and not uri.startswith("sqlite"))
+        raise TrackingError(_PASSWORD.sub("//", message), passing=passing) from error
 
 
 def _first_line(error: BaseException) -> str:
@@ -119,7 +130,8 @@ def _try_database(uri: str) -> None:
 def _impatient() -> Iterator[None]:
     """Has MLflow give up on a server in seconds, where it would try for four minutes.
 
-    That is right at a start, when the user looks on; later MLflow may wait for a server.
+    Whoever asks waits meanwhile, at a start the user and later the trials; what could not be told
+    is told later.
     """
     ours = {name: value for name, value in _PATIENCE.items() if name not in os.environ}
     os.environ.update(ours)

@@ -17,7 +17,6 @@ from micronet_search.store.outcome import Outcome
 from micronet_search.store.paths import Root, StudyFolder
 from micronet_search.tracking import rows
 from micronet_search.tracking.client import artifact_location, connect, reported, tracking_uri
-from micronet_search.tracking.environment import environment
 from micronet_search.tracking.picture import Point, front_figure
 
 if TYPE_CHECKING:
@@ -122,6 +121,24 @@ class Recorder:
             self._client.set_terminated(run_id, status, rows.milliseconds(outcome.ended))
         self._children[number] = _Child(run_id, ended=True, front=False)
 
+    def record_progress(self, hypervolume: float, best_score: float | None, step: int) -> None:
+        """Records how far the study had come when a trial ended.
+
+        Args:
+            hypervolume: Of the front.
+            best_score: The lowest among the feasible trials, if there are any.
+            step: The number of the trial.
+        """
+        if step in self._steps:
+            return
+        now = rows.milliseconds(time.time())
+        found = [rows.Metric("hypervolume", hypervolume, now, step)]
+        if best_score is not None:
+            found.append(rows.Metric("best_score", best_score, now, step))
+        with reported(self._uri):
+            self._log(self._parent, found, {}, {})
+        self._steps.add(step)
+
     def record_study(
         self,
         front: Sequence[Mapping[str, Any]],
@@ -142,17 +159,17 @@ class Recorder:
         """
         trials = {int(row["trial"]) for row in front}
         figure = front_figure(self._name, points, trials, self._objectives)
+        self.record_progress(hypervolume, best_score, step)
         with reported(self._uri):
-            self._log_progress(hypervolume, best_score, step)
             self._tag_front(trials)
             self._client.log_text(self._parent, _table(front), "front.csv")
             self._client.log_figure(self._parent, figure, "front.png")
 
-    def record_sweep(self, sweep_yaml: Path, device: str) -> None:
-        """Records what is run and on what: the sweep's file, versions, commit, device."""
+    def record_sweep(self, sweep_yaml: Path, environment: Mapping[str, str]) -> None:
+        """Records what is run, and on what: the sweep's file, versions, commit, device."""
         with reported(self._uri):
             self._client.log_artifact(self._parent, str(sweep_yaml))
-            self._log(self._parent, [], {}, environment(device))
+            self._log(self._parent, [], {}, environment)
 
     def close(self, finished: bool) -> None:
         """Marks the study as finished, or as waiting for the driver's next start."""
@@ -214,16 +231,6 @@ class Recorder:
                 given[i * _PARAMS : (i + 1) * _PARAMS],
                 () if i else labels,
             )
-
-    def _log_progress(self, hypervolume: float, best_score: float | None, step: int) -> None:
-        if step in self._steps:
-            return
-        now = rows.milliseconds(time.time())
-        found = [rows.Metric("hypervolume", hypervolume, now, step)]
-        if best_score is not None:
-            found.append(rows.Metric("best_score", best_score, now, step))
-        self._log(self._parent, found, {}, {})
-        self._steps.add(step)
 
     def _tag_front(self, trials: set[int]) -> None:
         for number, child in self._children.items():

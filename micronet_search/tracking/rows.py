@@ -86,6 +86,8 @@ def params(values: Mapping[str, Any]) -> dict[str, str]:
 def tags(outcome: Outcome, feasible: bool) -> dict[str, str]:
     """The tags of a trial that its outcome decides."""
     found = {"state": outcome.state, "feasible": truth(feasible), "device": outcome.device}
+    if outcome.state == "stopped":
+        found["rung"] = str(outcome.curve[-1].epoch)
     return found if outcome.reason is None else found | {"reason": outcome.reason}
 
 

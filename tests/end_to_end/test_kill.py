@@ -15,6 +15,7 @@ from micronet_search.store.paths import StudyFolder
 
 DRIVER = "micronet_search.study.driver:Driver."
 LEDGER = "micronet_search.study.ledger:Ledger."
+RECORDS = "micronet_search.study.records:Records."
 MLFLOW = "mlflow:MlflowClient."
 MOASHA = {"rule": "moasha", "first_rung": 1, "reduction": 2}
 
@@ -64,7 +65,9 @@ POINTS = [
     Kill("optuna.trial:Trial.set_constraint", "after"),
     Kill("optuna:Study.tell", "before"),
     Kill("optuna:Study.tell", "after"),
-    Kill(LEDGER + "_record_trial", "before"),
+    Kill(RECORDS + "post", "before"),
+    Kill(RECORDS + "post", "after"),
+    Kill(RECORDS + "send", "before", 2),
     Kill(MLFLOW + "create_run", "after"),
     Kill(MLFLOW + "log_batch", "after", 2),
     Kill(MLFLOW + "log_artifact", "after", 3),

@@ -61,7 +61,7 @@ def test_a_teacher_goes_on_after_a_break(tmp_path: Path, runs: Path) -> None:
     unbroken.mkdir()
     run(unbroken, unbroken / "runs", taught("broken", fitted(30)))
     sweep = write(tmp_path / "sweep.yaml", taught("broken", fitted(30)))
-    reached = "micronet_search.study.teachers:Teachers.hear"
+    reached = "micronet_search.study.driver:Driver._handle"
     killed = Command("run", sweep, "--root", runs, cwd=tmp_path, kill=Kill(reached, "after", 20))
     assert killed.wait().code == -signal.SIGKILL
     (folder,) = (runs / "teachers").iterdir()
