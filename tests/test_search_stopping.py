@@ -1,10 +1,14 @@
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from micronet_search.config.sweep import EarlyStopping
 from micronet_search.search.pareto import Points
-from micronet_search.search.stopping import goes_on
+from micronet_search.search.stopping import Standing, at_share, goes_on, reachable, verdict
 
 NONE = np.empty((0, 2))
 BETTER = np.array([[0.8, 0.01], [0.7, 0.02], [0.6, 0.03]])
@@ -59,3 +63,160 @@ def test_what_dominates_a_trial_that_goes_on_goes_on(others: list[tuple[int, int
     accuracy, score = array[0]
     if goes_on((accuracy, score), array[1:], 3):
         assert goes_on((accuracy + 6, score - 6), array[1:], 3)
+
+
+# --- feasibility ---
+
+CONFIDENCES = [Fraction(1, 2), Fraction(4, 5), Fraction(9, 10), Fraction(19, 20), Fraction(99, 100)]
+accuracies = st.integers(0, 999).map(lambda thousandths: thousandths / 1000)
+
+
+def finished(shares: list[float], here: float = 0.5) -> Points:
+    """Complete trials that kept these shares of their errors."""
+    return np.array([(here, 1 - share * (1 - here)) for share in shares]).reshape(-1, 2)
+
+
+@pytest.mark.parametrize(
+    ("count", "confidence", "rank"),
+    [
+        (18, 0.95, 0),
+        (19, 0.95, 1),
+        (38, 0.95, 1),
+        (39, 0.95, 2),
+        (99, 0.99, 1),
+        (9, 0.9, 1),
+        (4, 0.5, 2),
+        (0, 0.5, 0),
+    ],
+)
+def test_the_conformal_rank_by_hand(count: int, confidence: float, rank: int) -> None:
+    """Of shares 0.01, 0.02, ... the one of this rank; all is reachable without any."""
+    shares = [i / 100 for i in range(count, 0, -1)]
+    expected = 1 - 0.6 * rank / 100 if rank else 1.0
+    assert reachable(0.4, finished(shares), confidence) == pytest.approx(expected, abs=1e-12)
+
+
+@given(
+    st.lists(st.tuples(accuracies, st.integers(1, 1500)), min_size=1, max_size=60),
+    st.sampled_from(CONFIDENCES),
+)
+def test_the_bound_is_exceeded_as_seldom_as_said(
+    trials: list[tuple[float, int]], confidence: Fraction
+) -> None:
+    """Of exchangeable trials each is as likely the one that is judged by the others."""
+    points = np.array([(here, 1 - (1 - here) * share / 1000) for here, share in trials])
+    exceeded = sum(
+        end > reachable(here, np.delete(points, i, axis=0), float(confidence)) + 1e-9
+        for i, (here, end) in enumerate(points)
+    )
+    rank = math.floor(len(trials) * (1 - confidence))
+    assert exceeded <= rank
+    if len({share for _, share in trials}) == len(trials):
+        assert exceeded == rank
+
+
+@given(
+    st.lists(st.tuples(accuracies, accuracies), max_size=50),
+    st.tuples(accuracies, accuracies),
+    st.tuples(st.floats(0.01, 0.99), st.floats(0.01, 0.99)),
+)
+def test_more_is_reachable_from_higher_and_to_be_surer(
+    known: list[tuple[float, float]],
+    here: tuple[float, float],
+    confidences: tuple[float, float],
+) -> None:
+    points = np.array(known).reshape(-1, 2)
+    low, high = (reachable(accuracy, points, confidences[0]) for accuracy in sorted(here))
+    assert low <= high <= 1.0
+    unsure, sure = (reachable(here[0], points, c) for c in sorted(confidences))
+    assert unsure <= sure
+
+
+def test_where_nothing_was_left_to_learn_all_is_reachable() -> None:
+    known = np.vstack([finished([0.9] * 18), [1.0, 1.0]])
+    assert reachable(0.2, known, 0.95) == 1.0
+    assert reachable(0.2, known, 0.9) == pytest.approx(0.28)  # the next one of 19
+
+
+@given(st.integers(1, 400), st.data())
+def test_at_share_is_the_last_epoch_within_it(epochs: int, data: st.DataObject) -> None:
+    curve = list(range(1, epochs + 1))
+    length = data.draw(st.integers(1, 400))
+    rung = data.draw(st.integers(1, length))
+    within = [epoch for epoch in curve if Fraction(epoch, epochs) <= Fraction(rung, length)]
+    assert at_share(curve, rung / length) == (max(within) if within else None)
+
+
+def test_at_share_by_hand() -> None:
+    curve = [i / 100 for i in range(1, 28)]
+    assert at_share(curve, 3 / 27) == 0.03
+    assert at_share(curve, 9 / 60) == 0.04  # 4.05 epochs
+    assert at_share(curve, 1.0) == 0.27
+    assert at_share(curve, 1 / 60) is None
+
+
+# --- the rules together ---
+
+
+def judged(
+    rule: list[str], accuracy: float, others: Points = NONE, complete: int = 20, **options: object
+) -> str | None:
+    """At epoch 3, with a score of 0.02, and complete trials that kept 0.9 of their errors."""
+    early = EarlyStopping.model_validate({"rule": rule, **options})
+    return verdict(Standing(3, accuracy, 0.02, others, finished([0.9] * complete)), early, 0.55)
+
+
+def test_what_feasibility_says() -> None:
+    assert judged(["feasibility"], 0.5 + 1e-9) is None  # 0.55 is in reach
+    assert judged(["feasibility"], 0.4) == (
+        "feasibility at the rung of epoch 3: at most 0.4600 after 20 complete trials, "
+        "expected at least 0.55"
+    )
+
+
+def test_a_goal_that_is_just_reached_is_reached() -> None:
+    early = EarlyStopping.model_validate("feasibility")
+    standing = Standing(3, 0.5, 0.02, NONE, finished([0.5] * 20))
+    assert verdict(standing, early, 0.75) is None
+    assert verdict(standing, early, 0.75 + 1e-9) is not None
+
+
+@pytest.mark.parametrize("after", [19, 20, 60])
+def test_feasibility_says_nothing_before_enough_are_complete(after: int) -> None:
+    for complete in (0, after // 2, after - 1):
+        assert judged(["feasibility"], 0.0, complete=complete, after=after) is None
+    assert judged(["feasibility"], 0.0, complete=after, after=after) is not None
+
+
+def test_the_scores_of_others_mean_nothing_to_feasibility() -> None:
+    assert judged(["feasibility"], 0.6, BETTER) is None
+    assert judged(["moasha"], 0.6, BETTER) == "moasha at the rung of epoch 3, with 3 other trials"
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "others", "reasons"),
+    [
+        (0.9, NONE, [None, None]),
+        (0.6, BETTER, ["moasha", "moasha"]),  # feasible, but behind
+        (0.4, NONE, ["feasibility", "feasibility"]),  # ahead, but out of reach
+        (0.4, BETTER, ["moasha", "feasibility"]),
+    ],
+)
+def test_the_first_rule_that_stops_gives_the_reason(
+    accuracy: float, others: Points, reasons: list[str | None]
+) -> None:
+    rules = ["moasha", "feasibility"]
+    for rule, expected in zip((rules, rules[::-1]), reasons, strict=True):
+        found = judged(rule, accuracy, others)
+        assert (found and found.split()[0]) == expected
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 0.4, np.nan])
+def test_without_a_rule_every_trial_goes_on(accuracy: float) -> None:
+    assert judged([], accuracy, BETTER) is None
+
+
+@pytest.mark.parametrize("rule", [["moasha"], ["moasha", "feasibility"], ["feasibility", "moasha"]])
+def test_moasha_stops_a_diverged_trial(rule: list[str]) -> None:
+    for others in (NONE, BETTER, np.full((2, 2), np.nan)):
+        assert judged(rule, np.nan, others) is not None
