@@ -15,6 +15,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import resource
 import signal
 import sqlite3
 import sys
@@ -111,6 +112,53 @@ class Kill:
         setattr(owner, name, wrapper)
 
 
+@dataclass(frozen=True)
+class Setting:
+    """Another value of a name in a module, for a command."""
+
+    name: str
+    value: Any
+
+    def arm(self) -> None:
+        module, _, name = self.name.partition(":")
+        setattr(importlib.import_module(module), name, self.value)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A call that fails, the others do not."""
+
+    function: str
+    call: int
+    error: Exception
+
+    def arm(self) -> None:
+        module, _, path = self.function.partition(":")
+        *above, name = path.split(".")
+        owner = functools.reduce(getattr, above, importlib.import_module(module))
+        function, calls = getattr(owner, name), itertools.count(1)
+
+        @functools.wraps(function)
+        def wrapper(*arguments: Any, **options: Any) -> Any:
+            if next(calls) == self.call:
+                raise self.error
+            return function(*arguments, **options)
+
+        setattr(owner, name, wrapper)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A limit on what a command may take beside what it has taken by its start, in bytes."""
+
+    size: int
+
+    def arm(self) -> None:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + self.size
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
 class Command:
     """`micronet-search` with arguments, as it runs."""
 
@@ -119,7 +167,7 @@ class Command:
         *arguments: object,
         cwd: Path,
         environment: dict[str, str] | None = None,
-        kill: Kill | None = None,
+        kill: Kill | Setting | Fault | Memory | None = None,
     ) -> None:
         self._paths = [cwd / f".{time.monotonic_ns()}.{name}" for name in ("out", "err")]
         texts = [str(argument) for argument in arguments]
@@ -186,7 +234,7 @@ def _main(
     cwd: str,
     paths: list[str],
     environment: dict[str, str],
-    kill: Kill | None,
+    kill: Kill | Setting | Fault | Memory | None,
 ) -> None:
     for path, stream in zip(paths, (sys.stdout, sys.stderr), strict=True):
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -309,7 +357,7 @@ def optuna_trials(root: Path, name: str, url: str | None = None) -> list[FrozenT
 def read(root: Path, name: str, url: str | None = None) -> Left:
     """Everything that is left of a study; fails where MLflow has a run twice."""
     with closing(sqlite3.connect(root / "mlflow.db")) as database:
-        runs = list(_runs(database, name))
+        runs = list(_runs(database, name, root))
     (parent,) = [run for run in runs if "study" in run.tags]
     children = [run for run in runs if "trial" in run.tags]
     numbered = {int(run.tags["trial"]): run for run in children}
@@ -319,7 +367,7 @@ def read(root: Path, name: str, url: str | None = None) -> Left:
     return Left(Root(root), name, ended, trials, parent, dict(sorted(numbered.items())))
 
 
-def _runs(database: sqlite3.Connection, name: str) -> Iterator[Run]:
+def _runs(database: sqlite3.Connection, name: str, root: Path) -> Iterator[Run]:
     found = database.execute(
         "SELECT run_uuid, status, artifact_uri FROM runs JOIN experiments USING (experiment_id) "
         "WHERE experiments.name = ?",
@@ -335,7 +383,8 @@ def _runs(database: sqlite3.Connection, name: str) -> Iterator[Run]:
         for key, step, value in database.execute(query, [run_id]):
             assert step not in metrics.setdefault(key, {}), f"{key} is doubled"
             metrics[key][step] = value
-        artifacts = Path(uri.removeprefix("file://").replace("%20", " "))
+        kept_by_a_server = uri.replace("mlflow-artifacts:", str(root / "artifacts"))
+        artifacts = Path(kept_by_a_server.removeprefix("file://").replace("%20", " "))
         yield Run(run_id, status, *pairs, metrics, artifacts)
 
 
@@ -359,8 +408,10 @@ def assert_whole(left: Left, *, trials: int) -> None:
     parent = left.parent
     assert parent.status == "FINISHED"
     steps = parent.metrics["hypervolume"]
-    assert steps.keys() == left.outcomes.keys()
-    assert steps[max(steps)] == found.hypervolume
+    assert sorted(steps) == list(range(1, trials + 1))
+    history = [steps[step] for step in sorted(steps)]
+    assert history == sorted(history)
+    assert history[-1] == found.hypervolume
     if found.best_score is not None:
         best = parent.metrics["best_score"]
         assert best[max(best)] == found.best_score

@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayError
+from ray.exceptions import ActorUnavailableError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from micronet_search.config.sweep import Dataset, Execution
@@ -76,6 +76,7 @@ class _Member:
         pending: The answer of `open` until it has come, then the stream of events, if there is one.
         ready: Whether it has answered.
         number: Of the trial that holds it.
+        lost: What was heard in the place of an event, while Ray finds out what it means.
     """
 
     actor: Any
@@ -83,6 +84,7 @@ class _Member:
     pending: Any
     ready: bool = False
     number: int | None = None
+    lost: RayError | None = None
 
 
 class Ray:
@@ -209,14 +211,13 @@ class Ray:
         return int(devices) * self._share
 
     def _make(self, node_id: str, node: dict[str, Any]) -> _Member:
-        slots = self._slots_of(node)
-        share = node["Resources"].get("CPU", 0) / slots  # Ray takes a fraction of one, or integers
+        share = node["Resources"].get("CPU", 0) / self._slots_of(node)
         threads = max(1, int(share))
+        has_gpu = self.device == "cuda"
         actor = ray.remote(Member).options(
-            num_cpus=min(1.0, share)
-            if self.device == "cuda"
-            else (threads if share >= 1 else share),
-            num_gpus=1 / self._share if self.device == "cuda" else 0,
+            # of processors Ray takes an integer, or a fraction of one
+            num_cpus=min(share, 1 if has_gpu else threads),
+            num_gpus=1 / self._share if has_gpu else 0,
             max_concurrency=2,
             max_restarts=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
@@ -227,12 +228,16 @@ class Ray:
     def _hear(self, member: _Member) -> tuple[int, Event] | None:
         """What a slot has to say."""
         try:
+            if member.lost is not None:
+                ray.get(member.pending)
+                return self._bury(member, member.lost)
             if not member.ready:
                 self._welcome(member, ray.get(member.pending))
                 return None
             event: Event = ray.get(next(member.pending))
-        except StopIteration:
-            member.pending = None
+        except ActorUnavailableError as error:
+            # Ray is to find out whether the slot is dead, and its node with it
+            member.lost, member.pending = error, member.actor.__ray_ready__.remote()
             return None
         except RayError as error:
             return self._bury(member, error)
@@ -265,7 +270,7 @@ class Ray:
     def _bury(self, member: _Member, error: RayError) -> tuple[int, Event] | None:
         """A slot has died; the next census makes another, where its node is still there."""
         self._retire(member)
-        reason = str(error).strip()
+        reason = str(error).strip() or type(error).__name__
         is_gone = NODE_IS_GONE in reason
         if member.number is None:
             self._deaths[member.node] = self._deaths.get(member.node, 0) + 1

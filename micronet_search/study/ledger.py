@@ -53,7 +53,7 @@ class Ledger:
             write_bytes(files.path / name, content)
         self._outcomes[number] = result.outcome
         self._survey()
-        self._records.post(number, trial.params, self._progress.survey)
+        self._records.post(number, trial.params, self._progress.survey, len(self._outcomes))
         write_json(files.outcome, result.outcome.to_json())
         self._tell(trial, result.outcome)
         self._records.deliver()

@@ -59,17 +59,20 @@ class Records:
         write_json(self._folder.record, {"environment": environment(device)})
         self._try(self._connected)
 
-    def post(self, number: int, params: Mapping[str, Any], found: Survey) -> None:
+    def post(self, number: int, params: Mapping[str, Any], found: Survey, step: int) -> None:
         """Notes what is to be told of a trial, before anything says that it has ended.
 
         Args:
             number: The trial's.
             params: The values of the searched leaves, by their dotted paths.
             found: What the study has found, this trial included.
+            step: How many trials have ended, this one included. Their numbers would not do: with
+                several slots they end in another order.
         """
         note = {
             "entered": time.time(),
             "params": dict(params),
+            "step": step,
             "hypervolume": found.hypervolume,
             "best_score": found.best_score,
         }
@@ -86,7 +89,7 @@ class Records:
             so_far[number] = outcome
             if number not in known:
                 found = survey(so_far, self._sweep.objectives)
-                self.post(number, params_of(number), found)
+                self.post(number, params_of(number), found, len(so_far))
 
     def waiting(self) -> list[int]:
         """The numbers of the trials that MLflow has not been told of, in their order."""
@@ -117,12 +120,12 @@ class Records:
             feasible = is_feasible(outcome, self._sweep.objectives)
             artifacts = [path for path in files.artifacts if path.exists()]
             recorder.record_trial(number, note["params"], outcome, feasible, artifacts)
-            recorder.record_progress(note["hypervolume"], note["best_score"], number)
+            recorder.record_progress(note["hypervolume"], note["best_score"], note["step"])
             files.record.unlink()
         if self._outcomes:
             found = survey(self._outcomes, self._sweep.objectives)
             front = [self._row(number) for number in found.front]
-            figures = (found.hypervolume, found.best_score, max(self._outcomes))
+            figures = (found.hypervolume, found.best_score, len(self._outcomes))
             recorder.record_study(front, list(self._points()), *figures)
         self._recorder, self._is_told = recorder, True
 

@@ -127,7 +127,7 @@ class Recorder:
         Args:
             hypervolume: Of the front.
             best_score: The lowest among the feasible trials, if there are any.
-            step: The number of the trial.
+            step: How many trials had ended.
         """
         if step in self._steps:
             return
@@ -155,7 +155,7 @@ class Recorder:
             points: The complete and the stopped trials, for the picture.
             hypervolume: Of the front.
             best_score: The lowest among the feasible trials, if there are any.
-            step: The number of the trial that has ended.
+            step: How many trials have ended.
         """
         trials = {int(row["trial"]) for row in front}
         figure = front_figure(self._name, points, trials, self._objectives)

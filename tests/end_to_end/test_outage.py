@@ -1,0 +1,157 @@
+"""A tracking server that is gone, answers 500, or dies: nothing is lost, nothing doubled."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import requests
+import studies
+from studies import Command, Setting, assert_whole, cli, read, tiny, write
+
+SOON = Setting("micronet_search.study.records:PATIENCE", 0.2)
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def mlflow_server(root: Path, port: int) -> Iterator[None]:
+    """MLflow's own server, killed at the end as by a crash of its machine."""
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
+        *("--backend-store-uri", f"sqlite:///{root}/mlflow.db", "--workers", "1"),
+        *("--artifacts-destination", (root / "artifacts").as_uri()),
+    ]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    server = subprocess.Popen(
+        command, env=os.environ | quiet, start_new_session=True, stderr=subprocess.DEVNULL
+    )
+    try:
+        end = time.monotonic() + 90
+        while not answers(port):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        yield
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def answers(port: int) -> bool:
+    try:
+        return requests.get(f"http://127.0.0.1:{port}/health", timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+def refuse(request: BaseHTTPRequestHandler) -> None:
+    request.send_error(500)
+
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+Broken = type(
+    "Broken",
+    (BaseHTTPRequestHandler,),
+    {f"do_{method}": refuse for method in METHODS} | {"log_message": lambda *_: None},
+)
+"""Answers 500 to everything."""
+
+
+@contextmanager
+def broken_server(port: int) -> Iterator[None]:
+    server = ThreadingHTTPServer(("127.0.0.1", port), Broken)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def waiting(root: Path) -> set[str]:
+    return {path.parent.name for path in root.glob("studies/outage/trials/*/record.json")}
+
+
+def test_nothing_is_lost_while_the_server_is_gone(tmp_path: Path, runs: Path, port: int) -> None:
+    tree = tiny("outage", tracking={"mlflow": f"http://127.0.0.1:{port}"})
+    sweep = write(tmp_path / "sweep.yaml", tree)
+
+    # gone from the start
+    done = cli("run", sweep, "--root", runs, "--trials", 2, cwd=tmp_path)
+    assert done.code == 0, done
+    assert done.out.count("trials go on, and what is to be recorded waits") == 1
+    assert "the records of 2 trials wait beside them: `micronet-search sync outage`" in done.out
+    assert waiting(runs) == {"0000", "0001"}
+    assert "Connection refused" in cli("sync", "outage", "--root", runs, cwd=tmp_path).error
+
+    # answering 500
+    with broken_server(port):
+        done = cli("run", sweep, "--root", runs, "--trials", 3, cwd=tmp_path)
+        assert done.code == 0, done
+        assert "500" in done.out
+        assert "500" in cli("sync", "outage", "--root", runs, cwd=tmp_path).error
+    assert waiting(runs) == {"0000", "0001", "0002"}
+
+    # delivered by hand, once, in its order
+    with mlflow_server(runs, port):
+        done = cli("sync", "outage", "--root", runs, cwd=tmp_path)
+        assert (done.code, done.out) == (0, "outage: 3 trials delivered to MLflow\n"), done
+        assert not waiting(runs)
+        left = read(runs, "outage")
+        assert_whole(left, trials=3)
+        recorded = [left.children[number].id for number in sorted(left.children)]
+        done = cli("sync", "outage", "--root", runs, cwd=tmp_path)
+        assert done.out == "outage: 0 trials delivered to MLflow\n", done
+
+        # gone in the middle of a study
+        command = Command("run", sweep, "--root", runs, "--trials", 12, cwd=tmp_path, kill=SOON)
+        assert command.until((runs / "studies/outage/trials/0004/outcome.json").exists)
+    assert command.until(lambda: len(waiting(runs)) > 1)
+    with mlflow_server(runs, port):
+        done = command.wait()
+        assert done.code == 0, done
+        assert done.out.count("trials go on, and what is to be recorded waits") == 1
+        # the study may be quicker than the server's start
+        assert cli("sync", "outage", "--root", runs, cwd=tmp_path).code == 0
+    left = read(runs, "outage")
+    assert_whole(left, trials=12)
+    assert [left.children[number].id for number in sorted(left.children)][:3] == recorded
+
+
+def test_sync_leaves_a_running_study_to_its_driver(tmp_path: Path, runs: Path) -> None:
+    sweep = write(tmp_path / "sweep.yaml", tiny("busy", search__trials=50))
+    command = Command("run", sweep, "--root", runs, cwd=tmp_path)
+    assert command.until((runs / "studies/busy/trials/0000").exists)
+    found = cli("sync", "busy", "--root", runs, cwd=tmp_path).error
+    assert f"process {command.pid} on" in found
+    command.send(signal.SIGKILL)
+    assert command.wait().code == -9
+
+
+def test_records_that_mlflow_has_lost_are_made_again(
+    tmp_path: Path, runs: Path, database: Path
+) -> None:
+    sweep = write(tmp_path / "sweep.yaml", tiny("lost", search__trials=3))
+    assert cli("run", sweep, "--root", runs, cwd=tmp_path).code == 0
+    before = read(runs, "lost")
+    (runs / "mlflow.db").write_bytes(database.read_bytes())
+    assert cli("run", sweep, "--root", runs, cwd=tmp_path).code == 0
+    after = read(runs, "lost")
+    assert_whole(after, trials=3)
+    assert after.parent.metrics["hypervolume"] == before.parent.metrics["hypervolume"]
+    assert studies.outcomes(runs, "lost") == before.outcomes
