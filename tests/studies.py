@@ -35,8 +35,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from micronet_search.config.files import dump_yaml, load_sweep
 from micronet_search.search import stopping
+from micronet_search.store import checkpoint
 from micronet_search.store.outcome import Outcome
-from micronet_search.store.paths import Root
+from micronet_search.store.paths import Root, StudyFolder
 from micronet_search.study.survey import is_feasible, score_of, survey, violations
 
 PRELOAD = [
@@ -495,6 +496,34 @@ def _assert_recorded(left: Left, frozen: FrozenTrial, outcome: Outcome, feasible
         ).read_bytes()
     candidate = yaml.safe_load((left.folder(frozen.number) / "candidate.yaml").read_text())
     assert candidate["input"] == {"channels": 1, "height": 8, "width": 8}
+
+
+class Watch:
+    """What the files of a study's trials held when its driver was killed."""
+
+    def __init__(self, folder: StudyFolder) -> None:
+        self.folder = folder
+        self.candidates: dict[int, str] = {}
+        self.curves: dict[int, list[Any]] = {}
+
+    def look(self) -> None:
+        for number in self.folder.trials():
+            files = self.folder.trial(number)
+            if files.candidate.exists():
+                text = files.candidate.read_text()
+                assert self.candidates.setdefault(number, text) == text
+            if files.checkpoint.exists():
+                state = checkpoint.unflatten(*checkpoint.unpack(files.checkpoint.read_bytes()))
+                self.curves[number] = state["curve"]
+
+    def check(self, left: Left) -> None:
+        """Nothing lost, and no epoch before a checkpoint trained again."""
+        assert self.candidates.keys() <= left.outcomes.keys()
+        for number, text in self.candidates.items():
+            assert left.candidates[number] == text
+        for number, rows in self.curves.items():
+            curve = [vars(row) for row in left.outcomes[number].curve]
+            assert curve[: len(rows)] == rows
 
 
 def snapshot(root: Path) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -305,8 +307,11 @@ def _connect(execution: Execution) -> None:
     else:
         options["address"] = execution.address
     try:
+        if match := re.fullmatch(r"([^:/]+):([0-9]+)", execution.address or ""):
+            # of an address where nothing is Ray says so after minutes
+            socket.create_connection((match[1], int(match[2])), timeout=10).close()
         ray.init(**options)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise ValueError(
             f"execution.address: found no Ray cluster at {execution.address or 'this machine'} "

@@ -8,44 +8,13 @@ from typing import Any
 
 import pytest
 import studies
-from studies import Command, Kill, assert_judged, assert_whole, cli, read, tiny, write
-
-from micronet_search.store import checkpoint
-from micronet_search.store.paths import StudyFolder
+from studies import Command, Kill, Watch, assert_judged, assert_whole, cli, read, tiny, write
 
 DRIVER = "micronet_search.study.driver:Driver."
 LEDGER = "micronet_search.study.ledger:Ledger."
 RECORDS = "micronet_search.study.records:Records."
 MLFLOW = "mlflow:MlflowClient."
 MOASHA = {"rule": "moasha", "first_rung": 1, "reduction": 2}
-
-
-class Watch:
-    """What the files of a study's trials held when its driver was killed."""
-
-    def __init__(self, folder: StudyFolder) -> None:
-        self.folder = folder
-        self.candidates: dict[int, str] = {}
-        self.curves: dict[int, list[Any]] = {}
-
-    def look(self) -> None:
-        for number in self.folder.trials():
-            files = self.folder.trial(number)
-            if files.candidate.exists():
-                text = files.candidate.read_text()
-                assert self.candidates.setdefault(number, text) == text
-            if files.checkpoint.exists():
-                state = checkpoint.unflatten(*checkpoint.unpack(files.checkpoint.read_bytes()))
-                self.curves[number] = state["curve"]
-
-    def check(self, left: studies.Left) -> None:
-        """Nothing lost, and no epoch before a checkpoint trained again."""
-        assert self.candidates.keys() <= left.outcomes.keys()
-        for number, text in self.candidates.items():
-            assert left.candidates[number] == text
-        for number, rows in self.curves.items():
-            curve = [vars(row) for row in left.outcomes[number].curve]
-            assert curve[: len(rows)] == rows
 
 
 POINTS = [

@@ -1,30 +1,49 @@
-"""Several trials at once, on Ray: slots, drivers and nodes that die, and nodes that join."""
+"""Several trials at once, on Ray: slots, drivers and nodes that die, and nodes that join.
+
+`MICRONET_KILLS` says how many of each kind are killed, each at another seeded moment.
+"""
 
 import os
+import random
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import studies
-from studies import Command, Done, assert_whole, read, tiny, write
+from studies import Command, Done, Watch, assert_whole, cli, read, tiny, write
 
 pytest.importorskip("ray")
 
-LONG = {
-    "candidate__training__epochs": 12,
-    "dataset": {"name": "digits", "validation": 300},
-    "search__early_stopping": {"rule": "moasha", "first_rung": 2, "reduction": 2},
-}
+KILLS = int(os.environ.get("MICRONET_KILLS", "1"))
+TRIALS = 6
 
 
-def slots() -> list[int]:
-    """The processes that run trials."""
-    command = ["pgrep", "-f", "ray::Member"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return [int(pid) for pid in found.stdout.split()]
+def sweep(folder: Path, **execution: Any) -> Path:
+    """Trials of a second and more, with rungs after epochs 2, 4 and 8."""
+    tree = tiny(
+        "ray",
+        dataset={"name": "digits", "validation": 300},
+        candidate__training__epochs=12,
+        search__trials=TRIALS,
+        search__early_stopping={"rule": "moasha", "first_rung": 2, "reduction": 2},
+        execution={"engine": "ray"} | execution,
+    )
+    return write(folder / "sweep.yaml", tree)
+
+
+def slots(driver: int | None) -> list[int]:
+    """The processes that run the trials of a driver: children of its own cluster's node."""
+    command = ["ps", "-eo", "pid,ppid,args"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in found.splitlines()[1:]]
+    parents = {int(pid): int(parent) for pid, parent, _ in rows}
+    members = [int(pid) for pid, _, name in rows if name.startswith("ray::Member")]
+    return [pid for pid in members if parents.get(parents[pid]) == driver]
 
 
 def finish(command: Command) -> Done:
@@ -39,66 +58,70 @@ def at_once(left: studies.Left) -> int:
     return max(sum(start <= now < end for start, end in times) for now, _ in times)
 
 
-def test_slots_and_drivers_that_are_killed(tmp_path: Path, runs: Path) -> None:
-    """A slot dies, then the driver, and the same command finishes what they have left."""
-    execution = {"engine": "auto", "trials_per_device": 2, "retries": 3}
-    sweep = write(tmp_path / "sweep.yaml", tiny("ray", execution=execution, **LONG))
-    folder = runs / "studies/ray/trials"
-    run = ("run", sweep, "--root", runs, "--trials")
-    command = Command(*run, 8, cwd=tmp_path)
-    assert command.until(lambda: list(folder.glob("*/checkpoint.safetensors")), 200)
-    victim = slots()[-1]
-    os.kill(victim, signal.SIGKILL)
-    assert command.until(lambda: "the slot died" in command.out, 60)
-    assert command.until(lambda: len(list(folder.glob("*/outcome.json"))) >= 3, 200)
+def is_ready(command: Command, count: int) -> bool:
+    return command.until(lambda: command.out.count(" is ready") >= count, 200)
+
+
+@pytest.mark.parametrize("seed", range(KILLS))
+def test_a_slot_and_a_driver_that_are_killed(tmp_path: Path, runs: Path, seed: int) -> None:
+    pick = random.Random(seed)
+    path = sweep(tmp_path, engine="auto", trials_per_device=2, retries=3)
+    watch = Watch(studies.Root(runs).study("ray"))
+    command = Command("run", path, "--root", runs, cwd=tmp_path)
+    assert is_ready(command, 2)
+    assert "engine ray: 2 slots for each device (cpu)" in command.out
+    time.sleep(pick.uniform(0, 2))
+    watch.look()
+    os.kill(pick.choice(slots(command.pid)), signal.SIGKILL)
+    assert command.until(lambda: re.search(r"the slot died|the slots died", command.out), 60)
+    time.sleep(pick.uniform(0, 3))
     command.send(signal.SIGKILL)
     assert command.wait().code == -signal.SIGKILL
-    end = time.monotonic() + 60
-    while slots():  # a dead driver's slots end with it
-        assert time.monotonic() < end
-        time.sleep(0.2)
-
-    done = finish(Command(*run, 8, cwd=tmp_path))
-    assert "engine ray: 2 slots for each device (cpu)" in done.out
+    watch.look()
+    finish(Command("run", path, "--root", runs, cwd=tmp_path))
     left = read(runs, "ray")
-    assert_whole(left, trials=8)
+    assert_whole(left, trials=TRIALS)
+    watch.check(left)
     assert at_once(left) == 2
-    assert "complete" in {outcome.state for outcome in left.outcomes.values()}
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[object]:
+def cluster(tmp_path: Path) -> Iterator[Any]:
     """Ray's own test cluster, with a head that runs no trials."""
     from ray.cluster_utils import Cluster
 
-    before = Path.cwd()
-    os.chdir(tmp_path)
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    yield made
-    made.shutdown()
-    os.chdir(before)
+    with studies.in_folder(tmp_path):
+        made = Cluster(True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        yield made
+        made.shutdown()
 
 
-def test_nodes_that_join_and_leave(tmp_path: Path, runs: Path, cluster: object) -> None:
+@pytest.mark.parametrize("seed", range(KILLS))
+def test_nodes_that_join_and_are_killed(
+    tmp_path: Path, runs: Path, cluster: Any, seed: int
+) -> None:
     """One node begins, another joins, the first is killed with its trial, which goes on."""
+    pick = random.Random(seed)
     first = cluster.add_node(num_cpus=1)
-    execution = {"engine": "ray", "address": cluster.address, "retries": 0}
-    sweep = write(tmp_path / "sweep.yaml", tiny("nodes", execution=execution, **LONG))
-    command = Command("run", sweep, "--root", runs, "--trials", 6, cwd=tmp_path)
-    folder = runs / "studies/nodes/trials"
-    assert command.until(lambda: list(folder.glob("*/checkpoint.safetensors")), 200)
+    path = sweep(tmp_path, address=cluster.address, retries=0)
+    watch = Watch(studies.Root(runs).study("ray"))
+    command = Command("run", path, "--root", runs, cwd=tmp_path)
+    assert is_ready(command, 1)
+    time.sleep(pick.uniform(0, 2))
     cluster.add_node(num_cpus=1)
-    assert command.until(lambda: command.out.count(" is ready") == 2, 100)
+    assert is_ready(command, 2)
+    time.sleep(pick.uniform(0, 2))
+    watch.look()
     cluster.remove_node(first, allow_graceful=False)
     done = finish(command)
     assert " left" in done.out
-    left = read(runs, "nodes")
-    assert_whole(left, trials=6)
+    left = read(runs, "ray")
+    assert_whole(left, trials=TRIALS)
+    watch.check(left)
     assert "failed" not in {outcome.state for outcome in left.outcomes.values()}
 
 
 def test_a_cluster_that_is_not_there(tmp_path: Path, runs: Path) -> None:
-    execution = {"engine": "ray", "address": "127.0.0.1:1"}
-    sweep = write(tmp_path / "sweep.yaml", tiny("nowhere", execution=execution))
-    done = Command("run", sweep, "--root", runs, cwd=tmp_path).wait()
-    assert "found no Ray cluster at 127.0.0.1:1" in done.error
+    path = sweep(tmp_path, address="127.0.0.1:1")
+    found = cli("run", path, "--root", runs, cwd=tmp_path).error
+    assert "execution.address: found no Ray cluster at 127.0.0.1:1" in found
