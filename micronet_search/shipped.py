@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 from torch import Tensor, nn
@@ -11,10 +13,13 @@ from torch import Tensor, nn
 from micronet_search import build
 from micronet_search.compression import stored
 from micronet_search.config.candidate import Candidate
+from micronet_search.config.loading import describe, dotted
+from micronet_search.config.validation import validation_problems
 from micronet_search.data.images import Normalization
 from micronet_search.store import checkpoint
 
 MODEL = "model.safetensors"
+MAX_BYTES = 2**30
 
 
 class Shipped(nn.Module):
@@ -31,8 +36,13 @@ class Shipped(nn.Module):
     def __init__(
         self, candidate: Candidate, tensors: Mapping[str, Tensor], normalization: Normalization
     ) -> None:
-        """Builds the candidate's network around the stored tensors, on the CPU."""
+        """Builds the candidate's network around the stored tensors, on the CPU.
+
+        Raises:
+            ValueError: They are not those of the candidate's network.
+        """
         super().__init__()
+        _check(candidate, tensors)  # before it is built: a page of text can name a giant
         self.candidate = candidate
         self.tensors = dict(tensors)
         self.normalization = normalization
@@ -57,10 +67,38 @@ def unpack(content: bytes) -> Shipped:
         raise ValueError("found a file of tensors without a candidate, expected a trial's model")
     try:
         candidate = Candidate.model_validate(meta["candidate"])
-        return Shipped(candidate, tensors, Normalization(**meta["normalization"]))
-    except (ValidationError, KeyError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except ValidationError as error:
+        ((key, message), *_) = validation_problems(error, Candidate)
+        reason = f"{dotted(key)}: {message}" if key else message
         raise ValueError(f"the model is not one of this version: {reason}") from None
+    return Shipped(candidate, tensors, _normalization(meta["normalization"]))
+
+
+def _normalization(tree: Any) -> Normalization:
+    match tree:
+        case {"mean": int(mean), "scale": int() | float() as scale, **rest} if not rest:
+            if 0 <= mean <= 255 and 0 < scale < math.inf:
+                return Normalization(mean, scale)
+    raise ValueError(f"found the normalization {describe(tree)}, expected a mean and a scale")
+
+
+def _check(candidate: Candidate, tensors: Mapping[str, Tensor]) -> None:
+    """Whether the tensors are those that the candidate's network stores.
+
+    Raises:
+        ValueError: Some are missing, or of another shape or type, or there are others.
+    """
+    # each layer has one at least, and thousands of layers take long to be known
+    short = len(tensors) < sum(candidate.network.layers)
+    expected = {} if short else build.layout(candidate)
+    if others := expected.keys() ^ tensors.keys():
+        name = min(others)
+        found = f"no {name}" if name in expected else f"the tensor {name}"
+        raise ValueError(f"found {found}, expected the tensors of the candidate's network")
+    for name, tensor in tensors.items():
+        kind, wanted = ((tuple(t.shape), t.dtype) for t in (tensor, expected[name]))
+        if kind != wanted:
+            raise ValueError(f"found {name} of {kind[0]}, {kind[1]}, expected {wanted}")
 
 
 def load(path: str | Path) -> Shipped:
@@ -76,6 +114,9 @@ def load(path: str | Path) -> Shipped:
     file = path / MODEL if path.is_dir() else path
     if not file.is_file():
         raise ValueError(f"found no {file}, expected the model of an export or of a complete trial")
+    size = file.stat().st_size
+    if size > MAX_BYTES:
+        raise ValueError(f"{file}: found {size:,} bytes, expected at most {MAX_BYTES:,}")
     try:
         return unpack(file.read_bytes())
     except ValueError as error:

@@ -154,3 +154,11 @@ def test_a_seed_makes_a_network_and_leaves_the_global_one() -> None:
     stems = [network.get_parameter("stem.weight") for network in (first, again, other)]
     assert torch.equal(stems[0], stems[1])
     assert not torch.equal(stems[0], stems[2])
+
+
+@settings(max_examples=60, deadline=None)
+@given(candidates())
+def test_the_layout_is_that_of_the_stored_tensors(candidate: Candidate) -> None:
+    found = {name: (t.shape, t.dtype) for name, t in build.layout(candidate).items()}
+    tensors = compressed(candidate)
+    assert found == {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}

@@ -1,6 +1,9 @@
 import copy
+import hashlib
 import json
 import math
+import resource
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -195,3 +198,102 @@ def _same(found: Any, expected: Any) -> bool:
 def test_the_same_state_gives_the_same_bytes() -> None:
     tensors, meta = {"b": torch.ones(3), "a": torch.zeros(2)}, {"epoch": 3}
     assert pack(tensors, meta) == pack(tensors, meta)
+
+
+# --- files that were made to harm: whoever makes one can make its checksum too ---
+
+
+def forged(header: str, size: int | None = None) -> bytes:
+    """A file whose checksum is right; the header has `DIGEST` where it goes."""
+    text = header.replace("DIGEST", "0" * 64).encode()
+    blank = (len(text) if size is None else size).to_bytes(8, "little") + text
+    return blank.replace(b"0" * 64, hashlib.blake2b(blank, digest_size=32).hexdigest().encode(), 1)
+
+
+def header(meta: str = "null", tensors: str = "") -> str:
+    return '{"__metadata__":{"state":"DIGEST' + meta.replace('"', '\\"') + '"}' + tensors + "}"
+
+
+def of(
+    offsets: str, dtype: str = '"F32"', shape: str = "[1]", name: str = "a", more: str = ""
+) -> str:
+    return f',"{name}":{{"dtype":{dtype},"shape":{shape},"data_offsets":{offsets}{more}}}'
+
+
+FORGED = {
+    "a petabyte": forged(header(), size=2**50),
+    "the greatest size": forged(header(), size=2**64 - 1),
+    "a long header": forged(header(), size=20 * 2**20),
+    "deep header": forged('{"__metadata__":{"state":"DIGEST"},"a":' + "[" * 50_000),
+    "deep and closed": forged(header(tensors=',"a":' + "[" * 50_000 + "]" * 50_000)),
+    "deep tree": forged(header("[" * 50_000 + "]" * 50_000)),
+    "deep objects": forged(header('{"a":' * 50_000 + "1" + "}" * 50_000)),
+    "no json": forged(header("{")),
+    "long number": forged(header("9" * 10_000)),
+    "no metadata": forged('{"state":"DIGEST"}'),
+    "metadata of a list": forged('{"__metadata__":["state"],"state":"DIGEST"}'),
+    "two states": forged('{"__metadata__":{"state":"DIGESTnull","state":"x"}}'),
+    "a list": forged('["state":"DIGEST"]'),
+    "two of a name": forged(header(tensors=of("[0,4]") + of("[0,4]"))),
+    "unknown type": forged(header(tensors=of("[0,4]", dtype='"F33"'))),
+    "a number as type": forged(header(tensors=of("[0,4]", dtype="4"))),
+    "negative offset": forged(header(tensors=of("[-4,0]"))),
+    "offsets apart": forged(header(tensors=of("[4,8]"))),
+    "offsets reversed": forged(header(tensors=of("[4,0]"))),
+    "beyond the end": forged(header(tensors=of("[0,4000000000]", shape="[1000000000]"))),
+    "overflowing shape": forged(header(tensors=of("[0,0]", shape=f"[{2**62},{2**62},4]"))),
+    "overflowing offset": forged(header(tensors=of(f"[0,{2**70}]"))),
+    "negative shape": forged(header(tensors=of("[0,4]", shape="[-1]"))),
+    "a fraction as shape": forged(header(tensors=of("[0,4]", shape="[1.0]"))),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_forged_files_are_refused_soon(name: str) -> None:
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begun = time.process_time()
+    with pytest.raises(DamagedCheckpointError) as error:
+        unpack(FORGED[name])
+    assert "do not agree with its checksum" not in str(error.value)
+    assert "\n" not in str(error.value)
+    assert time.process_time() - begun < 2
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 200 * 1024
+
+
+def test_a_forged_file_can_be_right() -> None:
+    tensors, meta = unpack(forged(header("[1]")))
+    assert (tensors, meta) == ({}, [1])
+
+
+def nested(depth: int) -> Any:
+    found: Any = 1
+    for _ in range(depth):
+        found = {"tuple": [found]}
+    return found
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {},
+        {"tensor": "b"},
+        {"tensor": 3},
+        {"tensor": ["a"]},
+        {"tensor": "a", "tuple": []},
+        {"set": [1]},
+        {"tuple": 3},
+        {"tuple": None},
+        {"dict": 3},
+        {"dict": {"a": 1}},
+        {"dict": [1]},
+        {"dict": [[1]]},
+        {"dict": [["a", 1, 2]]},
+        {"dict": [[[1], 2]]},
+        {"dict": [[{"a": 1}, 2]]},
+        [[{"tuple": [{"list": []}]}]],
+        nested(5_000),
+    ],
+)
+def test_a_tree_that_flatten_does_not_make(meta: Any) -> None:
+    with pytest.raises(DamagedCheckpointError, match="the checkpoint is damaged, expected"):
+        unflatten({"a": torch.ones(1)}, meta)

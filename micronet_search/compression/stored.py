@@ -53,6 +53,34 @@ def store(network: nn.Module, plan: Plan) -> dict[str, Tensor]:
     return {name: t.detach().cpu().contiguous() for name, t in found.items()}
 
 
+def layout(network: nn.Module, plan: Plan) -> dict[str, Tensor]:
+    """The tensors that `store` would give, on the `meta` device: names, shapes and types alone.
+
+    Args:
+        network: Plain modules, norms folded where they are.
+        plan: The width of each layer.
+    """
+    rest = _FLOATS[plan.rest_bits]
+    found: dict[str, tuple[torch.Size | tuple[int], torch.dtype]] = {}
+    for name, layer in layers_of(network).items():
+        precision, weight = plan.layers[name], layer.weight.shape
+        if precision.scales_weights:
+            found[f"{name}.weight_scale"] = weight[:1], torch.float16
+            found[f"{name}.weight"] = weight, torch.int8
+        else:
+            found[f"{name}.weight"] = weight, _FLOATS[precision.weight_bits]
+        if layer.bias is not None:
+            found[f"{name}.bias"] = weight[:1], rest
+        if precision.stores_input_scale:
+            found[f"{name}.input_scale"] = (1,), torch.float16
+    for name, norm in _norms(network).items():
+        found |= {f"{name}.{part}": ((norm.num_features,), rest) for part in ("weight", "bias")}
+    return {
+        name: torch.empty(shape, dtype=dtype, device="meta")
+        for name, (shape, dtype) in found.items()
+    }
+
+
 def _stored_scale(scale: Tensor) -> Tensor:
     return scale.clamp_min(SMALLEST_SCALE).half()
 

@@ -17,7 +17,7 @@ from micronet_search.config.compression import (
     StructuredPruning,
 )
 from micronet_search.config.model import Model
-from micronet_search.config.network import Input, Network
+from micronet_search.config.network import MAX_LAYERS, Input, Network
 from micronet_search.config.training import Distillation, Training
 
 
@@ -49,6 +49,16 @@ class Candidate(Model):
                     f"{key}'s strides and blocks halve the image {network.halvings} times, "
                     f"expected at most {int(math.log2(side))} for {self.input.height} x "
                     f"{self.input.width} pixels"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _layers_that_can_be_built(self) -> Candidate:
+        for key, network in self._networks():
+            if sum(network.layers) > MAX_LAYERS:
+                raise ValueError(
+                    f"{key} has {sum(network.layers)} layers in its blocks, expected at most "
+                    f"{MAX_LAYERS}"
                 )
         return self
 

@@ -17,6 +17,8 @@ from typing import Any
 import yaml
 from yaml.reader import ReaderError
 
+from micronet_search.config.reading import read_bytes
+
 Key = tuple[str | int, ...]
 """The path of a value in a tree: mapping keys and list indices from the root."""
 
@@ -24,6 +26,8 @@ Key = tuple[str | int, ...]
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 40
 MAX_VALUES = 2_000
+MAX_LINES = 100
+"""Problems that an error shows: more than anyone reads at once."""
 
 
 @dataclass(frozen=True, order=True)
@@ -49,7 +53,10 @@ class ConfigError(ValueError):
     def __init__(self, file: str | Path, problems: Iterable[Problem]) -> None:
         self.file = str(file)
         self.problems = sorted(set(problems))
-        super().__init__("\n".join(map(self._line, self.problems)))
+        lines = [self._line(problem) for problem in self.problems[:MAX_LINES]]
+        if len(self.problems) > MAX_LINES:
+            lines.append(f"{self.file}: and {len(self.problems) - MAX_LINES} more problems")
+        super().__init__("\n".join(lines))
 
     def _line(self, problem: Problem) -> str:
         place = f":{problem.line}:{problem.column}" if problem.line else ""
@@ -240,8 +247,7 @@ def read_yaml(path: str | Path) -> Document:
 
 def _read_text(path: str | Path) -> str:
     try:
-        with open(path, "rb") as file:
-            raw = file.read(MAX_BYTES + 1)
+        raw = read_bytes(path, MAX_BYTES)
     except (OSError, ValueError) as error:
         found = (getattr(error, "strerror", None) or str(error)).lower()
         raise ConfigError(path, [Problem(0, 0, "", f"{found}, expected a YAML file")]) from None

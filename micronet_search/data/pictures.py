@@ -18,6 +18,7 @@ from micronet_search.data.errors import DataError
 LARGEST_SIDE = 512
 GRAYSCALE_MODES = ("1", "L", "LA", "La")
 WIDE_MODES = ("I", "F")  # and their variants, I;16 for instance: converting them clips at 255
+_READABLE = "expected one that PIL reads"
 _AT_MOST = f"expected {LARGEST_SIDE} x {LARGEST_SIDE} pixels at most"
 
 
@@ -40,6 +41,8 @@ class Picture:
             DataError: There is none that can be read.
         """
         stream = BytesIO(self.content) if isinstance(self.content, bytes) else self.content
+        if isinstance(stream, Path) and not stream.is_file():  # opening a pipe would wait for ever
+            raise DataError(f"{self.place} is damaged or no image (no file), {_READABLE}")
         try:
             with warnings.catch_warnings():  # our own bound on the size is far lower than PIL's
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -100,7 +103,7 @@ def decode(pictures: Sequence[Picture], shape: Input) -> NDArray[np.uint8]:
 def _unreadable(place: str, error: Exception) -> DataError:
     # PIL names the buffer or the file again after a colon or in brackets; the place says more.
     reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
-    return DataError(f"{place} is damaged or no image{reason}, expected one that PIL reads")
+    return DataError(f"{place} is damaged or no image{reason}, {_READABLE}")
 
 
 def _pixels(size: tuple[int, int]) -> str:

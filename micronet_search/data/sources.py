@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from micronet_search.config.network import Input
 from micronet_search.config.sweep import Dataset
-from micronet_search.data import pictures
+from micronet_search.data import pictures, shards
 from micronet_search.data.errors import DataError
 from micronet_search.data.pictures import Picture
 from micronet_search.data.stratify import stratified
@@ -104,6 +103,7 @@ def _cifar10(root: Path) -> Source:
 
     def part(train: bool) -> tuple[Pixels, Integers]:
         try:
+            # the one place where pickles are read: torchvision reads those whose MD5 is published
             part = CIFAR10(root, train=train, download=True)
         except Exception as error:  # of the network, the disk, the archive or the checksum
             raise DataError(
@@ -116,62 +116,27 @@ def _cifar10(root: Path) -> Source:
 
 
 def _read_parquet(root: Path) -> tuple[tuple[list[Picture], Integers], ...]:
-    shards = {part: sorted(root.glob(f"{part}-*.parquet")) for part in ("train", "test")}
-    for part, files in shards.items():
+    found = {part: sorted(root.glob(f"{part}-*.parquet")) for part in ("train", "test")}
+    for part, files in found.items():
         if not files:
             raise DataError(f"no {part}-*.parquet in {root}, expected one or more")
-    return tuple(_read_shards(files) for files in shards.values())
+    return tuple(_read_shards(files) for files in found.values())
 
 
 def _read_shards(files: list[Path]) -> tuple[list[Picture], Integers]:
     items: list[Picture] = []
     labels = []
     for file in files:
-        contents, of_file = _read_shard(file)
-        for row, content in enumerate(contents):
+        shard = shards.read(file)
+        for row, content in enumerate(shard.images):
             place = f"{file}, row {row}"
             if content is None:
                 raise DataError(f"{place} has no image bytes, expected an encoded image")
             items.append(Picture(content, place))
-        labels.append(of_file)
+        labels.append(shard.labels)
     if not items:
         raise DataError(f"{files[0]} holds no rows, expected images")
     return items, np.concatenate(labels)
-
-
-def _read_shard(file: Path) -> tuple[list[bytes | None], Integers]:
-    import pyarrow
-    from pyarrow import compute, parquet, types
-
-    try:
-        with parquet.ParquetFile(file) as shard:
-            names = shard.schema_arrow.names
-            image = next((name for name in ("img", "image") if name in names), None)
-            if image is None or "label" not in names:
-                raise DataError(
-                    f"{file} has the columns {', '.join(names)}, expected label, and img or image"
-                )
-            table = shard.read([image, "label"])
-    except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(f"{file} cannot be read ({error}), expected a parquet file") from error
-    column = table.column(image)
-    if types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
-        column = compute.struct_field(column, "bytes")
-    if not (types.is_binary(column.type) or types.is_large_binary(column.type)):
-        raise DataError(
-            f"{file} has {column.type} in the column {image}, expected bytes or a struct with them"
-        )
-    return column.to_pylist(), _labels(table.column("label"), file)
-
-
-def _labels(column: Any, file: Path) -> Integers:
-    from pyarrow import types
-
-    if not types.is_integer(column.type):
-        raise DataError(f"{file} has {column.type} in the column label, expected integers")
-    if column.null_count:
-        raise DataError(f"{file} has {column.null_count} rows without a label, expected integers")
-    return np.asarray(column.to_numpy(), np.int64)
 
 
 def _read_folder(root: Path) -> tuple[tuple[list[Picture], Integers], ...]:

@@ -10,8 +10,10 @@ from pydantic import ValidationError
 
 from micronet_search import build
 from micronet_search.config import distributions
+from micronet_search.config.candidate import Candidate
 from micronet_search.config.options import read_candidate
 from micronet_search.config.sweep import Sweep
+from micronet_search.config.validation import validation_problems
 from micronet_search.data import splits
 from micronet_search.score.rules import scores
 from micronet_search.search.space import size
@@ -50,7 +52,8 @@ def sample(sweep: Sweep) -> Sample:
     """Draws from a sweep's space, evenly, and predicts the scores.
 
     Raises:
-        ValueError: The dataset cannot be used, or does not go with the space.
+        ValueError: The dataset cannot be used or does not go with the space, or no draw makes a
+            network that can be built.
     """
     images, classes = splits.describe(sweep.dataset)
     check_space(sweep, images, classes)
@@ -58,15 +61,20 @@ def sample(sweep: Sweep) -> Sample:
     space, goal = sweep.space, sweep.objectives.score
     pick = distributions.pick_random(random.Random(sweep.search.seed))
     found: dict[str, float] = {}
-    impossible = 0
+    impossible, reason = 0, ""
     for _ in range(DRAWS):
         try:
             candidate = read_candidate(distributions.draw(space, pick).tree, images, classes)
-        except ValidationError:
+            if candidate.digest() not in found:
+                found[candidate.digest()] = scores(build.predict(candidate))[goal.rule].score
+        except ValidationError as error:
             impossible += 1
-            continue
-        if candidate.digest() not in found:
-            found[candidate.digest()] = scores(build.predict(candidate))[goal.rule].score
+            ((_, reason), *_) = validation_problems(error, Candidate)
+        except build.TooLargeError as error:
+            impossible += 1
+            reason = str(error)
+    if not found:
+        raise ValueError(f"candidate: none of {DRAWS} draws can be built: {reason}")
     return Sample(
         choices=tuple(distributions.leaves(space)),
         size=size(space),

@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 import safetensors.torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 _DIGITS = 64  # of the digest, in hexadecimal
@@ -20,6 +21,12 @@ _BLANK = "0" * _DIGITS
 # puts several in any order, and the same state is to give the same bytes.
 _ENTRY = "state"
 _MARK = f'"{_ENTRY}":"'.encode()
+
+MAX_HEADER = 16 * 2**20
+"""Bytes of names, shapes and the tree: an order of magnitude more than the largest network has."""
+
+
+_NOT_PACKED = "the checkpoint is damaged, expected what `pack` writes"
 
 
 class DamagedCheckpointError(ValueError):
@@ -49,7 +56,8 @@ def unpack(content: bytes) -> tuple[dict[str, Tensor], Any]:
     """The tensors, on the CPU, and the tree that `pack` packed.
 
     Raises:
-        DamagedCheckpointError: The bytes were cut or changed.
+        DamagedCheckpointError: The bytes were cut or changed, or never packed: who wants to can
+            make the checksum too.
     """
     start = content.find(_MARK) + len(_MARK)
     found = content[start : start + _DIGITS]
@@ -59,8 +67,24 @@ def unpack(content: bytes) -> tuple[dict[str, Tensor], Any]:
             f"the checkpoint is damaged: its {len(content):,} bytes do not agree with its checksum"
         )
     size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
-    return safetensors.torch.load(content), json.loads(header["__metadata__"][_ENTRY][_DIGITS:])
+    if size > MAX_HEADER:
+        raise DamagedCheckpointError(
+            f"the checkpoint has a header of {size:,} bytes, expected at most {MAX_HEADER:,}"
+        )
+    try:
+        header = json.loads(content[8 : 8 + size], object_pairs_hook=_unique)
+        meta = json.loads(header["__metadata__"][_ENTRY][_DIGITS:])
+        return safetensors.torch.load(content), meta
+    except (ValueError, LookupError, TypeError, RecursionError, SafetensorError) as error:
+        raise DamagedCheckpointError(f"{_NOT_PACKED}: {error}") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of JSON's pairs; two of one name would be two files in one."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name is there twice")
+    return found
 
 
 def flatten(state: Any) -> tuple[dict[str, Tensor], Any]:
@@ -78,17 +102,30 @@ def flatten(state: Any) -> tuple[dict[str, Tensor], Any]:
 
 
 def unflatten(tensors: dict[str, Tensor], meta: Any) -> Any:
-    """The state that `flatten` took apart."""
-    if isinstance(meta, list):
-        return [unflatten(tensors, item) for item in meta]
-    if not isinstance(meta, dict):
-        return meta
-    ((kind, content),) = meta.items()
-    if kind == "tensor":
-        return tensors[content]
-    if kind == "tuple":
-        return tuple(unflatten(tensors, item) for item in content)
-    return {key: unflatten(tensors, item) for key, item in content}
+    """The state that `flatten` took apart.
+
+    Raises:
+        DamagedCheckpointError: It is none.
+    """
+    try:
+        return _restored(tensors, meta)
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise DamagedCheckpointError(f"{_NOT_PACKED}: {error}") from None
+
+
+def _restored(tensors: dict[str, Tensor], meta: Any) -> Any:
+    match meta:
+        case list():
+            return [_restored(tensors, item) for item in meta]
+        case {"tensor": str(name), **rest} if not rest:
+            return tensors[name]
+        case {"tuple": list(items), **rest} if not rest:
+            return tuple(_restored(tensors, item) for item in items)
+        case {"dict": list(pairs), **rest} if not rest:
+            return {key: _restored(tensors, item) for key, item in pairs}
+        case dict():
+            raise ValueError(f"found {', '.join(meta) or 'nothing'}, no kind of value")
+    return meta
 
 
 def _plain(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:

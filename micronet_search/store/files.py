@@ -7,6 +7,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from micronet_search.config.reading import read_bytes
+
+MAX_JSON = 64 * 2**20
+"""Bytes of a file: a hundred times a curve of ten thousand epochs is a third of it."""
+
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file in one step; the folder is made where it is missing.
@@ -48,12 +53,15 @@ def read_json(path: Path) -> Any:
     """Reads what `write_json` wrote.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is no JSON.
+        OSError: There is no such file, or it cannot be read.
+        ValueError: The file is no JSON, or is too large.
     """
+    content = read_bytes(path, MAX_JSON)
+    if len(content) > MAX_JSON:
+        raise ValueError(f"{path} is larger than {MAX_JSON // 2**20} MiB, expected a trial's JSON")
     try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged, expected JSON: {error}") from None
 
 

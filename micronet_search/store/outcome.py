@@ -6,11 +6,16 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
 from micronet_search.store.files import read_json
 from micronet_search.store.paths import StudyFolder
 
 TRACEBACK = "traceback.txt"
 """The file of a result that says where a trial failed."""
+
+_PARTS = {"parameters", "operations", "score"}
+_FORBID = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,8 @@ class Epoch:
         seconds: Time that it took.
         ended: Unix time at its end.
     """
+
+    __pydantic_config__ = _FORBID
 
     epoch: int
     stage: str
@@ -55,6 +62,8 @@ class Outcome:
         curve: A row per epoch.
     """
 
+    __pydantic_config__ = _FORBID
+
     state: Literal["complete", "stopped", "failed"]
     started: float
     ended: float
@@ -81,9 +90,21 @@ class Outcome:
             ValueError: The tree is none that `to_json` writes.
         """
         try:
-            return cls(**{**tree, "curve": tuple(Epoch(**row) for row in tree["curve"])})
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"found no outcome of a trial: {error}") from None
+            found = _OUTCOMES.validate_python(tree)
+        except ValidationError as error:
+            wrong = error.errors(include_url=False)[0]
+            place = ".".join(map(str, wrong["loc"])) or "all of it"
+            message = f"{place}: {wrong['msg']}"
+            raise ValueError(f"found no outcome of a trial, {message.lower()}") from None
+        if found.state != "failed" and found.accuracy is None:
+            raise ValueError(f"found a {found.state} trial without an accuracy, expected one")
+        for rule, parts in found.scores.items():
+            if parts.keys() != _PARTS:
+                raise ValueError(f"found {sorted(parts)} for {rule}, expected {sorted(_PARTS)}")
+        return found
+
+
+_OUTCOMES = TypeAdapter(Outcome)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from micronet_search.search.screening import Screened
 from micronet_search.search.stopping import Standing, finished, verdict
 from micronet_search.store.files import read_json, write_bytes, write_json, write_text
 from micronet_search.store.outcome import TRACEBACK, Epoch, Result, lost
-from micronet_search.store.paths import Root, TrialFolder
+from micronet_search.store.paths import Root, StudyFolder, TrialFolder
 from micronet_search.study.ledger import Ledger
 from micronet_search.study.progress import Observer, Progress, Running
 from micronet_search.study.records import Records
@@ -82,7 +82,7 @@ class Driver:
         self._scores: dict[str, float] = {}
         self._exhausted = False
         self._pausing = False
-        self._spent = read_json(self.folder.clock)["seconds"] if self.folder.clock.exists() else 0.0
+        self._spent = _seconds_spent(self.folder)
         self._started = time.monotonic()
 
     def run(self) -> bool:
@@ -210,10 +210,12 @@ class Driver:
         """Why a draw is refused; None for one to train, which is then known as tried."""
         try:
             candidate = self._candidate(trial)
+            digest, score = candidate.digest(), self._predicted_score(candidate)
         except ValidationError as error:
             ((_, message), *_) = validation_problems(error, Candidate)
             return screening.impossible(message)
-        digest, score = candidate.digest(), self._predicted_score(candidate)
+        except build.TooLargeError as error:
+            return screening.impossible(str(error))
         verdict = screening.screen(digest, score, self.sweep.objectives, self._seen)
         if verdict is None:
             trial.set_user_attr("digest", digest)
@@ -391,6 +393,20 @@ class Driver:
             left = self.progress.total - len(self.progress.outcomes)
             bounds.append(left * sum(took) / len(took) / max(1, self.engine.slots))
         return max(0.0, min(bounds)) if bounds else None
+
+
+def _seconds_spent(folder: StudyFolder) -> float:
+    """What the driver's earlier starts took.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    if not folder.clock.exists():
+        return 0.0
+    match read_json(folder.clock):
+        case {"seconds": int() | float() as seconds} if seconds >= 0:
+            return float(seconds)
+    raise ValueError(f"{folder.clock} is damaged, expected the seconds of a study")
 
 
 def _trial_seed(seed: int, number: int) -> int:
