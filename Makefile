@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install quickstart test check
+.PHONY: install quickstart test soak check
 
 install: $(INSTALLED)
 
@@ -19,6 +19,13 @@ quickstart: install
 # a process for each core, each with one thread
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+# an hour: many kills, thousands of wrong sweeps, PostgreSQL, network namespaces; as root, with Debian's
+# postgresql and iproute2 (what they need is skipped without)
+soak: install
+	MICRONET_KILLS=10 MICRONET_FUZZ=5000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rP --timeout 3600 \
+	  -m 'not slow and not gpu and not cifar' tests/soak tests/end_to_end/test_ray.py \
+	  tests/end_to_end/test_kill.py tests/end_to_end/test_outage.py tests/test_fuzz.py
 
 check: install
 	$(BIN)/ruff format --check .
