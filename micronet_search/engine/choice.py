@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable
 from importlib.util import find_spec
 
@@ -52,9 +50,6 @@ def open_engine(
 def _open_ray(
     dataset: Dataset, execution: Execution, tell: Callable[[str], None]
 ) -> tuple[Engine, str]:
-    if execution.address is None and "RAY_AUTH_MODE" not in os.environ:
-        # who reaches the ports of a cluster runs code as its user; read when Ray is imported
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     from micronet_search.engine.ray import Ray
 
     if dataset.name == "cifar10":

@@ -315,7 +315,8 @@ def _connect(execution: Execution) -> None:
         first = str(error).strip().splitlines()[0]
         raise ValueError(
             f"execution.address: found no Ray cluster at {execution.address or 'this machine'} "
-            f"({first}), expected the HOST:PORT of one that runs, or none"
+            f"({first}), expected the HOST:PORT of one that runs, with RAY_AUTH_MODE and its token "
+            "as it was started, or no address"
         ) from error
 
 

@@ -104,15 +104,22 @@ def reported(uri: str) -> Iterator[None]:
             f"MLflow's store {uri} failed: {_first_line(error)}; expected a tracking server or a "
             "database that answers (tracking.mlflow or MLFLOW_TRACKING_URI)"
         )
-        passing = is_server(uri) or (isinstance(error, DBAPIError) and not uri.startswith("sqlite"))
+        asked = any(isinstance(cause, DBAPIError) for cause in _causes(error))
+        passing = is_server(uri) or (asked and not uri.startswith("sqlite"))
         raise TrackingError(_PASSWORD.sub("//", message), passing=passing) from error
 
 
 def _first_line(error: BaseException) -> str:
     """What failed at the bottom, where MLflow repeats the whole request at the top."""
-    while cause := error.__cause__ or error.__context__:
-        error = cause
+    *_, error = _causes(error)
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what caused it, and so on to the bottom."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _try_database(uri: str) -> None:
