@@ -22,7 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from optuna.trial import FrozenTrial, TrialState
 from micronet_search.config.files import dump_yaml, load_sweep
 from micronet_search.search import stopping
 from micronet_search.store import checkpoint
-from micronet_search.store.outcome import Outcome
+from micronet_search.store.outcome import Epoch, Outcome
 from micronet_search.store.paths import Root, StudyFolder
 from micronet_search.study.survey import is_feasible, score_of, survey, violations
 
@@ -524,6 +524,21 @@ class Watch:
         for number, rows in self.curves.items():
             curve = [vars(row) for row in left.outcomes[number].curve]
             assert curve[: len(rows)] == rows
+
+
+def assert_same(left: Left, expected: Left) -> None:
+    """The same candidates, curves, accuracies and scores; only times differ."""
+    assert left.candidates == expected.candidates
+    for number, outcome in left.outcomes.items():
+        other = expected.outcomes[number]
+        assert (outcome.state, outcome.reason) == (other.state, other.reason)
+        assert outcome.accuracy == other.accuracy
+        assert outcome.scores == other.scores
+        assert list(map(_without_times, outcome.curve)) == list(map(_without_times, other.curve))
+
+
+def _without_times(row: Epoch) -> Epoch:
+    return replace(row, seconds=0.0, ended=0.0)
 
 
 def snapshot(root: Path) -> dict[str, Any]:

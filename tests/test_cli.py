@@ -386,6 +386,28 @@ def test_a_full_disk(small_disk: Path, tmp_path: Path, database: Path) -> None:
     studies.assert_whole(studies.read(root, "full"), trials=4)
 
 
+def test_a_folder_that_can_only_be_read(small_disk: Path, tmp_path: Path) -> None:
+    """From the start, and in the middle of a study; nothing of what is there changes."""
+    sweep = write(tmp_path / "sweep.yaml", tiny("fixed", search__trials=2))
+
+    def remount(how: str) -> None:
+        options = ["mount", "-o", f"remount,size=64m,{how}", str(small_disk)]
+        subprocess.run(options, check=True)
+
+    remount("ro")
+    assert "read-only" in cli("run", sweep, "--root", small_disk / "runs", cwd=tmp_path).error
+    remount("rw")
+    root = small_disk / "runs"
+    assert cli("run", sweep, "--root", root, "--trials", 1, cwd=tmp_path).code == 0
+    before = studies.snapshot(root)
+    remount("ro")
+    assert "read-only" in cli("run", sweep, "--root", root, cwd=tmp_path).error.lower()
+    remount("rw")
+    assert studies.snapshot(root) == before
+    assert cli("run", sweep, "--root", root, cwd=tmp_path).code == 0
+    studies.assert_whole(studies.read(root, "fixed"), trials=2)
+
+
 def test_a_root_that_cannot_be_written(tmp_path: Path) -> None:
     sweep = write(tmp_path / "sweep.yaml", tiny())
     (tmp_path / "file").write_text("")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ import torch
 from micronet_search import build
 from micronet_search.compression import stored
 from micronet_search.config.candidate import Candidate
-from micronet_search.config.sweep import Dataset
+from micronet_search.config.sweep import Dataset, Execution
 from micronet_search.data import splits
 from micronet_search.data.batches import evaluation_batches
+from micronet_search.engine.slot import Slot
+from micronet_search.engine.work import Crashed, Ended, Job, Reached
 from micronet_search.store import checkpoint
 from micronet_search.store.outcome import Result
 from micronet_search.training.evaluate import accuracy
@@ -122,3 +125,52 @@ def test_a_trial_on_the_gpu_ships_a_network_that_the_cpu_agrees_with(
     assert found == pytest.approx(result.outcome.accuracy, abs=1.5 / len(data.validation))
     cost = build.predict(asked).measured(tensors)
     assert (cost.nonzeros, cost.macs) == (result.outcome.nonzeros, result.outcome.macs)
+
+
+def test_a_slot_out_of_memory_crashes_and_is_used_again() -> None:
+    """The allocator's limit raises the error for real."""
+    cuda = torch.device("cuda")
+    dataset = Dataset(name="digits", validation=300)
+    slot = Slot(dataset, cuda, threads=None)
+    torch.cuda.set_per_process_memory_fraction(0.002)
+    try:
+        giant = candidate({**DENSENET, "network": {**DENSENET["network"], "stem": {"width": 4096}}})
+        (last,) = deque(slot.begin(Job(0, giant, 0, ())), maxlen=1)
+        assert isinstance(last, Crashed)
+        assert "out of memory" in (last.result.outcome.reason or "")
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    slot.clear()
+    asked = candidate({**DENSENET, "pruning": None, "quantization": None})
+    (last,) = deque(slot.begin(Job(1, asked, 0, ())), maxlen=1)
+    assert isinstance(last, Reached)
+    (last,) = deque(slot.go_on("go"), maxlen=1)
+    assert isinstance(last, Ended)
+    assert last.result.outcome.state == "complete"
+
+
+def test_two_trials_share_a_device_on_ray() -> None:
+    pytest.importorskip("ray")
+    from micronet_search.engine.ray import Ray
+
+    lines: list[str] = []
+    execution = Execution(engine="ray", trials_per_device=2)
+    engine = Ray(Dataset(name="digits", validation=300), execution, lines.append)
+    try:
+        assert engine.device == "cuda"
+        while engine.slots < 2 * torch.cuda.device_count():
+            assert engine.wait() is None
+        asked = candidate({**DENSENET, "pruning": None, "quantization": None})
+        for number in (0, 1):
+            engine.start(Job(number, asked, number, ()))
+        ended: dict[int, Result] = {}
+        while len(ended) < 2:
+            match engine.wait():
+                case (number, Reached()):
+                    engine.order(number, "go")
+                case (number, Ended(result)):
+                    engine.release(number)
+                    ended[number] = result
+        assert {result.outcome.state for result in ended.values()} == {"complete"}
+    finally:
+        engine.close()

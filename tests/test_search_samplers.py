@@ -1,5 +1,7 @@
+import math
 import warnings
 from collections.abc import Iterator
+from itertools import combinations
 from statistics import mean
 
 import optuna
@@ -94,6 +96,26 @@ def test_tpe_goes_by_the_violations_of_pruned_trials_alone() -> None:
         trial.set_constraint("score", 0.1 + drawn[-1])
         study.tell(trial, state=TrialState.PRUNED)
     assert mean(drawn[30:]) < 0.15
+
+
+def test_tpe_keeps_away_from_what_is_running() -> None:
+    """With several slots the next draw is to be another one than those that are not told yet."""
+
+    def distance(seed: int, *, is_known: bool) -> float:
+        study = create_study(TPE, seed)
+        run(study, 30)
+        drawn = []
+        for _ in range(4):
+            trial = study.ask()
+            drawn.append((trial.suggest_float("x", 0.0, 1.0), trial.suggest_float("y", 0.0, 1.0)))
+            if not is_known:
+                study.tell(trial, state=TrialState.FAIL)
+        return min(math.dist(a, b) for a, b in combinations(drawn, 2))
+
+    known, unknown = (
+        mean(distance(seed, is_known=is_known) for seed in range(12)) for is_known in (True, False)
+    )
+    assert known > 1.1 * unknown, (known, unknown)
 
 
 def test_an_enqueued_trial_is_part_of_the_population() -> None:

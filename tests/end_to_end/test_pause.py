@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import studies
-from studies import Command, assert_whole, cli, read, tiny, write
+from studies import Command, assert_same, assert_whole, cli, read, tiny, write
 
 EPOCHS = 5
 
@@ -26,10 +26,6 @@ def curve(root: Path, number: int) -> list:
     return json.loads(path.read_text())["curve"]
 
 
-def without_times(rows: list) -> list:
-    return [{k: v for k, v in row.items() if k not in ("ended", "seconds")} for row in rows]
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory, database: Path) -> studies.Left:
     from conftest import new_root
@@ -39,17 +35,6 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, database: Path) -> s
     sweep = write(folder / "sweep.yaml", long())
     assert cli("run", sweep, "--root", root, cwd=folder).code == 0
     return read(root, "paused")
-
-
-def assert_same(left: studies.Left, expected: studies.Left) -> None:
-    """The same candidates, accuracies and scores."""
-    assert left.candidates == expected.candidates
-    for number, outcome in left.outcomes.items():
-        other = expected.outcomes[number]
-        assert outcome.accuracy == other.accuracy
-        assert outcome.scores == other.scores
-        rows = [without_times([vars(row) for row in o.curve]) for o in (outcome, other)]
-        assert rows[0] == rows[1]
 
 
 def run_until_the_second_trial_runs(folder: Path, runs: Path) -> Command:
