@@ -31,7 +31,11 @@ def test_every_path_is_where_the_design_puts_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["..", ".", "", "../other", "a/b", "a\\b", "/etc", ".hidden", "a\n", "a\0b", "x" * 101]
+    "name",
+    [
+        *("..", ".", "", "../other", "a/b", "a\\b", "/etc", ".hidden", "a\n", "a\0b", "x" * 101),
+        *("a\u2044b", "a\uff0fb", "\u2024\u2024", "a b", "-a", "~", "a/../..", "C:x"),
+    ],
 )
 def test_a_name_cannot_leave_the_root(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="no name of a study, expected at most 100 letters"):
