@@ -87,13 +87,15 @@ def run(
     trials: Annotated[int | None, typer.Option(help="Trials in all.", min=1)] = None,
     hours: Annotated[float | None, typer.Option(help="Hours in all.", min=1e-6)] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    address: Annotated[str | None, typer.Option(help="HOST:PORT of a Ray cluster.")] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Launches a sweep's study, or resumes it where it was left."""
     from micronet_search.report.live import Display
     from micronet_search.study import opening
 
-    loaded = _load_sweep(sweep, trials, hours, device)
+    search = {"trials": trials, "hours": hours}
+    loaded = _load_sweep(sweep, search, {"device": device, "address": address})
     console = _console()
     try:
         with Display(loaded.name, console) as display:
@@ -218,14 +220,16 @@ def ui(
     raise typer.Exit(serve(_root(root), tracking(_root(root)), host, port))
 
 
-def _load_sweep(path: Path, trials: int | None, hours: float | None, device: str | None) -> Sweep:
-    """The sweep with what the command line puts in the place of its own budgets and device."""
+def _load_sweep(path: Path, search: dict[str, Any], execution: dict[str, Any]) -> Sweep:
+    """The sweep with what the command line puts in the place of its own."""
     from micronet_search.config.files import load_sweep
 
     sweep = load_sweep(path)
-    search = _replace(sweep.search, {"trials": trials, "hours": hours})
-    execution = _replace(sweep.execution, {"device": device})
-    return sweep.model_copy(update={"search": search, "execution": execution})
+    changes = {
+        "search": _replace(sweep.search, search),
+        "execution": _replace(sweep.execution, execution),
+    }
+    return sweep.model_copy(update=changes)
 
 
 def _replace(found: Options, given: dict[str, Any]) -> Options:
@@ -239,7 +243,8 @@ def _replace(found: Options, given: dict[str, Any]) -> Options:
         return type(found).model_validate(found.model_dump() | values)
     except ValidationError as error:
         ((key, message), *_) = validation_problems(error, type(found))
-        raise ValueError(f"--{key[0]}: {message}") from None
+        option = f"--{key[0]}: " if key else ""
+        raise ValueError(f"{option}{message}") from None
 
 
 def _print_front(study: str, root: Path) -> None:

@@ -277,6 +277,12 @@ def test_a_device_that_is_none(tmp_path: Path) -> None:
     assert "--device: found 'tpu'" in cli("run", sweep, "--device", "tpu", cwd=tmp_path).error
 
 
+def test_an_address_beside_one_device(tmp_path: Path) -> None:
+    sweep = write(tmp_path / "sweep.yaml", tiny(execution={"device": "cuda:1"}))
+    found = cli("run", sweep, "--address", "a:1", cwd=tmp_path).error
+    assert "found device: cuda:1 beside an address, expected cuda, cpu or auto" in found
+
+
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there is a GPU")
 def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:
     sweep = write(tmp_path / "sweep.yaml", tiny())

@@ -208,8 +208,8 @@ class Execution(Model):
         device: `auto` (CUDA where there is a device), `cpu`, `cuda` (every one that there is) or
             `cuda:N`.
         trials_per_device: Trials that share a device: a GPU, or a node's processors.
-        address: Of a Ray cluster that runs already; null for one on this machine, made for the
-            study.
+        address: HOST:PORT of a Ray cluster that runs already; null for one of this machine alone,
+            made for the study.
         retries: How often a trial that crashed is tried again from its last checkpoint.
     """
 
