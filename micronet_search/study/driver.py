@@ -13,14 +13,9 @@ from contextlib import contextmanager, suppress
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
-from pydantic import ValidationError
 
-from micronet_search import build
-from micronet_search.config.candidate import Candidate
-from micronet_search.config.files import dump_yaml, read_candidate
+from micronet_search.config.files import dump_yaml
 from micronet_search.config.sweep import Sweep
-from micronet_search.config.validation import validation_problems
-from micronet_search.data import splits
 from micronet_search.engine.work import (
     Crashed,
     Ended,
@@ -33,17 +28,14 @@ from micronet_search.engine.work import (
     Stop,
     Trained,
 )
-from micronet_search.score.rules import scores
-from micronet_search.search import screening, space
-from micronet_search.search.screening import Screened
 from micronet_search.search.stopping import Standing, finished, verdict
 from micronet_search.store.files import read_json, write_bytes, write_json, write_text
 from micronet_search.store.outcome import TRACEBACK, Epoch, Result, lost
 from micronet_search.store.paths import Root, StudyFolder, TrialFolder
+from micronet_search.study.draws import Draws
 from micronet_search.study.ledger import Ledger
 from micronet_search.study.progress import Observer, Progress, Running
 from micronet_search.study.records import Records
-from micronet_search.study.survey import violations
 from micronet_search.study.teachers import Teachers
 
 
@@ -70,17 +62,12 @@ class Driver:
         self.observe = observe
         self._teachers = teachers
         self._ledger = Ledger(sweep, self.folder, study, records, progress)
-        self._space = sweep.space
-        self._images, self._classes = splits.describe(sweep.dataset)
+        self._draws = Draws(sweep, study, progress, self._report)
         self._trials: dict[int, Trial] = {}
-        self._seen: dict[str, int] = {}
         self._rungs: dict[int, dict[int, tuple[float, float]]] = {}
-        self._undecided: list[Trial] = []
         self._unfinished: list[Trial] = []
         self._students: dict[int, list[Trial]] = {}
         self._tries: Counter[int] = Counter()
-        self._scores: dict[str, float] = {}
-        self._exhausted = False
         self._pausing = False
         self._spent = _seconds_spent(self.folder)
         self._started = time.monotonic()
@@ -98,7 +85,9 @@ class Driver:
                 self._loop()
             finally:
                 self._save_clock()
-        is_finished = self._exhausted or len(self.progress.outcomes) >= self.progress.total
+        is_finished = (
+            self._draws.are_exhausted or len(self.progress.outcomes) >= self.progress.total
+        )
         if not is_finished:
             self.progress.paused = "interrupt" if self._pausing else "hours"
         return is_finished
@@ -106,7 +95,7 @@ class Driver:
     def _loop(self) -> None:
         while True:
             while self._has_room() and not self._is_over():
-                trial = self._unfinished.pop(0) if self._unfinished else self._ask()
+                trial = self._next()
                 if trial is not None:
                     self._start(trial)
             if not self.engine.running and self._is_over():
@@ -117,6 +106,9 @@ class Driver:
             if heard is not None:
                 self._handle(*heard)
             self._ledger.deliver()
+
+    def _next(self) -> Trial | None:
+        return self._unfinished.pop(0) if self._unfinished else self._draws.take(self._must_pause)
 
     def _has_room(self) -> bool:
         """Whether a slot is free, and not kept for a student whose teacher is trained."""
@@ -130,7 +122,7 @@ class Driver:
     def _is_over(self) -> bool:
         """Whether no further trial is to be started."""
         begun = len(self.progress.outcomes) + self._begun()
-        return begun >= self.progress.total or self._exhausted or self._must_pause()
+        return begun >= self.progress.total or self._draws.are_exhausted or self._must_pause()
 
     def _must_pause(self) -> bool:
         hours = self.sweep.search.hours
@@ -175,15 +167,17 @@ class Driver:
             self._remember(frozen)
             trial = self._trials.get(frozen.number)
             if not self._ledger.replay(frozen.number, trial) and trial is not None:
-                begun = "digest" in frozen.user_attrs
-                (unfinished if begun else self._undecided).append(trial)
+                if "digest" in frozen.user_attrs:
+                    unfinished.append(trial)
+                else:
+                    self._draws.give_back(trial)
         self._ledger.catch_up()
         return unfinished
 
     def _remember(self, frozen: FrozenTrial) -> None:
         number, known = frozen.number, frozen.user_attrs
         if "digest" in known:
-            self._seen.setdefault(known["digest"], number)
+            self._draws.remember(known["digest"], number)
         for rung, point in known.get("rungs", {}).items():
             self._rungs.setdefault(int(rung), {})[number] = tuple(point)
         if frozen.state == TrialState.RUNNING:
@@ -191,68 +185,8 @@ class Driver:
 
     # --- from a draw to a slot ---
 
-    def _ask(self) -> Trial | None:
-        """The next draw that is not screened; None on a pause, or after too many that are."""
-        refused: list[Screened] = []
-        while len(refused) < screening.MAX_SCREENED_IN_A_ROW and not self._must_pause():
-            trial = self._undecided.pop() if self._undecided else self.study.ask()
-            verdict = self._judge(trial)
-            if verdict is None:
-                return trial
-            refused.append(verdict)
-            self._screen(trial, verdict)
-        if len(refused) == screening.MAX_SCREENED_IN_A_ROW:
-            self._exhausted = True
-            self._report(screening.describe_end(refused, self.sweep.objectives))
-        return None
-
-    def _judge(self, trial: Trial) -> Screened | None:
-        """Why a draw is refused; None for one to train, which is then known as tried."""
-        try:
-            candidate = self._candidate(trial)
-            digest, score = candidate.digest(), self._predicted_score(candidate)
-        except ValidationError as error:
-            ((_, message), *_) = validation_problems(error, Candidate)
-            return screening.impossible(message)
-        except build.TooLargeError as error:
-            return screening.impossible(str(error))
-        verdict = screening.screen(digest, score, self.sweep.objectives, self._seen)
-        if verdict is None:
-            trial.set_user_attr("digest", digest)
-            self._seen[digest] = trial.number
-        return verdict
-
-    @property
-    def _rule(self) -> str:
-        return self.sweep.objectives.score.rule
-
-    def _predicted_score(self, candidate: Candidate) -> float:
-        digest = candidate.digest()
-        if digest not in self._scores:
-            self._scores[digest] = scores(build.predict(candidate))[self._rule].score
-        return self._scores[digest]
-
-    def _candidate(self, trial: Trial) -> Candidate:
-        tree = space.suggest(trial, self._space)
-        return read_candidate(tree, self._images, self._classes)
-
-    def _screen(self, trial: Trial, verdict: Screened) -> None:
-        """Tells Optuna of a refused draw: PRUNED, with the constraints that it is known to miss."""
-        score = verdict.score
-        if verdict.reason == "impossible":  # as far off as ten times the ceiling
-            score = 10 * self.sweep.objectives.score.at_most
-        missed = screening.violations(None, score, self.sweep.objectives)
-        if verdict.of is not None and verdict.of in self.progress.outcomes:
-            missed = violations(self.progress.outcomes[verdict.of], self.sweep.objectives) or missed
-        for name, violation in missed.items():
-            trial.set_constraint(name, violation)
-        trial.set_user_attr("screened", verdict.message)
-        self.study.tell(trial, state=TrialState.PRUNED)
-        self.progress.screened += 1
-        self._report(f"draw {trial.number} screened: {verdict.message}")
-
     def _start(self, trial: Trial) -> None:
-        number, candidate = trial.number, self._candidate(trial)
+        number, candidate = trial.number, self._draws.candidate(trial)
         self._trials[number] = trial
         files = self.folder.trial(number)
         write_text(files.candidate, dump_yaml(candidate.model_dump(mode="json")))
@@ -359,12 +293,12 @@ class Driver:
     def _decide(self, number: int, row: Epoch) -> Order:
         """Whether a trial goes on past the rung that it has reached."""
         trial, early = self._trials[number], self.sweep.search.early_stopping
-        candidate = self._candidate(trial)
+        candidate = self._draws.candidate(trial)
         epochs = candidate.training.epochs
         if not early.rule or row.epoch not in early.rungs(epochs):
             return "go"
         reached = self._rungs.setdefault(row.epoch, {})
-        point = reached[number] = (row.accuracy, self._predicted_score(candidate))
+        point = reached[number] = (row.accuracy, self._draws.predicted_score(candidate))
         passed = {rung: known[number] for rung, known in self._rungs.items() if number in known}
         trial.set_user_attr("rungs", passed)
         others = [known for other, known in reached.items() if other != number]
