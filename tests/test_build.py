@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from micronet_search import build
-from micronet_search.compression import prune, quantize, stored
+from micronet_search.compression import prune, quantize, stored, structured
 from micronet_search.config.candidate import Candidate
+from micronet_search.config.network import Input
 from micronet_search.score.rules import imt
 
 BITS = (2, 3, 4, 5, 6, 7, 8, 16, 32)
@@ -162,3 +163,47 @@ def test_the_layout_is_that_of_the_stored_tensors(candidate: Candidate) -> None:
     found = {name: (t.shape, t.dtype) for name, t in build.layout(candidate).items()}
     tensors = compressed(candidate)
     assert found == {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+
+
+def giant(**changes: Any) -> Candidate:
+    network = {"family": "densenet", "stem": {"width": 64}, "growth_rate": 64, "layers": [6, 6]}
+    return Candidate.model_validate(
+        {
+            "network": network | changes,
+            "training": {"epochs": 1, "learning_rate": 0.1},
+            "structured_pruning": {"ratio": 0.5},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"stem": {"width": 4096}, "growth_rate": 1024},
+            r"thin has [\d,]+ parameters, expected at",
+        ),
+        (
+            {"layers": [40, *[1] * 5], "growth_rate": 512, "bottleneck": 8, "pointwise_groups": 512}
+            | {"groups": 512},
+            r"thin has [\d,]+ values between its layers, expected at most 100,000,000",
+        ),
+    ],
+)
+def test_a_giant_is_not_built_to_be_thinned(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(build.TooLargeError, match=message):
+        build.predict(giant(**changes))
+
+
+@pytest.mark.parametrize("size", [32, 33, 47])
+def test_what_thinning_leaves_does_not_depend_on_the_image(size: int) -> None:
+    """It is found with the smallest image, which takes little memory."""
+    candidate = giant(stem={"width": 8, "stride": 2}, growth_rate=4, layers=[2, 1], groups=2)
+    image = Input(height=size, width=size + 3)
+    candidate = candidate.model_copy(update={"input": image})
+    thinned, expected = (build.network(candidate, seed=3) for _ in range(2))
+    build.transform(thinned, candidate, "thin")
+    structured.thin(expected, image, 0.5)
+    found, wanted = thinned.state_dict(), expected.state_dict()
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)

@@ -501,3 +501,10 @@ def test_rounds_count_where_pruning_is_iterative() -> None:
     pruning = {"sparsity": 0.5, "schedule": "iterative"}
     three, default = candidate(pruning=pruning | {"rounds": 3}), candidate(pruning=pruning)
     assert three.digest() != default.digest()
+
+
+@pytest.mark.parametrize("blocks", [[200, 1], [100, 101]])
+def test_layers_in_all_blocks_are_bounded(blocks: list[int]) -> None:
+    network = {"family": "densenet", "stem": {"width": 4}, "growth_rate": 4, "layers": blocks}
+    with pytest.raises(ValidationError, match=r"network has 201 layers in its blocks, expected"):
+        Candidate.model_validate({"network": network, "training": TRAINING})

@@ -204,3 +204,9 @@ def test_dotted() -> None:
 )
 def test_describe(value: Any, text: str) -> None:
     assert describe(value) == text
+
+
+def test_an_error_shows_no_more_problems_than_anyone_reads() -> None:
+    problems = [Problem(line, 1, "a", "x") for line in range(1, 151)]
+    lines = str(ConfigError("f.yaml", problems)).splitlines()
+    assert lines[99:] == ["f.yaml:100:1: a: x", "f.yaml: and 50 more problems"]

@@ -10,6 +10,7 @@ import io
 import os
 import resource
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -78,6 +79,17 @@ def few_draws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`check` downloads nothing, whatever the dataset."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("check went to the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
 @pytest.mark.parametrize("base", range(len(BASES)))
 def test_the_bases_are_right_but_for_their_datasets(tmp_path: Path, base: int) -> None:
     (tmp_path / "sweep.yaml").write_text(BASES[base])
@@ -88,18 +100,21 @@ def test_the_bases_are_right_but_for_their_datasets(tmp_path: Path, base: int) -
 @pytest.mark.parametrize("first", range(0, COUNT, CHUNK))
 def test_check_refuses_in_words_whatever_a_sweep_holds(tmp_path: Path, first: int) -> None:
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    path = tmp_path / "sweep.yaml"
+    path, times = tmp_path / "sweep.yaml", {}
     for number in range(first, min(first + CHUNK, COUNT)):
         path.write_bytes(mutant(number))
         try:
             done = run_check(path)
-        except BaseException as error:
+        except (Exception, TooSlowError) as error:
             raise AssertionError(f"mutant {number}: {type(error).__name__}: {error}") from error
+        times[number] = done.seconds
         assert done.code in (0, 2), f"mutant {number}: {done}"
         assert "Traceback" not in done.err, f"mutant {number}: {done}"
         if done.code == 2:
             assert done.err.startswith("error: "), f"mutant {number}: {done}"
             assert len(done.err) > len("error: \n"), f"mutant {number}: {done}"
+    slowest = max(times, key=lambda number: times[number])
+    print(f"mutant {slowest} is the slowest: {times[slowest]:.1f} s")
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) // 1024
     assert grown < MEBIBYTES, f"mutants {first} to {first + CHUNK}: {grown} MiB"
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.yaml"], "check writes nothing"

@@ -15,10 +15,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
+from studies import tiny, write
 
+from micronet_search.config.files import load_sweep
 from micronet_search.config.loading import ConfigError, read_yaml
 from micronet_search.data import shards
 from micronet_search.data.errors import DataError
+from micronet_search.data.pictures import Picture
+from micronet_search.report import check
 from micronet_search.store.files import read_json
 from micronet_search.store.outcome import Outcome, read_outcomes
 from micronet_search.store.paths import Root
@@ -108,6 +112,30 @@ def test_labels_that_are_none(tmp_path: Path, label: int) -> None:
         shards.read(path)
 
 
+def test_a_shard_that_is_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "train-0.parquet")
+    with pytest.raises(DataError, match=r"train-0.parquet is no file, expected a parquet file"):
+        shards.read(tmp_path / "train-0.parquet")
+
+
+def test_any_encoding_of_a_few_small_images_is_read(tmp_path: Path) -> None:
+    images = [bytes([i]) * 100 for i in range(50)]
+    for encoding in ("PLAIN", "DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY", None):
+        options = {"column_encoding": {"img": encoding}} if encoding else {}
+        table = pa.table({"img": pa.array(images, pa.binary()), "label": list(range(50))})
+        path = tmp_path / f"{encoding}.parquet"
+        parquet.write_table(table, path, use_dictionary=not encoding, **options)
+        found = shards.read(path)
+        assert found.images == images
+        assert found.labels.tolist() == list(range(50))
+
+
+def test_an_image_that_is_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "0.png")
+    with pytest.raises(DataError, match=r"0.png is damaged or no image \(no file\), expected"):
+        Picture(tmp_path / "0.png", str(tmp_path / "0.png")).open()
+
+
 # --- YAML ---
 
 YAML = {
@@ -156,6 +184,18 @@ def test_a_file_of_any_size(tmp_path: Path, size: int) -> None:
         read_yaml(path)
 
 
+def test_a_space_of_giants_is_none_that_can_be_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`check` thins a network to know its cost, and says so where it cannot."""
+    monkeypatch.setattr(check, "DRAWS", 3)
+    network = {"family": "resnet", "stem": {"width": 64}, "widths": [4096, 4096], "layers": 9}
+    candidate = {"network": network, "structured_pruning": {"ratio": {"low": 0.1, "high": 0.5}}}
+    path = write(tmp_path / "sweep.yaml", tiny(candidate=tiny()["candidate"] | candidate))
+    with pytest.raises(ValueError, match=r"none of 3 draws can be built: the network to thin has"):
+        check.sample(load_sweep(path))
+
+
 def test_pipes_and_devices_are_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero")):
@@ -199,7 +239,8 @@ def test_an_outcome_is_what_it_should_be(tmp_path: Path) -> None:
     for content in (b"[" * 100_000, b"{", b"\xff", json.dumps(wrong[2]).encode()):
         study.trial(0).path.mkdir(parents=True, exist_ok=True)
         study.trial(0).outcome.write_bytes(content)
-        with pytest.raises(ValueError, match=r"expected JSON|found no outcome"):
+        found = rf"{study.trial(0).outcome}(: found no outcome| is damaged, expected JSON)"
+        with pytest.raises(ValueError, match=found):
             read_outcomes(study)
 
 

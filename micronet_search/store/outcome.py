@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -120,6 +121,19 @@ class Result:
     files: dict[str, bytes]
 
 
+def read_outcome(path: Path) -> Outcome:
+    """How a trial ended, from its file.
+
+    Raises:
+        ValueError: The file is damaged, or is none of a trial.
+    """
+    tree = read_json(path)
+    try:
+        return Outcome.from_json(tree)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
 def read_outcomes(study: StudyFolder) -> dict[int, Outcome]:
     """How the trials of a study ended that have, by number.
 
@@ -127,11 +141,7 @@ def read_outcomes(study: StudyFolder) -> dict[int, Outcome]:
         ValueError: A file is damaged.
     """
     paths = {number: study.trial(number).outcome for number in study.trials()}
-    return {
-        number: Outcome.from_json(read_json(path))
-        for number, path in paths.items()
-        if path.exists()
-    }
+    return {number: read_outcome(path) for number, path in paths.items() if path.exists()}
 
 
 def lost(reason: str, traceback: str | None = None) -> Result:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import studies
+import yaml
 from studies import Command, Done, Watch, assert_whole, cli, read, tiny, write
 
 pytest.importorskip("ray")
@@ -125,3 +126,17 @@ def test_a_cluster_that_is_not_there(tmp_path: Path, runs: Path) -> None:
     path = sweep(tmp_path, address="127.0.0.1:1")
     found = cli("run", path, "--root", runs, cwd=tmp_path).error
     assert "execution.address: found no Ray cluster at 127.0.0.1:1" in found
+
+
+def test_students_in_several_slots_wait_for_one_teacher(tmp_path: Path, runs: Path) -> None:
+    path = sweep(tmp_path, trials_per_device=2)
+    tree = yaml.safe_load(path.read_text())
+    network = {"family": "resnet", "stem": {"width": 8}, "widths": [8, 12], "layers": 1}
+    teacher = {"network": network, "training": {"epochs": 30, "learning_rate": 0.01}}
+    tree["candidate"]["distillation"] = {"teacher": teacher}
+    tree["search"] |= {"trials": 3, "early_stopping": "off"}
+    done = finish(Command("run", write(path, tree), "--root", runs, cwd=tmp_path))
+    assert done.out.count("waits for its teacher to be trained") == 2
+    assert done.out.count("teacher ") >= 1
+    assert len(list((runs / "teachers").iterdir())) == 1
+    assert_whole(read(runs, "ray"), trials=3)
