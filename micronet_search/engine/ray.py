@@ -303,7 +303,13 @@ def _connect(execution: Execution) -> None:
     if execution.address is None:
         if execution.device.startswith("cuda:"):
             os.environ["CUDA_VISIBLE_DEVICES"] = execution.device.removeprefix("cuda:")
-        options |= {"address": "local", "include_dashboard": False, "object_store_memory": STORE}
+        options |= {
+            "address": "local",
+            "include_dashboard": False,
+            "object_store_memory": STORE,
+            # slots are no less urgent than a trial in the driver's own process
+            "_system_config": {"worker_niceness": 0},
+        }
     else:
         options["address"] = execution.address
     try:
