@@ -330,7 +330,7 @@ def main() -> None:
     sweep, trials = load_sweep(given.sweep), read(given.sweep.with_suffix(".csv"))
     for share in given.feasible:
         at_least = np.quantile([trial.accuracy for trial in trials], 1 - share)
-        goal = Goal(round(float(at_least), 3), sweep.objectives.score.at_most)
+        goal = Goal(round(float(at_least), 2), sweep.objectives.score.at_most)
         print(table(trials, goal, compression(sweep), given))
 
 
