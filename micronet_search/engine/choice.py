@@ -55,7 +55,9 @@ def _open_ray(
     if dataset.name == "cifar10":
         load(dataset)  # downloads it where it is not there yet, before slots look for it
     engine = Ray(dataset, execution, tell)
-    tell(f"engine ray: {execution.trials_per_device} slots for each device ({engine.device})")
+    share = execution.trials_per_device
+    slots = "one slot" if share == 1 else f"{share} slots"
+    tell(f"engine ray: {slots} for each device ({engine.device})")
     return engine, engine.device
 
 
