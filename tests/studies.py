@@ -18,6 +18,7 @@ import os
 import resource
 import signal
 import sqlite3
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -216,6 +217,17 @@ class Command:
             assert time.monotonic() < end, self.out
             time.sleep(0.0005)
         return True
+
+
+def processes(driver: int | None) -> dict[str, list[int]]:
+    """A driver with a Ray cluster of its own: its process, its node's and its slots'."""
+    command = ["ps", "-ww", "-eo", "pid,ppid,args"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in found.splitlines()[1:]]
+    children = [(int(pid), int(parent), name) for pid, parent, name in rows]
+    nodes = [pid for pid, parent, name in children if parent == driver and "/raylet " in name]
+    slots = [pid for pid, parent, name in children if parent in nodes and "::Member" in name]
+    return {"driver": [driver] if driver else [], "node": nodes, "slot": slots}
 
 
 def cli(*arguments: object, cwd: Path, environment: dict[str, str] | None = None) -> Done:

@@ -7,7 +7,6 @@ import os
 import random
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 import studies
 import yaml
-from studies import Command, Done, Watch, assert_whole, cli, read, tiny, write
+from studies import Command, Done, Watch, assert_whole, cli, processes, read, tiny, write
 
 pytest.importorskip("ray")
 
@@ -35,16 +34,6 @@ def sweep(folder: Path, **execution: Any) -> Path:
         execution={"engine": "ray"} | execution,
     )
     return write(folder / "sweep.yaml", tree)
-
-
-def slots(driver: int | None) -> list[int]:
-    """The processes that run the trials of a driver: children of its own cluster's node."""
-    command = ["ps", "-eo", "pid,ppid,args"]
-    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 2) for line in found.splitlines()[1:]]
-    parents = {int(pid): int(parent) for pid, parent, _ in rows}
-    members = [int(pid) for pid, _, name in rows if name.startswith("ray::Member")]
-    return [pid for pid in members if parents.get(parents[pid]) == driver]
 
 
 def finish(command: Command) -> Done:
@@ -73,7 +62,7 @@ def test_a_slot_and_a_driver_that_are_killed(tmp_path: Path, runs: Path, seed: i
     assert "engine ray: 2 slots for each device (cpu)" in command.out
     time.sleep(pick.uniform(0, 2))
     watch.look()
-    os.kill(pick.choice(slots(command.pid)), signal.SIGKILL)
+    os.kill(pick.choice(processes(command.pid)["slot"]), signal.SIGKILL)
     assert command.until(lambda: re.search(r"the slot died|the slots died", command.out), 60)
     time.sleep(pick.uniform(0, 3))
     command.send(signal.SIGKILL)

@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import subprocess
 import time
 from collections import Counter
 from contextlib import suppress
@@ -11,24 +10,12 @@ from pathlib import Path
 
 import pytest
 import studies
-from studies import Command, Watch, assert_whole, read, tiny, write
+from studies import Command, Watch, assert_whole, processes, read, tiny, write
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(5400)]
 
 TRIALS = int(os.environ.get("MICRONET_SOAK_TRIALS", "300"))
 EVERY = 20.0
-
-
-def processes(driver: int | None) -> dict[str, list[int]]:
-    """The driver, its cluster's node and its slots, as far as they run."""
-    command = ["ps", "-eo", "pid,ppid,args"]
-    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 2) for line in found.splitlines()[1:]]
-    parents = {int(pid): int(parent) for pid, parent, _ in rows}
-    mine = {int(pid): name for pid, _, name in rows if driver in (int(pid), parents[int(pid)])}
-    nodes = [pid for pid, name in mine.items() if "raylet/raylet" in name]
-    slots = [int(pid) for pid, parent, name in rows if int(parent) in nodes and "Member" in name]
-    return {"driver": [driver] if driver else [], "node": nodes, "slot": slots}
 
 
 def test_random_kills_every_twenty_seconds(tmp_path: Path, runs: Path) -> None:
