@@ -145,7 +145,7 @@ class EarlyStopping(Model):
     @model_validator(mode="after")
     def _enough_for_the_confidence(self) -> EarlyStopping:
         needed = math.ceil(self.confidence / (1 - self.confidence) - 1e-9)
-        if self.after < needed:
+        if "feasibility" in self.rule and self.after < needed:
             raise ValueError(
                 f"found after: {self.after}, expected at least {needed} complete trials for a "
                 f"confidence of {self.confidence:g}"
