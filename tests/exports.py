@@ -88,7 +88,7 @@ def trained_shipped(
 def _learn(network: nn.Module, normalization: Normalization, train: Images, rate: float) -> None:
     optimizer = torch.optim.Adam(network.train().parameters(), rate)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(40):
+    for _ in range(60):
         batch = torch.randint(len(train), (128,), generator=generator)
         logits = network(normalization(train.images[batch]))
         nn.functional.cross_entropy(logits, train.labels[batch]).backward()

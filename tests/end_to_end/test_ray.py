@@ -95,7 +95,8 @@ def test_nodes_that_join_and_are_killed(
     first = cluster.add_node(num_cpus=1)
     path = sweep(tmp_path, address=cluster.address, retries=0)
     watch = Watch(studies.Root(runs).study("ray"))
-    command = Command("run", path, "--root", runs, cwd=tmp_path)
+    trials = 20  # enough for Ray to notice before they are over
+    command = Command("run", path, "--root", runs, "--trials", trials, cwd=tmp_path)
     assert is_ready(command, 1)
     time.sleep(pick.uniform(0, 2))
     cluster.add_node(num_cpus=1)
@@ -106,7 +107,7 @@ def test_nodes_that_join_and_are_killed(
     done = finish(command)
     assert " left" in done.out
     left = read(runs, "ray")
-    assert_whole(left, trials=TRIALS)
+    assert_whole(left, trials=trials)
     watch.check(left)
     assert "failed" not in {outcome.state for outcome in left.outcomes.values()}
 
