@@ -87,6 +87,13 @@ class Done:
         return self.err.removeprefix("error: ").rstrip("\n")
 
 
+def _place(path: str) -> tuple[Any, str]:
+    """What a `module:Class.name` is an attribute of, and the attribute's name."""
+    module, _, names = path.partition(":")
+    *above, name = names.split(".")
+    return functools.reduce(getattr, above, importlib.import_module(module)), name
+
+
 @dataclass(frozen=True)
 class Kill:
     """The moment at which a command kills itself as SIGKILL would: a call, before or after it."""
@@ -96,9 +103,7 @@ class Kill:
     call: int = 1
 
     def arm(self) -> None:
-        module, _, path = self.function.partition(":")
-        *above, name = path.split(".")
-        owner = functools.reduce(getattr, above, importlib.import_module(module))
+        owner, name = _place(self.function)
         function, calls = getattr(owner, name), itertools.count(1)
 
         @functools.wraps(function)
@@ -122,8 +127,7 @@ class Setting:
     value: Any
 
     def arm(self) -> None:
-        module, _, name = self.name.partition(":")
-        setattr(importlib.import_module(module), name, self.value)
+        setattr(*_place(self.name), self.value)
 
 
 @dataclass(frozen=True)
@@ -135,9 +139,7 @@ class Fault:
     error: Exception
 
     def arm(self) -> None:
-        module, _, path = self.function.partition(":")
-        *above, name = path.split(".")
-        owner = functools.reduce(getattr, above, importlib.import_module(module))
+        owner, name = _place(self.function)
         function, calls = getattr(owner, name), itertools.count(1)
 
         @functools.wraps(function)
