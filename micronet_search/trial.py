@@ -20,6 +20,7 @@ from micronet_search.config.candidate import Candidate
 from micronet_search.data.batches import (
     batches_in_epoch,
     evaluation_batches,
+    normalized,
     training_batches,
 )
 from micronet_search.data.images import Images, Normalization
@@ -118,9 +119,8 @@ class Trial:
         return SoftTargets(network, asked.temperature, asked.weight)
 
     def _place(self, network: nn.Module) -> None:
-        # convolutions on a GPU read channels-last images faster
-        layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
-        network.to(self.device).to(memory_format=layout)
+        # convolutions read channels-last images faster, as `normalized` makes them
+        network.to(self.device).to(memory_format=torch.channels_last)
 
     def checkpoint(self) -> bytes:
         """All that `begin` needs to go on from here."""
@@ -224,7 +224,7 @@ class Trial:
             len(self.splits.train), generator=self._generator(-1), device=self.device
         )
         for part in chosen.split(size)[:CALIBRATION_BATCHES]:
-            yield self.splits.normalization(self.splits.train.images[part])
+            yield normalized(self.splits.train.images[part], self.splits.normalization)
 
     @contextmanager
     def _clock(self, name: str) -> Iterator[None]:

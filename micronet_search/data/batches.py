@@ -56,7 +56,7 @@ def training_batches(
         changed = _change(
             images.images[rows], augmentation, operations, normalization.mean, generator
         )
-        batch, targets = normalization(changed), one_hot[images.labels[rows]]
+        batch, targets = normalized(changed, normalization), one_hot[images.labels[rows]]
         if mix == "mixup":
             batch, targets = mixup(batch, targets, augmentation.mixup, generator)
         elif mix == "cutmix":
@@ -74,7 +74,12 @@ def evaluation_batches(
     """
     for start in range(0, len(images), batch_size):
         batch = slice(start, start + batch_size)
-        yield normalization(images.images[batch]), images.labels[batch]
+        yield normalized(images.images[batch], normalization), images.labels[batch]
+
+
+def normalized(images: Tensor, normalization: Normalization) -> Tensor:
+    """The input of a network from 8-bit images: float32 (B, C, H, W), channels last in memory."""
+    return normalization(images.to(torch.float32, memory_format=torch.channels_last))
 
 
 def _change(

@@ -135,9 +135,18 @@ class Fit:
     def restore(self, state: dict[str, Any]) -> None:
         """Continues where the stage that gave this state was."""
         self.optimizer.load_state_dict(state["optimizer"])
+        _lay_out_as_parameters(self.optimizer)
         self.schedule.last_epoch = state["schedule"]["last_epoch"]
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+
+
+def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Gives what a checkpoint kept for a parameter the memory layout of the parameter again."""
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                kept[name] = torch.empty_like(parameter).copy_(value)
 
 
 def _device(network: nn.Module) -> torch.device:
