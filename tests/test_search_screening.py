@@ -21,12 +21,11 @@ OBJECTIVES = Objectives(accuracy=AccuracyGoal(at_least=0.8), score=ScoreGoal(at_
         (0.8, 0.04, {"accuracy": 0.0, "score": 0.0}, True),
         (0.6, 0.03, {"accuracy": 0.25, "score": -0.25}, False),
         (0.9, 0.05, {"accuracy": -0.125, "score": 0.25}, False),
-        (None, 0.06, {"score": 0.5}, False),
-        (None, 0.02, {"score": -0.5}, True),
+        (0.0, 0.06, {"accuracy": 1.0, "score": 0.5}, False),
     ],
 )
 def test_violations_by_hand(
-    accuracy: float | None, score: float, expected: dict[str, float], is_feasible: bool
+    accuracy: float, score: float, expected: dict[str, float], is_feasible: bool
 ) -> None:
     found = violations(accuracy, score, OBJECTIVES)
     assert found == pytest.approx(expected)

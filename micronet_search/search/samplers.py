@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
 
 from micronet_search.config.sweep import Nsga2, RandomSearch, Tpe
+from micronet_search.search.screening import SCREENED
 
 
 def create(config: Tpe | Nsga2 | RandomSearch, seed: int) -> BaseSampler:
@@ -26,14 +30,7 @@ def create(config: Tpe | Nsga2 | RandomSearch, seed: int) -> BaseSampler:
         case Tpe():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)  # `group` is experimental.
-                return TPESampler(
-                    n_startup_trials=config.startup_trials,
-                    n_ei_candidates=config.candidates,
-                    multivariate=True,
-                    group=True,
-                    constant_liar=True,
-                    seed=seed,
-                )
+                return _Tpe(config, seed)
         case Nsga2():
             return _Nsga2(
                 population_size=config.population,
@@ -45,6 +42,50 @@ def create(config: Tpe | Nsga2 | RandomSearch, seed: int) -> BaseSampler:
             return RandomSampler(seed=seed)
 
 
+class _Tpe(TPESampler):
+    """TPE that draws at random until enough trials were trained.
+
+    Optuna counts screened draws as well, and would go by them before any accuracy is known.
+    """
+
+    def __init__(self, config: Tpe, seed: int) -> None:
+        super().__init__(
+            n_startup_trials=0,
+            n_ei_candidates=config.candidates,
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+            seed=seed,
+        )
+        self._startup_trials = config.startup_trials
+        self._startup_sampler = RandomSampler(seed=seed)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        if self._starts_up(study):
+            return {}
+        return super().sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        if self._starts_up(study):
+            return self._startup_sampler.sample_independent(
+                study, trial, param_name, param_distribution
+            )
+        return super().sample_independent(study, trial, param_name, param_distribution)
+
+    def _starts_up(self, study: optuna.Study) -> bool:
+        ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        trained = sum(SCREENED not in trial.user_attrs for trial in ended)
+        return trained < self._startup_trials
+
+
 class _Nsga2(NSGAIISampler):
     """NSGA-II in whose population enqueued trials count.
 
@@ -52,7 +93,7 @@ class _Nsga2(NSGAIISampler):
     whose every parameter was enqueued.
     """
 
-    def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         super().before_trial(study, trial)
         self.get_trial_generation(study, trial)
 

@@ -13,12 +13,15 @@ from micronet_search.config.sweep import Objectives
 MAX_SCREENED_IN_A_ROW = 100
 """Screened draws without a trial between them that end a study."""
 
+SCREENED = "screened"
+"""The attribute of a draw in Optuna that says why it was screened; trained trials have none."""
 
-def violations(accuracy: float | None, score: float, objectives: Objectives) -> dict[str, float]:
+
+def violations(accuracy: float, score: float, objectives: Objectives) -> dict[str, float]:
     """How far the constraints are missed, relative to their bounds.
 
     Args:
-        accuracy: A fraction, 0 to 1; None where nothing was trained, which leaves its entry out.
+        accuracy: A fraction, 0 to 1.
         score: The score, measured or predicted.
         objectives: The sweep's bounds.
 
@@ -27,8 +30,10 @@ def violations(accuracy: float | None, score: float, objectives: Objectives) -> 
         `accuracy` and `score`; a constraint is met where its entry is not above 0.
     """
     at_least, at_most = objectives.accuracy.at_least, objectives.score.at_most
-    missed = {} if accuracy is None else {"accuracy": (at_least - accuracy) / at_least}
-    return missed | {"score": (score - at_most) / at_most}
+    return {
+        "accuracy": (at_least - accuracy) / at_least,
+        "score": (score - at_most) / at_most,
+    }
 
 
 def feasible(violations: Mapping[str, float]) -> bool:

@@ -110,17 +110,22 @@ class Draws:
         return verdict
 
     def _screen(self, trial: Trial, verdict: Screened) -> None:
-        """Tells Optuna of a refused draw: PRUNED, with the constraints that it is known to miss."""
+        """Tells Optuna of a refused draw: PRUNED, with both constraints.
+
+        Its accuracy counts as missed in full. Samplers take a constraint that is not set for one
+        that is met, so that a draw above the ceiling would outrank every trained trial that misses
+        its accuracy.
+        """
         score = verdict.score
         if verdict.reason == "impossible":  # as far off as ten times the ceiling
             score = 10 * self._objectives.score.at_most
-        missed = screening.violations(None, score, self._objectives)
+        missed = screening.violations(0.0, score, self._objectives)
         if verdict.of is not None and verdict.of in self._progress.outcomes:
             of = self._progress.outcomes[verdict.of]
             missed = violations(of, self._objectives) or missed
         for name, violation in missed.items():
             trial.set_constraint(name, violation)
-        trial.set_user_attr("screened", verdict.message)
+        trial.set_user_attr(screening.SCREENED, verdict.message)
         self._study.tell(trial, state=TrialState.PRUNED)
         self._progress.screened += 1
         self._report(f"draw {trial.number} screened: {verdict.message}")
