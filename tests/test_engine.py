@@ -162,7 +162,7 @@ def test_a_damaged_checkpoint_is_a_clear_reason(place: float) -> None:
 
 
 def test_the_inline_engine_runs_one_job_at_a_time() -> None:
-    engine = Inline(Slot(DIGITS, CPU, threads=1))
+    engine = Inline(Slot(digits(), CPU, threads=1))
     for number in (7, 7):
         engine.start(job())
         assert engine.running == (number,)
@@ -181,7 +181,7 @@ def test_the_inline_engine_runs_one_job_at_a_time() -> None:
 
 
 def test_a_paused_slot_reports_a_checkpoint_after_its_epoch() -> None:
-    engine = Inline(Slot(DIGITS, CPU, threads=1))
+    engine = Inline(Slot(digits(), CPU, threads=1))
     engine.start(job(stops=()))
     assert isinstance((engine.wait() or (0, None))[1], Trained)
     engine.pause()

@@ -211,6 +211,8 @@ class Execution(Model):
         address: HOST:PORT of a Ray cluster that runs already; null for one of this machine alone,
             made for the study.
         retries: How often a trial that crashed is tried again from its last checkpoint.
+        checkpoint_minutes: The most training that a crash costs: a checkpoint is written at the end
+            of an epoch where the next one would go beyond. Also at rungs and ends of stages.
     """
 
     engine: Literal["auto", "inline", "ray"] = "auto"
@@ -218,6 +220,7 @@ class Execution(Model):
     trials_per_device: Annotated[int, Field(ge=1, le=256)] = 1
     address: str | None = None
     retries: Annotated[int, Field(ge=0)] = 1
+    checkpoint_minutes: Annotated[float, Field(gt=0.0)] = 5.0
 
     @model_validator(mode="after")
     def _slots_of_ray(self) -> Execution:

@@ -17,9 +17,22 @@ from micronet_search.data.images import Images, Normalization
 from micronet_search.data.sources import Part, open_source
 from micronet_search.data.stratify import stratified
 
-__all__ = ["DataError", "Images", "Normalization", "Splits", "describe", "load"]
+__all__ = ["DataError", "Fingerprint", "Images", "Normalization", "Splits", "describe", "load"]
 
 Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What two splits share if and only if their images and labels are the same.
+
+    Attributes:
+        digest: Of shape, pixels and labels.
+        sizes: Images of each class.
+    """
+
+    digest: str
+    sizes: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +59,10 @@ class Splits:
         channels, height, width = self.train.images.shape[1:]
         return Input(channels=channels, height=height, width=width)
 
-    def fingerprint(self) -> str:
-        """A key that two datasets share if and only if their training images are the same."""
-        digest = hashlib.blake2b(repr(self.train.images.shape).encode(), digest_size=8)
-        for tensor in (self.train.images, self.train.labels):
-            digest.update(tensor.cpu().numpy().tobytes())
-        return digest.hexdigest()
+    def fingerprints(self) -> dict[str, Fingerprint]:
+        """What tells each split from one with other images or labels, by its name."""
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: _fingerprint(images, self.classes) for name, images in splits.items()}
 
     def to(self, device: torch.device | str) -> Splits:
         """The same splits on a device."""
@@ -62,6 +73,14 @@ class Splits:
             self.classes,
             self.normalization,
         )
+
+
+def _fingerprint(images: Images, classes: int) -> Fingerprint:
+    digest = hashlib.blake2b(repr(images.images.shape).encode(), digest_size=8)
+    for tensor in (images.images, images.labels):
+        digest.update(tensor.cpu().numpy().tobytes())
+    sizes = torch.bincount(images.labels, minlength=classes).tolist()
+    return Fingerprint(digest.hexdigest(), tuple(sizes))
 
 
 def load(dataset: Dataset) -> Splits:

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import torch
 
 from micronet_search.config.sweep import Dataset, Execution
-from micronet_search.data.splits import load
+from micronet_search.data.splits import Splits
 from micronet_search.engine.inline import Inline
 from micronet_search.engine.slot import Slot, choose_device
 from micronet_search.engine.work import Engine
@@ -17,12 +17,13 @@ INSTALL = "pip install 'micronet-search[ray]'"
 
 
 def open_engine(
-    dataset: Dataset, execution: Execution, tell: Callable[[str], None]
+    splits: Splits, dataset: Dataset, execution: Execution, tell: Callable[[str], None]
 ) -> tuple[Engine, str]:
     """Makes the engine that a sweep asks for, and says which it is.
 
     Args:
-        dataset: What trials are trained on.
+        splits: What trials are trained on.
+        dataset: Where other processes and nodes load it from.
         execution: Of the sweep.
         tell: Is told which engine it is, and later what happens to its slots.
 
@@ -30,7 +31,7 @@ def open_engine(
         The engine, and the kind of its devices.
 
     Raises:
-        ValueError: The dataset, the device, Ray or its cluster cannot be used.
+        ValueError: The device, Ray or its cluster cannot be used.
     """
     several = execution.address is not None or _slots(execution) > 1
     has_ray = find_spec("ray") is not None
@@ -44,7 +45,7 @@ def open_engine(
         tell(f"Ray is not installed: one slot where there could be more; {INSTALL}")
     device = choose_device(execution.device)
     tell(f"engine inline: one slot on {device}")
-    return Inline(Slot(dataset, device, threads=None)), str(device)
+    return Inline(Slot(splits, device, threads=None)), str(device)
 
 
 def _open_ray(
@@ -52,8 +53,6 @@ def _open_ray(
 ) -> tuple[Engine, str]:
     from micronet_search.engine.ray import Ray
 
-    if dataset.name == "cifar10":
-        load(dataset)  # downloads it where it is not there yet, before slots look for it
     engine = Ray(dataset, execution, tell)
     share = execution.trials_per_device
     slots = "one slot" if share == 1 else f"{share} slots"

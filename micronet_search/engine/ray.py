@@ -16,6 +16,7 @@ from ray.exceptions import ActorUnavailableError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from micronet_search.config.sweep import Dataset, Execution
+from micronet_search.data.splits import load
 from micronet_search.engine.slot import Slot, require_folder
 from micronet_search.engine.work import Crashed, Event, Job, Left, Order
 from micronet_search.store.outcome import lost
@@ -46,7 +47,7 @@ class Member:
         """
         try:
             require_folder(dataset)
-            self._slot = Slot(dataset, torch.device(device), threads)
+            self._slot = Slot(load(dataset), torch.device(device), threads)
         except (ValueError, OSError) as error:
             return str(error)
         return None

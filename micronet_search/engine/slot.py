@@ -10,7 +10,7 @@ import torch
 
 from micronet_search.config.sweep import Dataset
 from micronet_search.data.errors import DataError
-from micronet_search.data.splits import load
+from micronet_search.data.splits import Splits
 from micronet_search.engine.work import Event, Job, Order, Reached, work
 
 
@@ -21,21 +21,18 @@ class Slot:
     and `go_on` those up to the next.
     """
 
-    def __init__(self, dataset: Dataset, device: torch.device, threads: int | None) -> None:
-        """Loads the dataset.
+    def __init__(self, splits: Splits, device: torch.device, threads: int | None) -> None:
+        """Moves the dataset to the device.
 
         Args:
-            dataset: What trials are trained on.
+            splits: What trials are trained on.
             device: Where.
             threads: Of a network's operations on the processor; None leaves them as they are.
-
-        Raises:
-            DataError: The dataset cannot be used.
         """
         if threads is not None:
             torch.set_num_threads(threads)
         self._device = device
-        self._splits = load(dataset).to(device)
+        self._splits = splits.to(device)
         self._pausing = threading.Event()
         self._work: Generator[Event, Order | None, None] | None = None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 import traceback
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -28,6 +30,8 @@ class Job:
         stops: Epochs at which it reports a checkpoint and waits for an order: rungs.
         checkpoint: Where it goes on; None to begin.
         teacher: The model file of its teacher, where it has one.
+        checkpoint_minutes: The most training that may lie between two checkpoints, in minutes;
+            an epoch that takes longer is followed by one.
     """
 
     number: int
@@ -36,6 +40,7 @@ class Job:
     stops: tuple[int, ...]
     checkpoint: bytes | None = None
     teacher: bytes | None = None
+    checkpoint_minutes: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,10 @@ class Trained:
 
 @dataclass(frozen=True)
 class Reached:
-    """A rung, the end of a stage, or a pause, with the checkpoint. An order is waited for."""
+    """A checkpoint: at a rung, at the end of a stage, at a pause, or because its time had come.
+
+    An order is waited for.
+    """
 
     row: Epoch
     checkpoint: bytes
@@ -144,13 +152,18 @@ def work(
         stops = {*job.stops, *(stage.end for stage in trial.stages)}
         # a crash may have come between the checkpoint of a rung and the order that followed it
         decided = trial.epoch not in job.stops
+        saved = time.monotonic()
         while trial.epoch < trial.epochs:
             if decided:
                 trial.advance(trial.epoch + 1)
                 yield Trained(trial.curve[-1], trial.epochs)
             decided = True
-            if trial.epoch in stops or pausing():
+            # one more epoch like the last may not go beyond what a crash is allowed to cost
+            unsaved = time.monotonic() - saved + trial.curve[-1].seconds
+            is_due = unsaved > job.checkpoint_minutes * 60
+            if trial.epoch in stops or is_due or pausing():
                 order = yield Reached(trial.curve[-1], trial.checkpoint())
+                saved = time.monotonic()
                 if isinstance(order, Stop):
                     yield Ended(trial.stopped(order.reason))
                     return

@@ -112,6 +112,11 @@ class StudyFolder:
         return self.path / "study.json"
 
     @property
+    def dataset(self) -> Path:
+        """What the dataset was like when the study began."""
+        return self.path / "dataset.json"
+
+    @property
     def record(self) -> Path:
         """What of the driver's start MLflow has not been told yet."""
         return self.path / "record.json"

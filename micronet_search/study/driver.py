@@ -28,6 +28,7 @@ from micronet_search.engine.work import (
     Stop,
     Trained,
 )
+from micronet_search.search.screening import SCREENED
 from micronet_search.search.stopping import Standing, finished, verdict
 from micronet_search.store.files import read_json, write_bytes, write_json, write_text
 from micronet_search.store.outcome import TRACEBACK, Epoch, Result, lost
@@ -37,6 +38,9 @@ from micronet_search.study.ledger import Ledger
 from micronet_search.study.progress import Observer, Progress, Running
 from micronet_search.study.records import Records
 from micronet_search.study.teachers import Teachers
+
+PAUSING = (signal.SIGINT, signal.SIGTERM)
+"""Signals that pause a study: Ctrl-C's, and that of `kill`, SLURM and a shutdown."""
 
 
 class Driver:
@@ -67,7 +71,8 @@ class Driver:
         self._rungs: dict[int, dict[int, tuple[float, float]]] = {}
         self._unfinished: list[Trial] = []
         self._students: dict[int, list[Trial]] = {}
-        self._tries: Counter[int] = Counter()
+        self._tries: Counter[tuple[int, int]] = Counter()
+        self._furthest: Counter[int] = Counter()
         self._pausing = False
         self._spent = _seconds_spent(self.folder)
         self._started = time.monotonic()
@@ -122,7 +127,9 @@ class Driver:
     def _is_over(self) -> bool:
         """Whether no further trial is to be started."""
         begun = len(self.progress.outcomes) + self._begun()
-        return begun >= self.progress.total or self._draws.are_exhausted or self._must_pause()
+        if begun >= self.progress.total or self._must_pause():
+            return True
+        return self._draws.are_exhausted and not self._unfinished
 
     def _must_pause(self) -> bool:
         hours = self.sweep.search.hours
@@ -136,22 +143,24 @@ class Driver:
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """The first Ctrl-C pauses after the epoch; the second leaves at once."""
+        """The first Ctrl-C or SIGTERM pauses after the epoch; the second leaves at once."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def pause(*_: object) -> None:
             self._pausing = True
-            signal.signal(signal.SIGINT, old)
+            for name in PAUSING:
+                signal.signal(name, signal.default_int_handler)
             with suppress(RuntimeError):  # it came in the middle of another line
                 self._report("pausing after this epoch; Ctrl-C again leaves at once")
 
-        old = signal.signal(signal.SIGINT, pause)
+        before = {name: signal.signal(name, pause) for name in PAUSING}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, old)
+            for name, handler in before.items():
+                signal.signal(name, handler)
 
     # --- what is there already ---
 
@@ -160,9 +169,9 @@ class Driver:
         unfinished: list[Trial] = []
         for frozen in self.study.get_trials(deepcopy=False):
             running = frozen.state == TrialState.RUNNING
-            if running and "screened" in frozen.user_attrs:
+            if running and SCREENED in frozen.user_attrs:
                 self.study.tell(frozen.number, state=TrialState.PRUNED)
-            if frozen.state == TrialState.WAITING or "screened" in frozen.user_attrs:
+            if frozen.state == TrialState.WAITING or SCREENED in frozen.user_attrs:
                 continue
             self._remember(frozen)
             trial = self._trials.get(frozen.number)
@@ -190,6 +199,10 @@ class Driver:
         self._trials[number] = trial
         files = self.folder.trial(number)
         write_text(files.candidate, dump_yaml(candidate.model_dump(mode="json")))
+        failure = self._teachers.failure(candidate)
+        if failure is not None:
+            self._fail(trial, failure)
+            return
         teacher = self._teachers.job(candidate)
         if teacher is not None:
             self._students.setdefault(teacher.number, []).append(trial)
@@ -206,6 +219,7 @@ class Driver:
                 stops=tuple(self.sweep.search.early_stopping.rungs(candidate.training.epochs)),
                 checkpoint=files.checkpoint.read_bytes() if files.checkpoint.exists() else None,
                 teacher=self._teachers.content(candidate),
+                checkpoint_minutes=self.sweep.execution.checkpoint_minutes,
             )
         )
         self.progress.running[number] = Running()
@@ -221,7 +235,7 @@ class Driver:
             case Reached(row, checkpoint):
                 write_bytes(self._files(number).checkpoint, checkpoint)
                 self._save_clock()
-                del self._tries[number]  # a crash from here on is another one
+                self._furthest[number] = max(self._furthest[number], row.epoch)
                 order: Order = "go" if number < 0 else self._decide(number, row)
                 if order == "go" and self._must_pause():
                     self._free(number)
@@ -269,25 +283,33 @@ class Driver:
             self._unfinished[:0] = students
             return
         for trial in students:
-            self._ledger.enter(trial, lost(failure))
-            self._report(self._ledger.line(trial.number))
+            self._fail(trial, failure)
+
+    def _fail(self, trial: Trial, reason: str) -> None:
+        """Enters a trial whose teacher failed."""
+        self._ledger.enter(trial, lost(reason))
+        self._report(self._ledger.line(trial.number))
 
     def _try_again(self, number: int, result: Result, damaged: bool) -> None:
-        """Has a trial that crashed go on from its checkpoint, as often as the sweep says."""
+        """Has a trial that crashed go on from its checkpoint, as often as the sweep says.
+
+        Tries count anew once the trial has come to a further checkpoint than ever before.
+        """
         files = self._files(number)
         if damaged:
             files.checkpoint.unlink(missing_ok=True)
-        self._tries[number] += 1
-        if self._tries[number] > self.sweep.execution.retries:
+        place = number, self._furthest[number]
+        self._tries[place] += 1
+        if self._tries[place] > self.sweep.execution.retries:
             self._enter(number, result)
             return
         for name, content in result.files.items():
             if name == TRACEBACK:
                 write_bytes(files.traceback, content)
         self._unfinished[:0] = self._holders(number)
-        place = "its last checkpoint" if files.checkpoint.exists() else "the beginning"
+        start = "its last checkpoint" if files.checkpoint.exists() else "the beginning"
         self._report(
-            f"{self._name(number)} crashed ({result.outcome.reason}), tried again from {place}"
+            f"{self._name(number)} crashed ({result.outcome.reason}), tried again from {start}"
         )
 
     def _decide(self, number: int, row: Epoch) -> Order:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import shutil
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -14,11 +12,7 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 
-from micronet_search.config.files import (
-    dump_yaml,
-    load_candidate,
-    load_sweep,
-)
+from micronet_search.config.files import dump_yaml, load_candidate
 from micronet_search.config.loading import dotted
 from micronet_search.config.network import Input
 from micronet_search.config.options import invalid_options
@@ -31,7 +25,7 @@ from micronet_search.store.files import write_text
 from micronet_search.store.journal import cut_to_last_whole_line
 from micronet_search.store.lock import driver_lock
 from micronet_search.store.paths import Root, StudyFolder
-from micronet_search.study import teachers
+from micronet_search.study import teachers, unchanged
 from micronet_search.study.driver import Driver
 from micronet_search.study.progress import Observer, Progress
 from micronet_search.study.records import Records
@@ -68,13 +62,17 @@ def run(sweep: Sweep, root: Root, observe: Observer) -> Progress:
     with driver_lock(folder), ExitStack() as stack:
         records = Records(sweep, root, progress.outcomes, tell)
         try:
-            _refuse_changed(folder, sweep)
-            engine, device = open_engine(sweep.dataset, sweep.execution, tell)
+            unchanged.refuse_other_sweep(folder, sweep)
+            loaded = splits.load(sweep.dataset)
+            fingerprints = loaded.fingerprints()
+            unchanged.refuse_other_images(folder, fingerprints)
+            engine, device = open_engine(loaded, sweep.dataset, sweep.execution, tell)
             stack.callback(engine.close)
             study = _open_storage(sweep, folder)
             for params in known:
                 study.enqueue_trial(params, skip_if_exists=True)
             write_text(folder.sweep, dump_yaml(sweep.dump()))
+            unchanged.keep(folder, fingerprints)
             records.begin(device)
         except BaseException:
             if is_new and not folder.identity.exists():  # else MLflow may know of it
@@ -82,7 +80,7 @@ def run(sweep: Sweep, root: Root, observe: Observer) -> Progress:
             raise
         finished = False
         try:
-            shared = teachers.Teachers(root, lambda: _fingerprint(sweep), sweep.space)
+            shared = teachers.Teachers(root, fingerprints["train"].digest, sweep)
             driver = Driver(sweep, root, study, engine, records, shared, progress, observe)
             finished = driver.run()
         except StorageInternalError as error:
@@ -90,10 +88,6 @@ def run(sweep: Sweep, root: Root, observe: Observer) -> Progress:
         finally:
             records.close(finished)
         return progress
-
-
-def _fingerprint(sweep: Sweep) -> str:
-    return splits.load(sweep.dataset).fingerprint()
 
 
 def check_space(sweep: Sweep, images: Input, classes: int) -> None:
@@ -130,47 +124,6 @@ def _known(sweep: Sweep, path: str, images: Input, classes: int) -> dict[str, An
         raise ValueError(f"{path}: {error}") from None
 
 
-def _refuse_changed(folder: StudyFolder, sweep: Sweep) -> None:
-    """Only budgets and execution may change under a study's name.
-
-    Raises:
-        ValueError: Something else did; the message shows the difference.
-    """
-    if not folder.sweep.exists():
-        return
-    old, new = (_fixed(found) for found in (load_sweep(folder.sweep), sweep))
-    lines = list(difflib.unified_diff(old, new, "as run", "now", n=0, lineterm=""))
-    if lines:
-        raise ValueError(
-            f"the sweep differs from the one that the study {sweep.name} was started with; "
-            "expected the same but for trials, hours and execution, or another name:\n"
-            + "\n".join(line for line in lines if not line.startswith("@@"))
-        )
-
-
-def _fixed(sweep: Sweep) -> list[str]:
-    tree = sweep.dump()
-    del tree["execution"], tree["search"]["trials"], tree["search"]["hours"]
-    # a folder may be moved; what is in it stays what it was
-    tree["search"]["start_with"] = [Path(path).name for path in tree["search"]["start_with"]]
-    return dump_yaml(tree).splitlines()
-
-
-def _refuse_lost(folder: StudyFolder, study: optuna.Study) -> None:
-    """What the storage does not know would be overwritten by new trials of the same numbers.
-
-    Raises:
-        ValueError: There are such trials.
-    """
-    known = {trial.number for trial in study.get_trials(deepcopy=False)}
-    lost = sorted(set(folder.trials()) - known)
-    if lost:
-        raise ValueError(
-            f"found trials in {folder.path} that Optuna's storage does not know, {lost[0]} first; "
-            "expected the storage that they are from, or another name for the sweep"
-        )
-
-
 def _open_storage(sweep: Sweep, folder: StudyFolder) -> optuna.Study:
     """Creates or opens the Optuna study; call it under the driver's lock."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -189,7 +142,9 @@ def _open_storage(sweep: Sweep, folder: StudyFolder) -> optuna.Study:
         raise ValueError(
             f"{place}: expected a storage of Optuna's that answers, found: {_first_line(error)}"
         ) from error
-    _refuse_lost(folder, study)
+    unchanged.refuse_other_storage(folder, study)
+    if sweep.tracking.optuna:
+        unchanged.claim(folder, study)
     seed = samplers.start_seed(sweep.search.seed, len(study.get_trials(deepcopy=False)))
     study.sampler = samplers.create(sweep.search.sampler, seed)
     return study

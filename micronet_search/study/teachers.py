@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -15,13 +14,11 @@ from micronet_search.config.sweep import Sweep
 from micronet_search.config.training import Teacher
 from micronet_search.engine.work import Job
 from micronet_search.store.files import write_bytes, write_json, write_text
-from micronet_search.store.outcome import Result
+from micronet_search.store.outcome import Result, read_outcome
 from micronet_search.store.paths import Root, TrialFolder
 
 SEED = 0
 """Of every teacher, so that studies with different seeds share it."""
-CHECKPOINTS = 10
-"""How many a teacher's training writes."""
 
 
 class _Training(NamedTuple):
@@ -34,17 +31,18 @@ class _Training(NamedTuple):
 class Teachers:
     """The teachers of a study's students, where they are kept, and the jobs that train them."""
 
-    def __init__(self, root: Root, fingerprint: Callable[[], str], space: Any) -> None:
+    def __init__(self, root: Root, fingerprint: str, sweep: Sweep) -> None:
         """Finds teachers under a root.
 
         Args:
             root: Where studies and teachers are kept.
             fingerprint: That of the training images; another dataset has other teachers.
-            space: The sweep's, which may have one teacher or many.
+            sweep: Whose candidates may have one teacher or many, or none.
         """
         self._root = root
-        self._fingerprint = functools.cache(fingerprint)
-        self._searched = any(".teacher" in path for path in distributions.leaves(space))
+        self._fingerprint = fingerprint
+        self._checkpoint_minutes = sweep.execution.checkpoint_minutes
+        self._is_everyones = not any(map(_decides_the_teacher, distributions.leaves(sweep.space)))
         self._trainings: dict[int, _Training] = {}
 
     def content(self, student: Candidate) -> bytes | None:
@@ -65,14 +63,13 @@ class Teachers:
         if number is None:
             number = -1 - len(self._trainings)
             self._trainings[number] = training
-        epochs = training.candidate.training.epochs
-        step = max(1, epochs // CHECKPOINTS)
         return Job(
             number=number,
             candidate=training.candidate,
             seed=SEED,
-            stops=tuple(range(step, epochs, step)),
+            stops=(),
             checkpoint=folder.checkpoint.read_bytes() if folder.checkpoint.exists() else None,
+            checkpoint_minutes=self._checkpoint_minutes,
         )
 
     def folder(self, number: int) -> TrialFolder:
@@ -86,7 +83,7 @@ class Teachers:
             Why its students cannot be trained; None where they can.
 
         Raises:
-            ValueError: It failed, and the sweep has no other.
+            ValueError: It failed, and every candidate of the sweep has it.
         """
         (candidate, folder), outcome = self._trainings[number], result.outcome
         if not folder.model.exists():  # else another study was quicker
@@ -95,11 +92,31 @@ class Teachers:
             for name in sorted(result.files, key=lambda name: name == folder.model.name):
                 write_bytes(folder.path / name, result.files[name])
         folder.checkpoint.unlink(missing_ok=True)
-        if outcome.state == "complete":
+        return self._failure(folder)
+
+    def failure(self, student: Candidate) -> str | None:
+        """Why a student's teacher cannot be had; None where it can.
+
+        A failure stands beside the teacher, so that no other student, start or study repeats it.
+
+        Raises:
+            ValueError: It failed, and every candidate of the sweep has it.
+        """
+        folder = self._folder_of(student)
+        return None if folder is None or _named(student) else self._failure(folder)
+
+    def _failure(self, folder: TrialFolder) -> str | None:
+        if folder.model.exists() or not folder.outcome.exists():
+            return None
+        outcome = read_outcome(folder.outcome)
+        if outcome.state != "failed":  # a crash came between its outcome and its model
             return None
         reason = f"the teacher {folder.path.name} failed: {outcome.reason}"
-        if not self._searched:
-            raise ValueError(f"{reason}; expected a network and a training that come to an end")
+        if self._is_everyones:
+            raise ValueError(
+                f"{reason}; expected a network and a training that come to an end "
+                f"(without the folder {folder.path} it is trained again)"
+            )
         return reason
 
     def _folder_of(self, student: Candidate) -> TrialFolder | None:
@@ -107,7 +124,7 @@ class Teachers:
             return None
         if _named(student):
             return _trial(self._root, student.distillation.teacher)
-        text = f"{student.teacher().digest()}/{self._fingerprint()}"
+        text = f"{student.teacher().digest()}/{self._fingerprint}"
         return self._root.teacher(hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
@@ -124,7 +141,7 @@ def check(sweep: Sweep, root: Root) -> None:
         if not model.exists():
             raise ValueError(f"{place}: found no {model}, expected a complete trial")
         found = load_sweep(root.study(teacher.study).sweep).dataset
-        if found != sweep.dataset:
+        if found.model_copy(update={"root": sweep.dataset.root}) != sweep.dataset:
             raise ValueError(
                 f"{place}: found that it learned from {found}, expected the same images as here, "
                 f"{sweep.dataset}"
@@ -139,6 +156,13 @@ def _teachers(space: Any) -> Iterator[Teacher]:
         teacher = (tree.get("distillation") or {}).get("teacher") or {}
         if teacher.get("study") is not None:
             yield Teacher.model_validate(teacher)
+
+
+def _decides_the_teacher(path: str) -> bool:
+    """Whether the choice at a path decides which teacher a candidate has, or that it has none."""
+    return path == "distillation.one_of" or (
+        path.startswith("distillation.") and ".teacher." in f"{path}."
+    )
 
 
 def _both_of_the_teacher(one: str, other: str) -> bool:

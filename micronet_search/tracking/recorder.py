@@ -5,16 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from micronet_search.config.sweep import Sweep
-from micronet_search.store.files import read_json, write_json
+from micronet_search.store.identity import study_id
 from micronet_search.store.outcome import Outcome
-from micronet_search.store.paths import Root, StudyFolder
+from micronet_search.store.paths import Root
 from micronet_search.tracking import rows
 from micronet_search.tracking.client import artifact_location, connect, reported, tracking_uri
 from micronet_search.tracking.picture import Point, front_figure
@@ -81,7 +80,7 @@ class Recorder:
         client = connect(uri)
         with reported(uri):
             experiment = _experiment(client, sweep.name, location)
-            parent = _parent(client, experiment, sweep.name, _identity(root.study(sweep.name)))
+            parent = _parent(client, experiment, sweep.name, study_id(root.study(sweep.name)))
             return cls(client, uri, sweep, parent)
 
     def recorded(self) -> set[int]:
@@ -262,13 +261,6 @@ def _parent(client: MlflowClient, experiment: str, name: str, identity: str) -> 
         client.restore_run(run.info.run_id)
     client.update_run(run.info.run_id, "RUNNING")
     return run
-
-
-def _identity(study: StudyFolder) -> str:
-    """What tells a study from another of its name: on a shared server, or begun anew."""
-    if not study.identity.exists():
-        write_json(study.identity, {"id": uuid.uuid4().hex})
-    return str(read_json(study.identity)["id"])
 
 
 def _table(front: Sequence[Mapping[str, Any]]) -> str:

@@ -12,6 +12,8 @@ from micronet_search.store.paths import Root
 from micronet_search.study import teachers
 
 NETWORK = {"family": "resnet", "stem": {"width": 8}, "widths": [8, 12], "layers": 1}
+OFTEN = {"checkpoint_minutes": 1e-6}
+"""A checkpoint after every epoch."""
 
 
 def taught(name: str, teacher: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -59,10 +61,11 @@ def test_two_studies_share_a_teacher(tmp_path: Path, runs: Path) -> None:
 def test_a_teacher_goes_on_after_a_break(tmp_path: Path, runs: Path) -> None:
     unbroken = tmp_path / "unbroken"
     unbroken.mkdir()
-    run(unbroken, unbroken / "runs", taught("broken", fitted(30)))
-    sweep = write(tmp_path / "sweep.yaml", taught("broken", fitted(30)))
+    tree = taught("broken", fitted(12), execution=OFTEN)
+    run(unbroken, unbroken / "runs", tree)
+    sweep = write(tmp_path / "sweep.yaml", tree)
     reached = "micronet_search.study.driver:Driver._handle"
-    killed = Command("run", sweep, "--root", runs, cwd=tmp_path, kill=Kill(reached, "after", 20))
+    killed = Command("run", sweep, "--root", runs, cwd=tmp_path, kill=Kill(reached, "after", 10))
     assert killed.wait().code == -signal.SIGKILL
     (folder,) = (runs / "teachers").iterdir()
     assert (folder / "checkpoint.safetensors").exists()
@@ -81,7 +84,7 @@ def test_a_teacher_goes_on_after_a_break(tmp_path: Path, runs: Path) -> None:
 
 
 def test_ctrl_c_pauses_the_teacher(tmp_path: Path, runs: Path) -> None:
-    sweep = write(tmp_path / "sweep.yaml", taught("paused", fitted(200)))
+    sweep = write(tmp_path / "sweep.yaml", taught("paused", fitted(200), execution=OFTEN))
     command = Command("run", sweep, "--root", runs, cwd=tmp_path)
     assert command.until(lambda: any((runs / "teachers").glob("*/checkpoint.safetensors")))
     command.send(signal.SIGINT)

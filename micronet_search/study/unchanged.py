@@ -1,0 +1,117 @@
+"""What stays the same over all starts of a study: its sweep, its images and its storage."""
+
+from __future__ import annotations
+
+import difflib
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict
+from itertools import zip_longest
+from pathlib import Path
+
+import optuna
+from pydantic import TypeAdapter, ValidationError
+
+from micronet_search.config.files import dump_yaml, load_sweep
+from micronet_search.config.sweep import Sweep
+from micronet_search.data.splits import Fingerprint
+from micronet_search.store.files import read_json, write_json
+from micronet_search.store.identity import study_id
+from micronet_search.store.paths import StudyFolder
+
+_FINGERPRINTS = TypeAdapter(dict[str, Fingerprint])
+
+
+def refuse_other_sweep(folder: StudyFolder, sweep: Sweep) -> None:
+    """Only what changes no trial may change under a study's name.
+
+    Raises:
+        ValueError: Something else did; the message shows the difference.
+    """
+    if not folder.sweep.exists():
+        return
+    old, new = (_fixed(found) for found in (load_sweep(folder.sweep), sweep))
+    lines = list(difflib.unified_diff(old, new, "as run", "now", n=0, lineterm=""))
+    if lines:
+        raise ValueError(
+            f"the sweep differs from the one that the study {sweep.name} was started with; "
+            "expected the same but for trials, hours, keep_hours, execution, tracking and the "
+            "dataset's folder, or another name:\n"
+            + "\n".join(line for line in lines if not line.startswith("@@"))
+        )
+
+
+def _fixed(sweep: Sweep) -> list[str]:
+    tree = sweep.dump()
+    search = tree["search"]
+    del tree["execution"], tree["tracking"], search["trials"], search["hours"]
+    del tree["dataset"]["root"], search["early_stopping"]["keep_hours"]
+    # a folder may be moved; what is in it stays what it was
+    search["start_with"] = [Path(path).name for path in search["start_with"]]
+    return dump_yaml(tree).splitlines()
+
+
+def keep(folder: StudyFolder, fingerprints: Mapping[str, Fingerprint]) -> None:
+    """Writes down what the images of a study are."""
+    write_json(folder.dataset, {name: asdict(split) for name, split in fingerprints.items()})
+
+
+def refuse_other_images(folder: StudyFolder, fingerprints: Mapping[str, Fingerprint]) -> None:
+    """The images have to be those that the study's earlier trials were trained on.
+
+    Raises:
+        ValueError: Images or labels were added, removed or changed since then.
+    """
+    if not folder.dataset.exists():
+        return
+    try:
+        known = _FINGERPRINTS.validate_python(read_json(folder.dataset))
+    except ValidationError:
+        known = {}
+    if known.keys() != fingerprints.keys():
+        raise ValueError(f"{folder.dataset} is damaged, expected the fingerprints of three splits")
+    for name, split in fingerprints.items():
+        if split != known[name]:
+            raise ValueError(
+                f"dataset: found other {name} images or labels than when the study began "
+                f"({_difference(split, known[name])}), expected the same, or another name for the "
+                "sweep"
+            )
+
+
+def _difference(found: Fingerprint, expected: Fingerprint) -> str:
+    counts = enumerate(zip_longest(found.sizes, expected.sizes, fillvalue=0))
+    lines = [f"class {c} has {n:,} in place of {m:,}" for c, (n, m) in counts if n != m]
+    return ", ".join(lines) or "as many of each class"
+
+
+def refuse_other_storage(folder: StudyFolder, study: optuna.Study) -> None:
+    """What the storage does not know would be overwritten by new trials of the same numbers.
+
+    Raises:
+        ValueError: There are such trials.
+    """
+    known = {trial.number for trial in study.get_trials(deepcopy=False)}
+    lost = sorted(set(folder.trials()) - known)
+    if lost:
+        raise ValueError(
+            f"found trials in {folder.path} that Optuna's storage does not know, {lost[0]} first; "
+            "expected the storage that they are from, or another name for the sweep"
+        )
+
+
+def claim(folder: StudyFolder, study: optuna.Study) -> None:
+    """Makes a study in a shared storage this folder's own.
+
+    Raises:
+        ValueError: It is another folder's.
+    """
+    owner = study.user_attrs.get("owner")
+    if owner is None:
+        here = f"{socket.gethostname()}:{folder.path.absolute()}"
+        study.set_user_attr("owner", {"id": study_id(folder), "folder": here})
+    elif not folder.identity.exists() or owner["id"] != study_id(folder):
+        raise ValueError(
+            f"tracking.optuna: found the study {study.study_name} of {owner['folder']}, expected "
+            "one of this root: choose another name, or another database"
+        )
