@@ -120,6 +120,29 @@ class Kill:
 
 
 @dataclass(frozen=True)
+class Signal:
+    """A signal that a command gets in the middle of a call, once or several times."""
+
+    function: str
+    number: signal.Signals
+    call: int
+    times: int = 1
+
+    def arm(self) -> None:
+        owner, name = _place(self.function)
+        function, calls = getattr(owner, name), itertools.count(1)
+
+        @functools.wraps(function)
+        def wrapper(*arguments: Any, **options: Any) -> Any:
+            if next(calls) == self.call:
+                for _ in range(self.times):
+                    os.kill(os.getpid(), self.number)
+            return function(*arguments, **options)
+
+        setattr(owner, name, wrapper)
+
+
+@dataclass(frozen=True)
 class Setting:
     """Another value of a name in a module, for a command."""
 
@@ -132,11 +155,12 @@ class Setting:
 
 @dataclass(frozen=True)
 class Fault:
-    """A call that fails, the others do not."""
+    """A call that fails, and `lasts` also those after it; the others do not."""
 
     function: str
     call: int
     error: Exception
+    lasts: bool = False
 
     def arm(self) -> None:
         owner, name = _place(self.function)
@@ -144,7 +168,8 @@ class Fault:
 
         @functools.wraps(function)
         def wrapper(*arguments: Any, **options: Any) -> Any:
-            if next(calls) == self.call:
+            now = next(calls)
+            if now == self.call or (self.lasts and now > self.call):
                 raise self.error
             return function(*arguments, **options)
 
@@ -171,7 +196,7 @@ class Command:
         *arguments: object,
         cwd: Path,
         environment: dict[str, str] | None = None,
-        kill: Kill | Setting | Fault | Memory | None = None,
+        kill: Kill | Signal | Setting | Fault | Memory | None = None,
     ) -> None:
         self._paths = [cwd / f".{time.monotonic_ns()}.{name}" for name in ("out", "err")]
         texts = [str(argument) for argument in arguments]
@@ -249,7 +274,7 @@ def _main(
     cwd: str,
     paths: list[str],
     environment: dict[str, str],
-    kill: Kill | Setting | Fault | Memory | None,
+    kill: Kill | Signal | Setting | Fault | Memory | None,
 ) -> None:
     for path, stream in zip(paths, (sys.stdout, sys.stderr), strict=True):
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from micronet_search.engine.work import (
 from micronet_search.score.rules import scores
 from micronet_search.store import checkpoint
 from micronet_search.store.outcome import Result
+from micronet_search.trial import Trial
 
 CPU = torch.device("cpu")
 
@@ -194,3 +196,25 @@ def test_devices_by_name() -> None:
     assert choose_device("auto").type in ("cpu", "cuda")
     with pytest.raises(ValueError, match="found no device cuda:99, expected one of cpu"):
         choose_device("cuda:99")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(29.0, []), (100.0, [3]), (120.0, [2, 4]), (301.0, [1, 2, 3, 4])],
+)
+def test_checkpoints_have_a_cadence(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, expected: list[int]
+) -> None:
+    """Another epoch like the last never goes beyond the five minutes; one alone may."""
+    train, now = Trial.advance, [0.0]
+
+    def advance(trial: Trial, to_epoch: int) -> None:
+        train(trial, to_epoch)
+        trial.curve[-1] = replace(trial.curve[-1], seconds=seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr(Trial, "advance", advance)
+    monkeypatch.setattr("micronet_search.engine.work.time.monotonic", lambda: now[0])
+    found = events(replace(job(stops=(), epochs=5), checkpoint_minutes=5.0))
+    reached = [event.row.epoch for event in found if isinstance(event, Reached)]
+    assert [epoch for epoch in reached if epoch < 5] == expected

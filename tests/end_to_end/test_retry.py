@@ -115,3 +115,15 @@ def test_checkpoints_of_stopped_trials_are_kept_as_long_as_the_sweep_says(
     assert_whole(left, trials=6)
     assert "stopped" in {outcome.state for outcome in left.outcomes.values()}
     assert not list(runs.glob("studies/kept/trials/*/checkpoint.safetensors"))
+
+
+def test_a_trial_that_always_crashes_after_a_rung_fails(tmp_path: Path, runs: Path) -> None:
+    """A resumed trial reports the rung that it starts from; that is no further checkpoint."""
+    sweep = write(tmp_path / "sweep.yaml", one("always"))
+    fault = Fault(ADVANCE, 2, RuntimeError("boom"), lasts=True)
+    done = Command("run", sweep, "--root", runs, cwd=tmp_path, kill=fault).wait()
+    assert done.code == 0, done
+    assert done.out.count("tried again from its last checkpoint") == 1
+    left = read(runs, "always")
+    assert_whole(left, trials=1)
+    assert left.outcomes[0].state == "failed"

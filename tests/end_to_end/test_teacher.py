@@ -160,3 +160,47 @@ def test_a_teacher_that_is_searched_and_diverges_fails_its_students(
     assert all("its teacher" in reason or "the teacher" in reason for reason in failed)
     assert len(list((runs / "teachers").glob("*/model.safetensors"))) == 1
     assert len(list((runs / "teachers").glob("*/traceback.txt"))) == 1
+
+
+WILD = {
+    "network": NETWORK,
+    "training": {"epochs": 3, "learning_rate": 1e30, "optimizer": "sgd"},
+}
+
+
+def test_a_teacher_that_fails_is_trained_once(tmp_path: Path, runs: Path) -> None:
+    """Whatever the number of its students and of starts; those without a teacher go on."""
+    tree = taught("one-of", WILD, search__seed=2)
+    tree["search"]["trials"] = 6
+    tree["candidate"]["distillation"] = {
+        "one_of": {"none": None, "taught": tree["candidate"]["distillation"]}
+    }
+    out = run(tmp_path, runs, tree)
+    left = read(runs, "one-of")
+    assert_whole(left, trials=6)
+    taught_trials = [t.number for t in left.optuna if "taught" in t.params.values()]
+    assert len(taught_trials) > 1
+    for number, outcome in left.outcomes.items():
+        assert outcome.state == ("failed" if number in taught_trials else "complete")
+        assert number not in taught_trials or "DivergenceError" in (outcome.reason or "")
+    assert out.count(": failed") == 1
+    tree["search"]["trials"] = 12
+    assert ": failed" not in run(tmp_path, runs, tree)
+
+
+def test_a_student_that_waits_is_trained_before_an_exhausted_study_ends(
+    tmp_path: Path, runs: Path
+) -> None:
+    """One candidate in all: a second slot finds nothing but duplicates of the student."""
+    pytest.importorskip("ray")
+    tree = taught("waits", fitted(), execution={"engine": "ray", "trials_per_device": 2})
+    candidate = tree["candidate"]
+    candidate["network"] = NETWORK
+    candidate["training"] = {"epochs": 1, "learning_rate": 0.01}
+    candidate["distillation"]["temperature"] = 2.0
+    candidate["pruning"] = candidate["quantization"] = None
+    out = run(tmp_path, runs, tree)
+    assert "waits: 1 of 2 trials" in out
+    left = read(runs, "waits")
+    assert_whole(left, trials=1)
+    assert left.outcomes[0].state == "complete"
