@@ -99,7 +99,7 @@ def run(
     console = _console()
     try:
         with Display(loaded.name, console) as display:
-            progress = opening.run(loaded, _root(root), display)
+            progress = opening.run(loaded, _root(root), display, new_total=trials is not None)
     except KeyboardInterrupt:
         print("left at once; the same command repairs the study and goes on", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None

@@ -450,6 +450,21 @@ def test_a_changed_sweep_is_refused(tmp_path: Path, runs: Path) -> None:
     studies.assert_whole(studies.read(runs, "same"), trials=1)
 
 
+def test_a_total_that_was_asked_for_is_remembered(tmp_path: Path, runs: Path) -> None:
+    """Until another one is; one that is lower than what has ended changes nothing."""
+    sweep = write(tmp_path / "sweep.yaml", tiny("more", search__trials=1))
+    kill = Kill("micronet_search.study.ledger:Ledger.enter", "after")
+    first = Command("run", sweep, "--trials", 2, "--root", runs, cwd=tmp_path, kill=kill)
+    assert first.wait().code == -9
+    for again in ([], ["--trials", 1]):
+        done = cli("run", sweep, *again, "--root", runs, cwd=tmp_path)
+        assert done.code == 0, done
+        assert "the total is 2 trials: that many have ended, or were asked for before" in done.out
+        assert "more: 2 of 2 trials" in done.out
+        assert " 2/2 " in cli("status", "--root", runs, cwd=tmp_path).out
+    studies.assert_whole(studies.read(runs, "more"), trials=2)
+
+
 def test_ui_without_records_or_a_port(tmp_path: Path, runs: Path) -> None:
     assert "mlflow.db does not exist" in cli("ui", "--root", "nothing", cwd=tmp_path).error
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:

@@ -140,8 +140,7 @@ def read_outcomes(study: StudyFolder) -> dict[int, Outcome]:
     Raises:
         ValueError: A file is damaged.
     """
-    paths = {number: study.trial(number).outcome for number in study.trials()}
-    return {number: read_outcome(path) for number, path in paths.items() if path.exists()}
+    return {number: read_outcome(study.trial(number).outcome) for number in study.ended()}
 
 
 def lost(reason: str, traceback: str | None = None) -> Result:

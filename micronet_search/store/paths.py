@@ -135,6 +135,10 @@ class StudyFolder:
             if name.isascii() and name.isdigit() and name == f"{int(name):04d}"
         )
 
+    def ended(self) -> list[int]:
+        """The numbers of the trials that have ended, in their order."""
+        return [number for number in self.trials() if self.trial(number).outcome.exists()]
+
 
 @dataclass(frozen=True)
 class Root:

@@ -12,7 +12,7 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 
-from micronet_search.config.files import dump_yaml, load_candidate
+from micronet_search.config.files import dump_yaml, load_candidate, load_sweep
 from micronet_search.config.loading import dotted
 from micronet_search.config.network import Input
 from micronet_search.config.options import invalid_options
@@ -25,7 +25,7 @@ from micronet_search.store.files import write_text
 from micronet_search.store.journal import cut_to_last_whole_line
 from micronet_search.store.lock import driver_lock
 from micronet_search.store.paths import Root, StudyFolder
-from micronet_search.study import teachers, unchanged
+from micronet_search.study import resume, teachers
 from micronet_search.study.driver import Driver
 from micronet_search.study.progress import Observer, Progress
 from micronet_search.study.records import Records
@@ -33,13 +33,14 @@ from micronet_search.study.records import Records
 DIRECTIONS = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
 
 
-def run(sweep: Sweep, root: Root, observe: Observer) -> Progress:
+def run(sweep: Sweep, root: Root, observe: Observer, *, new_total: bool = False) -> Progress:
     """Runs a sweep's study up to its totals, from the beginning or from where it was left.
 
     Args:
         sweep: What to run.
         root: Where everything goes.
         observe: Is shown what happens.
+        new_total: Whether the total of trials is a new one, so that an earlier one is forgotten.
 
     Raises:
         ValueError: The sweep, its dataset, its device, its store or its tracking cannot be used;
@@ -60,19 +61,23 @@ def run(sweep: Sweep, root: Root, observe: Observer) -> Progress:
         observe(progress, line)
 
     with driver_lock(folder), ExitStack() as stack:
+        if folder.sweep.exists():
+            before, ended = load_sweep(folder.sweep), len(folder.ended())
+            sweep = resume.resumed(sweep, before, ended, new_total, tell)
+            resume.refuse_other_sweep(before, sweep)
+            progress.total = sweep.search.trials
         records = Records(sweep, root, progress.outcomes, tell)
         try:
-            unchanged.refuse_other_sweep(folder, sweep)
             loaded = splits.load(sweep.dataset)
             fingerprints = loaded.fingerprints()
-            unchanged.refuse_other_images(folder, fingerprints)
+            resume.refuse_other_images(folder, fingerprints)
             engine, device = open_engine(loaded, sweep.dataset, sweep.execution, tell)
             stack.callback(engine.close)
             study = _open_storage(sweep, folder)
             for params in known:
                 study.enqueue_trial(params, skip_if_exists=True)
             write_text(folder.sweep, dump_yaml(sweep.dump()))
-            unchanged.keep(folder, fingerprints)
+            resume.keep(folder, fingerprints)
             records.begin(device)
         except BaseException:
             if is_new and not folder.identity.exists():  # else MLflow may know of it
@@ -142,9 +147,9 @@ def _open_storage(sweep: Sweep, folder: StudyFolder) -> optuna.Study:
         raise ValueError(
             f"{place}: expected a storage of Optuna's that answers, found: {_first_line(error)}"
         ) from error
-    unchanged.refuse_other_storage(folder, study)
+    resume.refuse_other_storage(folder, study)
     if sweep.tracking.optuna:
-        unchanged.claim(folder, study)
+        resume.claim(folder, study)
     seed = samplers.start_seed(sweep.search.seed, len(study.get_trials(deepcopy=False)))
     study.sampler = samplers.create(sweep.search.sampler, seed)
     return study

@@ -1,10 +1,10 @@
-"""What stays the same over all starts of a study: its sweep, its images and its storage."""
+"""What a study keeps of its earlier starts: its total, its sweep, its images and its storage."""
 
 from __future__ import annotations
 
 import difflib
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import optuna
 from pydantic import TypeAdapter, ValidationError
 
-from micronet_search.config.files import dump_yaml, load_sweep
+from micronet_search.config.files import dump_yaml
 from micronet_search.config.sweep import Sweep
 from micronet_search.data.splits import Fingerprint
 from micronet_search.store.files import read_json, write_json
@@ -22,15 +22,34 @@ from micronet_search.store.paths import StudyFolder
 _FINGERPRINTS = TypeAdapter(dict[str, Fingerprint])
 
 
-def refuse_other_sweep(folder: StudyFolder, sweep: Sweep) -> None:
+def resumed(
+    sweep: Sweep, before: Sweep, ended: int, new_total: bool, tell: Callable[[str], None]
+) -> Sweep:
+    """The sweep as its study goes on with it.
+
+    Args:
+        sweep: As the user gives it now.
+        before: As the study was started the last time.
+        ended: Trials that have ended.
+        new_total: Whether the user asks for the total of trials now, so that an earlier one is
+            forgotten.
+        tell: Is told what is kept.
+    """
+    search = sweep.search
+    total = max(search.trials, ended, 0 if new_total else before.search.trials)
+    if total != search.trials:
+        tell(f"the total is {total} trials: that many have ended, or were asked for before")
+    search = search.model_copy(update={"trials": total})
+    return sweep.model_copy(update={"search": search})
+
+
+def refuse_other_sweep(before: Sweep, sweep: Sweep) -> None:
     """Only what changes no trial may change under a study's name.
 
     Raises:
         ValueError: Something else did; the message shows the difference.
     """
-    if not folder.sweep.exists():
-        return
-    old, new = (_fixed(found) for found in (load_sweep(folder.sweep), sweep))
+    old, new = (_fixed(found) for found in (before, sweep))
     lines = list(difflib.unified_diff(old, new, "as run", "now", n=0, lineterm=""))
     if lines:
         raise ValueError(
