@@ -130,7 +130,7 @@ class SyneTune:
             time_attr="epoch",
             multiobjective_priority=priority,
             max_t=epochs,
-            grace_period=early.first_rung,
+            grace_period=early.rungs(epochs)[0],
             reduction_factor=early.reduction,
         )
 
@@ -323,7 +323,7 @@ def main() -> None:
     parser.add_argument(
         "--early",
         type=EarlyStopping.model_validate_json,
-        default=EarlyStopping(),
+        default=EarlyStopping(first_rung=3),
         help="options of early_stopping, as JSON",
     )
     given = parser.parse_args()

@@ -465,6 +465,22 @@ def test_a_total_that_was_asked_for_is_remembered(tmp_path: Path, runs: Path) ->
     studies.assert_whole(studies.read(runs, "more"), trials=2)
 
 
+def test_a_study_keeps_the_rungs_that_it_was_started_with(tmp_path: Path, runs: Path) -> None:
+    """Those of a study from before there was `first_rung: auto` are written out as a number."""
+    sweep = write(tmp_path / "sweep.yaml", tiny("old", search__early_stopping="moasha"))
+    text = sweep.read_text()
+    write(sweep, tiny("old", search__early_stopping={"rule": "moasha", "first_rung": 3}))
+    kill = Kill("micronet_search.study.driver:Driver.run", "before")
+    assert Command("run", sweep, "--root", runs, cwd=tmp_path, kill=kill).wait().code == -9
+    sweep.write_text(text)
+    done = cli("run", sweep, "--root", runs, cwd=tmp_path)
+    assert done.code == 0, done
+    assert "first_rung stays 3, as the study was started with it" in done.out
+    left = studies.read(runs, "old")
+    assert [outcome.state for outcome in left.outcomes.values()] == 3 * ["complete"]
+    assert not any("rungs" in trial.user_attrs for trial in left.optuna)
+
+
 def test_ui_without_records_or_a_port(tmp_path: Path, runs: Path) -> None:
     assert "mlflow.db does not exist" in cli("ui", "--root", "nothing", cwd=tmp_path).error
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:

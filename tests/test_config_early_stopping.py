@@ -81,6 +81,37 @@ def test_the_refusal_names_its_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("epochs", "reduction", "rungs"),
+    [
+        (1, 3, []),
+        (2, 3, [1]),
+        (3, 3, [1]),
+        (10, 3, [3]),
+        (27, 3, [9]),
+        (60, 3, [20]),
+        (200, 3, [67]),
+        (2, 2, [1]),
+        (10, 2, [3, 7]),
+        (27, 4, [9]),
+    ],
+)
+def test_the_first_rung_is_at_a_third_of_the_fit(
+    epochs: int, reduction: int, rungs: list[int]
+) -> None:
+    assert EarlyStopping(reduction=reduction).rungs(epochs) == rungs
+    assert EarlyStopping(first_rung="auto", reduction=reduction).rungs(epochs) == rungs
+
+
+@pytest.mark.parametrize("text", ["0", "2.5", "often", "null", "[3]", "true"])
+def test_a_first_rung_that_is_none(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, f"{{first_rung: {text}}}")
+    (line,) = str(error.value).splitlines()
+    assert " search.early_stopping.first_rung: found " in line
+    assert "expected auto, or an epoch, 1 or more" in line
+
+
+@pytest.mark.parametrize(
     "value",
     [
         "asha",

@@ -55,6 +55,9 @@ def test_a_sweep_that_ships(name: str, tmp_path: Path) -> None:
     assert min(found) <= goal.at_most
     assert (len(found) > 1) == bool(distributions.leaves(sweep.space))
 
+    early, epochs = sweep.search.early_stopping, sweep.candidate["training"]["epochs"]
+    assert all(rung >= epochs / 3 for rung in early.rungs(epochs)) or not early.rule
+
     again = StudyFolder(tmp_path).sweep
     again.write_text(dump_yaml(sweep.dump()))
     assert load_sweep(again) == sweep

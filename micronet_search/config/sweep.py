@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from micronet_search.config import distributions
+from micronet_search.config.loading import describe
 from micronet_search.config.model import Fraction, Model, Name, PositiveInt
 from micronet_search.config.network import Input
 
@@ -116,6 +117,12 @@ def _rules(value: Any) -> Any:
     return value
 
 
+def _is_rung(value: Any) -> Any:
+    if value != "auto" and (type(value) is not int or value < 1):
+        raise ValueError(f"found {describe(value)}, expected auto, or an epoch, 1 or more")
+    return value
+
+
 class EarlyStopping(Model):
     """When a study decides whether a trial goes on.
 
@@ -123,7 +130,8 @@ class EarlyStopping(Model):
         rule: `off`, or `moasha`: multi-objective asynchronous successive halving (Schmucker et
             al., 2021), or `feasibility`: a trial stops where its accuracy, judged by the complete
             trials, cannot reach the goal. A list combines rules: a trial goes on if all say so.
-        first_rung: Epoch of the first rung, within the first fit.
+        first_rung: Epoch of the first rung, within the first fit; `auto` for a third of its epochs,
+            rounded. Earlier rungs lose most of the front (docs/log.md).
         reduction: The ratio of two rungs' epochs; by moasha one in so many trials goes on.
         confidence: Of feasibility: how sure it has to be.
         after: Complete trials without which feasibility says nothing.
@@ -131,7 +139,7 @@ class EarlyStopping(Model):
     """
 
     rule: Annotated[tuple[Rule, ...], Strict(False), BeforeValidator(_rules)] = ()
-    first_rung: PositiveInt = 3
+    first_rung: Annotated[int | Literal["auto"], BeforeValidator(_is_rung)] = "auto"
     reduction: Annotated[int, Field(ge=2)] = 3
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
     after: PositiveInt = 20
@@ -157,12 +165,18 @@ class EarlyStopping(Model):
         return list(rule) if len(rule) > 1 else "".join(rule) or "off"
 
     def rungs(self, epochs: int) -> list[int]:
-        """The epochs of a first fit at which a trial is judged, the last one excluded."""
-        found, rung = [], self.first_rung
-        while rung < epochs:
-            found.append(rung)
-            rung *= self.reduction
-        return found
+        """The epochs of a first fit at which a trial is judged, the last one excluded.
+
+        Args:
+            epochs: Of the first fit.
+        """
+        # in thirds of an epoch: rounded before they are multiplied, a third of ten would give nine
+        thirds = epochs if self.first_rung == "auto" else 3 * self.first_rung
+        found = set()
+        while thirds < 3 * epochs:
+            found.add(max(1, round(thirds / 3)))
+            thirds *= self.reduction
+        return sorted(found - {epochs})
 
 
 class Search(Model):

@@ -39,7 +39,13 @@ def resumed(
     total = max(search.trials, ended, 0 if new_total else before.search.trials)
     if total != search.trials:
         tell(f"the total is {total} trials: that many have ended, or were asked for before")
-    search = search.model_copy(update={"trials": total})
+    early, known = search.early_stopping, before.search.early_stopping
+    if early.first_rung == "auto" and early.first_rung != known.first_rung:
+        # studies from before there was `auto` were started with a number
+        early = early.model_copy(update={"first_rung": known.first_rung})
+        if early.rule:
+            tell(f"first_rung stays {early.first_rung}, as the study was started with it")
+    search = search.model_copy(update={"trials": total, "early_stopping": early})
     return sweep.model_copy(update={"search": search})
 
 
