@@ -481,6 +481,30 @@ def test_a_study_keeps_the_rungs_that_it_was_started_with(tmp_path: Path, runs: 
     assert not any("rungs" in trial.user_attrs for trial in left.optuna)
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "commands"),
+    [
+        ("trials/0001/outcome.json", None, ["status", "front", "export", "run", "sync"]),
+        ("study.json", '{"name": "tiny"}', ["run", "sync"]),
+        ("clock.json", '{"minutes": 3}', ["run"]),
+    ],
+    ids=["outcome", "study", "clock"],
+)
+def test_a_damaged_file_of_a_study_is_one_line(
+    tmp_path: Path, finished: Path, file: str, content: str | None, commands: list[str]
+) -> None:
+    root = shutil.copytree(finished, tmp_path / "runs")
+    path = root / "studies/tiny" / file
+    if content is None:
+        content = json.dumps(json.loads(path.read_text()) | {"scores": {}})
+    path.write_text(content)
+    arguments = {"run": [finished.parent / "tiny.yaml"], "export": ["tiny", "--trial", 1]}
+    for command in commands:
+        given = arguments.get(command, ["tiny"])
+        assert file in cli(command, *given, "--root", root, cwd=tmp_path).error
+    assert path.read_text() == content
+
+
 def test_ui_without_records_or_a_port(tmp_path: Path, runs: Path) -> None:
     assert "mlflow.db does not exist" in cli("ui", "--root", "nothing", cwd=tmp_path).error
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:

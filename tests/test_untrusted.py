@@ -241,7 +241,7 @@ def test_an_outcome_is_what_it_should_be(tmp_path: Path) -> None:
         study.trial(0).outcome.write_bytes(content)
         found = rf"{study.trial(0).outcome}(: found no outcome| is damaged, expected JSON)"
         with pytest.raises(ValueError, match=found):
-            read_outcomes(study)
+            read_outcomes(study, "imt")
 
 
 # --- code ---

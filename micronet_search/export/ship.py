@@ -16,8 +16,8 @@ from micronet_search.export.check import Agreement, ExportError, compare
 from micronet_search.score.rules import scores
 from micronet_search.shipped import MODEL, Shipped, load
 from micronet_search.store import checkpoint
-from micronet_search.store.files import read_json, write_bytes
-from micronet_search.store.outcome import Outcome
+from micronet_search.store.files import write_bytes
+from micronet_search.store.outcome import Outcome, read_outcome
 from micronet_search.store.paths import StudyFolder, TrialFolder
 
 ONNX, CANDIDATE, CARD = "model.onnx", "candidate.yaml", "README.md"
@@ -60,10 +60,10 @@ def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Expor
     """
     destination = destination.resolve()
     _refuse_foreign(destination)
-    outcome = _outcome(trial)
+    sweep, number = load_sweep(StudyFolder(trial.path.parents[1]).sweep), int(trial.path.name)
+    outcome = _outcome(trial, sweep.objectives.score.rule)
     shipped = load(trial.model)
     _refuse_other_data(shipped, splits)
-    sweep, number = load_sweep(StudyFolder(trial.path.parents[1]).sweep), int(trial.path.name)
     cost = build.predict(shipped.candidate).measured(shipped.tensors)
     metadata = {
         "candidate": f"{sweep.name}/{trial.path.name}",
@@ -106,10 +106,10 @@ def _is_ours(path: Path) -> bool:
     return True
 
 
-def _outcome(trial: TrialFolder) -> Outcome:
+def _outcome(trial: TrialFolder, rule: str) -> Outcome:
     state = "nothing"
     if trial.outcome.exists():
-        outcome = Outcome.from_json(read_json(trial.outcome))
+        outcome = read_outcome(trial.outcome, rule)
         if outcome.state == "complete" and trial.model.exists():
             return outcome
         state = f"a {outcome.state} trial"

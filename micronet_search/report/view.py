@@ -80,7 +80,7 @@ def read(root: Root, name: str) -> View:
     """
     folder = root.started(name)
     sweep = load_sweep(folder.sweep)
-    outcomes = read_outcomes(folder)
+    outcomes = read_outcomes(folder, sweep.objectives.score.rule)
     unfinished = [number for number in folder.trials() if number not in outcomes]
     found = survey(outcomes, sweep.objectives)
     return View(sweep, folder, outcomes, tuple(unfinished), found)

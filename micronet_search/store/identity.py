@@ -17,6 +17,6 @@ def study_id(study: StudyFolder) -> str:
     if not study.identity.exists():
         write_json(study.identity, {"id": uuid.uuid4().hex})
     match read_json(study.identity):
-        case {"id": str(found)}:
+        case {"id": str(found)} if found.isalnum():
             return found
-    raise ValueError(f"{study.identity} is damaged, expected the id of a study")
+    raise ValueError(f"{study.identity} is damaged, expected the id of the study's run in MLflow")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from micronet_search.store.files import read_json
 from micronet_search.store.paths import StudyFolder
@@ -16,7 +16,9 @@ TRACEBACK = "traceback.txt"
 """The file of a result that says where a trial failed."""
 
 _PARTS = {"parameters", "operations", "score"}
-_FORBID = ConfigDict(extra="forbid")
+_COUNTED = ("parameters", "nonzeros", "macs", "storage_bits")
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+_Accuracy = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,12 @@ class Epoch:
         ended: Unix time at its end.
     """
 
-    __pydantic_config__ = _FORBID
+    __pydantic_config__ = _STRICT
 
     epoch: int
     stage: str
     loss: float
-    accuracy: float
+    accuracy: _Accuracy
     seconds: float
     ended: float
 
@@ -63,14 +65,14 @@ class Outcome:
         curve: A row per epoch.
     """
 
-    __pydantic_config__ = _FORBID
+    __pydantic_config__ = _STRICT
 
     state: Literal["complete", "stopped", "failed"]
     started: float
     ended: float
     device: str
     reason: str | None = None
-    accuracy: float | None = None
+    accuracy: _Accuracy | None = None
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     parameters: int | None = None
     nonzeros: int | None = None
@@ -121,26 +123,39 @@ class Result:
     files: dict[str, bytes]
 
 
-def read_outcome(path: Path) -> Outcome:
+def read_outcome(path: Path, rule: str) -> Outcome:
     """How a trial ended, from its file.
 
+    Args:
+        path: Of the file.
+        rule: Of the score that the trial's study minimises.
+
     Raises:
-        ValueError: The file is damaged, or is none of a trial.
+        ValueError: The file is damaged, or is none of such a trial.
     """
     tree = read_json(path)
     try:
-        return Outcome.from_json(tree)
+        found = Outcome.from_json(tree)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    counted = {name: getattr(found, name) for name in _COUNTED}
+    for name, figure in {f"the {rule} score": found.scores.get(rule), **counted}.items():
+        if found.state != "failed" and figure is None:
+            raise ValueError(f"{path}: found a {found.state} trial without {name}, expected one")
+    return found
 
 
-def read_outcomes(study: StudyFolder) -> dict[int, Outcome]:
+def read_outcomes(study: StudyFolder, rule: str) -> dict[int, Outcome]:
     """How the trials of a study ended that have, by number.
+
+    Args:
+        study: Where they are.
+        rule: Of the score that the study minimises.
 
     Raises:
         ValueError: A file is damaged.
     """
-    return {number: read_outcome(study.trial(number).outcome) for number in study.ended()}
+    return {number: read_outcome(study.trial(number).outcome, rule) for number in study.ended()}
 
 
 def lost(reason: str, traceback: str | None = None) -> Result:

@@ -9,8 +9,8 @@ import optuna
 from optuna.trial import Trial, TrialState
 
 from micronet_search.config.sweep import Sweep
-from micronet_search.store.files import read_json, write_bytes, write_json
-from micronet_search.store.outcome import Outcome, Result
+from micronet_search.store.files import write_bytes, write_json
+from micronet_search.store.outcome import Outcome, Result, read_outcome
 from micronet_search.store.paths import StudyFolder
 from micronet_search.study.progress import Progress
 from micronet_search.study.records import Records
@@ -68,7 +68,7 @@ class Ledger:
         path = self._folder.trial(number).outcome
         if not path.exists():
             return False
-        outcome = Outcome.from_json(read_json(path))
+        outcome = read_outcome(path, self._objectives.score.rule)
         if untold is not None:
             self._tell(untold, outcome)
         self._outcomes[number] = outcome

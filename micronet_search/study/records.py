@@ -210,7 +210,7 @@ def sync(root: Root, name: str) -> int:
     folder = root.started(name)
     sweep = load_sweep(folder.sweep)
     with driver_lock(folder):
-        records = Records(sweep, root, read_outcomes(folder), print)
+        records = Records(sweep, root, read_outcomes(folder, sweep.objectives.score.rule), print)
         count = len(records.waiting())
         note = read_json(folder.record) if folder.record.exists() else {}
         records.send()
