@@ -8,10 +8,11 @@ import io
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import ConfigDict, Field, TypeAdapter
 from torch import Tensor, nn
 
 from micronet_search import build, shipped
@@ -38,6 +39,24 @@ EVALUATION_BATCH = 1000
 CALIBRATION_BATCHES = 4
 RISE = 0.75
 """The share of the pruning epochs over which the sparsity rises."""
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """What a checkpoint holds; the tensors are looked at by those whose they are."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    epoch: int
+    entered: Annotated[int, Field(ge=0)]
+    curve: list[Epoch]
+    seconds: dict[str, float]
+    started: float
+    network: dict[str, Any]
+    fit: dict[str, Any] | None
+
+
+_SAVED = TypeAdapter(_Saved)
 
 
 class Trial:
@@ -93,21 +112,34 @@ class Trial:
         """
         self.network = build.network(self.candidate, self.seed)
         self._soft_targets = self._distilled()
-        if content is None:
-            self._place(self.network)
-            return
-        state = checkpoint.unflatten(*checkpoint.unpack(content))
-        self.epoch, self._entered = state["epoch"], state["entered"]
-        self.curve = [Epoch(**row) for row in state["curve"]]
-        self.seconds, self.started = state["seconds"], state["started"]
+        saved = None if content is None else self._saved(content)
         for stage in self.stages[: self._entered]:
             if stage.name in build.TRANSFORMS:
                 build.transform(self.network, self.candidate, stage.name)
         self._place(self.network)
-        self.network.load_state_dict(state["network"])
-        if state["fit"] is not None:
+        if saved is None:
+            return
+        if saved.fit is not None:
             self._fit = self._new_fit(self.stages[self._entered - 1])
-            self._fit.restore(state["fit"])
+        with _damaged_where_it_does_not_fit():
+            self.network.load_state_dict(saved.network)
+            if self._fit is not None and saved.fit is not None:
+                self._fit.restore(saved.fit)
+
+    def _saved(self, content: bytes) -> _Saved:
+        """Takes the numbers out of a checkpoint, before anything is made as they say."""
+        with _damaged_where_it_does_not_fit():
+            saved = _SAVED.validate_python(checkpoint.unflatten(*checkpoint.unpack(content)))
+            stage = self.stages[saved.entered - 1]
+            after, end = (stage.start, stage.end) if saved.entered else (-1, 0)
+            if not after < saved.epoch <= end or (saved.fit is None) != (saved.epoch == end):
+                raise ValueError(f"epoch {saved.epoch} is not in stage {saved.entered}")
+            if len(saved.curve) != saved.epoch:
+                raise ValueError(f"found {len(saved.curve)} rows of {saved.epoch} epochs")
+        self.epoch, self._entered = saved.epoch, saved.entered
+        self.curve, self.seconds = saved.curve, saved.seconds
+        self.started = saved.started
+        return saved
 
     def _distilled(self) -> SoftTargets | None:
         asked = self.candidate.distillation
@@ -312,6 +344,23 @@ class _Teacher(nn.Module):
         """Normalised images (N, C, H, W) to logits (N, classes)."""
         logits: Tensor = self.network(image / self.normalization.scale + self.normalization.mean)
         return logits
+
+
+@contextmanager
+def _damaged_where_it_does_not_fit() -> Iterator[None]:
+    """Has a checkpoint that is not one of its trial count as damaged.
+
+    Raises:
+        DamagedCheckpointError: In the place of whatever it led to.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, checkpoint.DamagedCheckpointError):
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        message = f"the checkpoint is damaged, or not one of this trial: {reason}"
+        raise checkpoint.DamagedCheckpointError(message) from error
 
 
 def _table(rows: list[dict[str, Any]]) -> bytes:

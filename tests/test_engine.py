@@ -163,6 +163,41 @@ def test_a_damaged_checkpoint_is_a_clear_reason(place: float) -> None:
     assert outcome.reason.startswith("DamagedCheckpointError: the checkpoint is damaged")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epoch": None},
+        {"epoch": 3},
+        {"epoch": -1},
+        {"entered": 99},
+        {"entered": 0},
+        {"curve": [{"epoch": 1}]},
+        {"curve": []},
+        {"seconds": [1.0]},
+        {"started": "now"},
+        {"network": {}},
+        {"network": {"stem.weight": torch.ones(3)}},
+        {"network": None},
+        {"fit": None},
+        {"fit": {}},
+        {"fit": {"optimizer": {}, "schedule": {}, "average": None}},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_a_whole_checkpoint_of_something_else_counts_as_damaged(change: dict[str, Any]) -> None:
+    reached = events(job())[1]
+    assert isinstance(reached, Reached)
+    state = checkpoint.unflatten(*checkpoint.unpack(reached.checkpoint)) | change
+    found = events(job(checkpoint.pack(*checkpoint.flatten(state))))
+    assert kinds(found) == ["Crashed"]
+    assert isinstance(found[-1], Crashed)
+    assert found[-1].damaged
+    reason = ended(found).outcome.reason
+    assert reason is not None
+    assert reason.startswith("DamagedCheckpointError: the checkpoint is damaged, or not one of")
+
+
 def test_the_inline_engine_runs_one_job_at_a_time() -> None:
     engine = Inline(Slot(digits(), CPU, threads=1))
     for number in (7, 7):
