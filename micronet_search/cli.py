@@ -126,7 +126,10 @@ def sync(study: Study, root: Root = DEFAULT_ROOT) -> None:
     print(f"{study}: {deliver(_root(root), study)} trials delivered to MLflow")
 
 
-@app.command()
+@app.command(
+    epilog="A study with a damaged file, or with one of another version, is left out: a warning "
+    "names the file. The exit code is 2 where no study can be shown, or not the one that is named."
+)
 def status(
     study: Annotated[
         str | None, typer.Argument(help="A study's name; all of them without.")
@@ -135,12 +138,14 @@ def status(
 ) -> None:
     """Shows how far the studies are, or the trials of one."""
     from micronet_search.report import tables
-    from micronet_search.report.view import read
+    from micronet_search.report.view import read, read_all
 
-    names = _root(root).studies() if study is None else [study]
-    if not names:
+    count = len(_root(root).studies())
+    if study is None and not count:
         raise ValueError(f"no study under {root} yet, expected one started with `run`")
-    views = [read(_root(root), name) for name in names]
+    views = read_all(_root(root), _warn) if study is None else [read(_root(root), study)]
+    if not views:
+        raise ValueError(f"none of the {count} studies under {root} can be read")
     _console().print(tables.status_table(views))
     if study is not None:
         _console().print()
@@ -217,7 +222,7 @@ def ui(
     from micronet_search.report.view import tracking
     from micronet_search.tracking.ui import serve
 
-    raise typer.Exit(serve(_root(root), tracking(_root(root)), host, port))
+    raise typer.Exit(serve(_root(root), tracking(_root(root), _warn), host, port))
 
 
 def _load_sweep(path: Path, search: dict[str, Any], execution: dict[str, Any]) -> Sweep:
@@ -283,6 +288,11 @@ def main() -> None:
     except (ValueError, OSError) as error:
         print(f"error: {_explain(error)}", file=sys.stderr)
         sys.exit(FAILED_EXPORT if type(error).__name__ == "ExportError" else USER_ERROR)
+
+
+def _warn(study: str, error: Exception) -> None:
+    reason, *_ = _explain(error).splitlines()
+    print(f"warning: the study {study} is left out: {reason}", file=sys.stderr)
 
 
 def _explain(error: Exception) -> str:

@@ -481,6 +481,54 @@ def test_a_study_keeps_the_rungs_that_it_was_started_with(tmp_path: Path, runs: 
     assert not any("rungs" in trial.user_attrs for trial in left.optuna)
 
 
+@pytest.fixture
+def with_damaged(tmp_path: Path, finished: Path) -> Path:
+    """A root with the study `tiny`, and two later ones that are damaged."""
+    root = shutil.copytree(finished, tmp_path / "runs")
+    for name in ("newer", "other"):
+        shutil.copytree(root / "studies/tiny", root / "studies" / name)
+    with (root / "studies/newer/sweep.yaml").open("a") as file:
+        file.write("colour: red\nshape: round\n")
+    (root / "studies/other/trials/0002/outcome.json").write_text("{")
+    return root
+
+
+def test_a_damaged_study_hides_no_other(tmp_path: Path, with_damaged: Path) -> None:
+    done = cli("status", "--root", with_damaged, cwd=tmp_path)
+    assert done.code == 0, done
+    assert " 3/3 " in done.out
+    newer, other = done.err.splitlines()
+    assert newer.startswith("warning: the study newer is left out: ")
+    assert "newer/sweep.yaml" in newer
+    assert "colour: unknown key" in newer
+    assert other.startswith("warning: the study other is left out: ")
+    assert "other/trials/0002/outcome.json" in other
+    for name, file in (("newer", "sweep.yaml"), ("other", "outcome.json")):
+        done = cli("status", name, "--root", with_damaged, cwd=tmp_path)
+        assert done.code == 2
+        assert done.err.startswith("error: ")
+        assert f"{name}/" in done.err
+        assert file in done.err
+    shutil.rmtree(with_damaged / "studies/tiny")
+    done = cli("status", "--root", with_damaged, cwd=tmp_path)
+    assert done.code == 2
+    *_, last = done.err.splitlines()
+    assert last == f"error: none of the 2 studies under {with_damaged} can be read"
+    assert "exit code is 2" in " ".join(cli("status", "--help", cwd=tmp_path).out.split())
+
+
+def test_the_pages_are_those_of_a_study_that_can_be_read(
+    tmp_path: Path, with_damaged: Path
+) -> None:
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        done = cli("ui", "--root", with_damaged, "--port", port, cwd=tmp_path)
+    assert done.code == 2
+    warning, error = done.err.splitlines()
+    assert warning.startswith("warning: the study newer is left out: ")
+    assert f"port {port}" in error
+
+
 @pytest.mark.parametrize(
     ("file", "content", "commands"),
     [

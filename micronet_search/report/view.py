@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.files import load_candidate, load_sweep
@@ -11,6 +12,10 @@ from micronet_search.config.sweep import Sweep, Tracking
 from micronet_search.store.outcome import Outcome, read_outcomes
 from micronet_search.store.paths import Root, StudyFolder
 from micronet_search.study.survey import Survey, score_of, survey
+
+Found = TypeVar("Found")
+Warn = Callable[[str, Exception], None]
+"""Is told the name of a study that cannot be read, and why."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +91,26 @@ def read(root: Root, name: str) -> View:
     return View(sweep, folder, outcomes, tuple(unfinished), found)
 
 
-def tracking(root: Root) -> Tracking:
+def read_all(root: Root, warn: Warn) -> list[View]:
+    """Reads the studies under a root that can be read."""
+    return list(_readable(root.studies(), lambda name: read(root, name), warn))
+
+
+def tracking(root: Root, warn: Warn) -> Tracking:
     """Where the studies under a root keep their records: where the last one started does."""
-    sweeps = [root.study(name).sweep for name in root.studies()]
-    if not sweeps:
-        return Tracking()
-    return load_sweep(max(sweeps, key=lambda path: path.stat().st_mtime)).tracking
+    sweeps = {name: root.study(name).sweep for name in root.studies()}
+    newest = sorted(sweeps, key=lambda name: sweeps[name].stat().st_mtime, reverse=True)
+    found = _readable(newest, lambda name: load_sweep(sweeps[name]).tracking, warn)
+    return next(found, Tracking())
+
+
+def _readable(
+    names: Iterable[str], read_one: Callable[[str], Found], warn: Warn
+) -> Iterator[Found]:
+    for name in names:
+        try:
+            found = read_one(name)
+        except (ValueError, OSError) as error:
+            warn(name, error)
+        else:
+            yield found
