@@ -92,13 +92,14 @@ def run(
 ) -> None:
     """Launches a sweep's study, or resumes it where it was left."""
     from micronet_search.report.live import Display
-    from micronet_search.study import opening
 
     search = {"trials": trials, "hours": hours}
     loaded = _load_sweep(sweep, search, {"device": device, "address": address})
     console = _console()
     try:
         with Display(loaded.name, console) as display:
+            from micronet_search.study import opening  # takes seconds
+
             progress = opening.run(loaded, _root(root), display, new_total=trials is not None)
     except KeyboardInterrupt:
         print("left at once; the same command repairs the study and goes on", file=sys.stderr)

@@ -136,6 +136,21 @@ def test_status(folder: Path, finished: Path) -> None:
         assert f"{outcome.scores['imt']['score']:.6f}" in line
 
 
+def test_a_start_says_what_it_does(tmp_path: Path, finished: Path) -> None:
+    root = shutil.copytree(finished, tmp_path / "runs")
+    done = cli("run", finished.parent / "tiny.yaml", "--root", root, cwd=tmp_path)
+    assert done.code == 0, done
+    lines = [line.partition("] ")[2] for line in done.out.splitlines() if line.startswith("[")]
+    assert lines == [
+        "checking the sweep",
+        "loading the dataset",
+        "engine inline: one slot on cpu",
+        "opening Optuna's and MLflow's records",
+        "reading trials: 3 so far",
+        "starting",
+    ]
+
+
 def test_export(folder: Path, finished: Path, tmp_path: Path) -> None:
     rows = json.loads(cli("front", "tiny", "--format", "json", "--root", finished, cwd=folder).out)
     best = cli("export", "tiny", "--best", "--root", finished, cwd=tmp_path)

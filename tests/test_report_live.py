@@ -63,6 +63,28 @@ def test_a_study_that_has_just_begun() -> None:
     assert "left" not in text
 
 
+def test_what_goes_on_before_the_first_trial_is_shown_in_the_place_of_figures() -> None:
+    text = shown(render("my-study", Progress(total=3, phase="reading 2 trials")))
+    assert "my-study: reading 2 trials" in text
+    assert "0/3" not in text
+    again = progress()
+    again.phase = "starting"
+    text = shown(render("my-study", again))
+    assert "my-study: starting" in text
+    assert "trials 6/20" in text
+
+
+def test_what_goes_on_before_the_first_trial_is_a_line_of_the_log() -> None:
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=False)
+    with Display("my-study", console) as display:
+        for phase in ("loading the dataset", "loading the dataset", "starting", None):
+            display(Progress(total=3, phase=phase), None)
+        display(Progress(total=3), "engine inline")
+    lines = [line.split("] ")[1] for line in written.getvalue().splitlines()]
+    assert lines == ["loading the dataset", "starting", "engine inline"]
+
+
 def test_a_teacher_has_a_line_of_its_own() -> None:
     text = shown(render("my-study", Progress(total=3, running={-1: Running(4, 12, 0.5)})))
     assert "running 0" in text

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
@@ -27,8 +28,9 @@ class Display:
         self._name = name
         self._console = console
         self._started = time.monotonic()
+        self._phase: str | None = None
         self._live = Live(
-            Text(f"{name}: opening"), console=console, refresh_per_second=4, transient=True
+            _phase(name, "opening"), console=console, refresh_per_second=4, transient=True
         )
 
     def __enter__(self) -> Display:
@@ -46,21 +48,34 @@ class Display:
 
     def __call__(self, progress: Progress, line: str | None) -> None:
         """Shows the progress, and prints the line above it."""
+        is_new = progress.phase not in (None, self._phase)
+        self._phase = progress.phase
         if self._live.is_started:
-            self._live.update(render(self._name, progress), refresh=line is not None)
+            self._live.update(render(self._name, progress), refresh=is_new or line is not None)
+        elif is_new:
+            self._print(str(progress.phase))
         if line is not None:
-            elapsed = duration(time.monotonic() - self._started)
-            # soft wrapping would reach the live figures below it, and cut them
-            self._console.print(
-                f"[{elapsed}] {line}",
-                highlight=False,
-                markup=False,
-                soft_wrap=not self._live.is_started,
-            )
+            self._print(line)
+
+    def _print(self, line: str) -> None:
+        elapsed = duration(time.monotonic() - self._started)
+        # soft wrapping would reach the live figures below it, and cut them
+        self._console.print(
+            f"[{elapsed}] {line}",
+            highlight=False,
+            markup=False,
+            soft_wrap=not self._live.is_started,
+        )
 
 
-def render(name: str, progress: Progress) -> Group:
-    """The study's figures, and a line for each trial that runs."""
+def render(name: str, progress: Progress) -> RenderableType:
+    """The study's figures, and a line for each trial that runs; before the first, the phase."""
+    if progress.phase is None:
+        head: RenderableType = Text(name, style="bold")
+    else:
+        head = _phase(name, progress.phase)
+        if not progress.outcomes:  # figures of what is not read yet would be zeros
+            return head
     states = [outcome.state for outcome in progress.outcomes.values()]
     best = progress.survey.best_score
     counts = [
@@ -85,7 +100,11 @@ def render(name: str, progress: Progress) -> Group:
         epoch = f"epoch {running.epoch}/{running.epochs}" if running.epochs else "starting"
         rows.add_row(holder, bar, epoch, accuracy)
     lines = [Text("  ".join(found)) for found in (counts, figures)]
-    return Group(Text(name, style="bold"), *lines, rows)
+    return Group(head, *lines, rows)
+
+
+def _phase(name: str, phase: str) -> Spinner:
+    return Spinner("line", Text(f"{name}: {phase}"))
 
 
 def duration(seconds: float) -> str:

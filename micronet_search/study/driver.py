@@ -85,8 +85,10 @@ class Driver:
         """
         with self._interruptible():
             try:
+                if known := len(self.folder.ended()):
+                    self._enter_phase(f"reading trials: {known} so far")
                 self._unfinished = self._repair()
-                self._report(None)
+                self._enter_phase("starting")
                 self._loop()
             finally:
                 self._save_clock()
@@ -195,6 +197,7 @@ class Driver:
     # --- from a draw to a slot ---
 
     def _start(self, trial: Trial) -> None:
+        self.progress.phase = None
         number, candidate = trial.number, self._draws.candidate(trial)
         self._trials[number] = trial
         files = self.folder.trial(number)
@@ -334,6 +337,10 @@ class Driver:
         return "go" if reason is None else Stop(reason)
 
     # --- what the user sees ---
+
+    def _enter_phase(self, phase: str) -> None:
+        self.progress.phase = phase
+        self._report(None)
 
     def _report(self, line: str | None) -> None:
         self.progress.seconds_left = self._seconds_left()

@@ -46,6 +46,13 @@ def run(sweep: Sweep, root: Root, observe: Observer, *, new_total: bool = False)
         ValueError: The sweep, its dataset, its device, its store or its tracking cannot be used;
             one line that says what was found and what was expected.
     """
+    progress = Progress(sweep.search.trials)
+
+    def enter(phase: str) -> None:
+        progress.phase = phase
+        observe(progress, None)
+
+    enter("checking the sweep")
     if sweep.execution.address is None:
         choose_device(sweep.execution.device)
     images, classes = splits.describe(sweep.dataset)
@@ -55,7 +62,6 @@ def run(sweep: Sweep, root: Root, observe: Observer, *, new_total: bool = False)
     # once the study has begun they are enqueued, and their files may be gone
     known = [] if folder.sweep.exists() else find_known(sweep, images, classes)
     is_new = not folder.path.exists()
-    progress = Progress(sweep.search.trials)
 
     def tell(line: str) -> None:
         observe(progress, line)
@@ -68,11 +74,13 @@ def run(sweep: Sweep, root: Root, observe: Observer, *, new_total: bool = False)
             progress.total = sweep.search.trials
         records = Records(sweep, root, progress.outcomes, tell)
         try:
+            enter("loading the dataset")
             loaded = splits.load(sweep.dataset)
             fingerprints = loaded.fingerprints()
             resume.refuse_other_images(folder, fingerprints)
             engine, device = open_engine(loaded, sweep.dataset, sweep.execution, tell)
             stack.callback(engine.close)
+            enter("opening Optuna's and MLflow's records")
             study = _open_storage(sweep, folder)
             for params in known:
                 study.enqueue_trial(params, skip_if_exists=True)

@@ -36,6 +36,7 @@ class Progress:
         screened: Draws refused at this start.
         survey: What has been found.
         seconds_left: Until the hours are up, or as the trials so far suggest; None if unknown.
+        phase: What is done before the first trial starts; None from then on.
         paused: Why the study waits short of its total; None while it runs or where it is finished.
     """
 
@@ -45,8 +46,12 @@ class Progress:
     screened: int = 0
     survey: Survey = field(default_factory=Survey)
     seconds_left: float | None = None
+    phase: str | None = None
     paused: Literal["interrupt", "hours"] | None = None
 
 
 Observer = Callable[[Progress, str | None], None]
-"""Is shown the progress whenever it changes, with a line for the log where something ended."""
+"""Is shown the progress whenever it changes, with a line for the log where something ended.
+
+A phase is for the log too.
+"""
