@@ -53,7 +53,7 @@ def test_the_lock_is_free_after_its_context(study: StudyFolder) -> None:
         assert not study.holder.exists()
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", '{"pid": 1}'])
+@pytest.mark.parametrize("content", [None, "", "[]", '{"pid": 1}', '{"started": 1e300}'])
 def test_a_holder_that_cannot_be_read_is_another_process(
     study: StudyFolder, content: str | None
 ) -> None:

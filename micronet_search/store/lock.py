@@ -55,5 +55,6 @@ def _holder(path: Path) -> str:
         found = read_json(path)
         started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found["started"]))
         return f"process {found['pid']} on {found['host']} since {started}"
-    except (OSError, ValueError, KeyError, TypeError):  # it is just starting, or just ending
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError):
+        # it is just starting or ending, or the file is damaged
         return "another process"
