@@ -92,6 +92,14 @@ def test_parse(tree: Any, expected: Any) -> None:
             ("one_of", "one_of"),
             "found a branch named 'one_of', expected a name without dots",
         ),
+        *(
+            (
+                {"one_of": {"x": 1, name: 2}},
+                ("one_of", name),
+                f"found a branch named {name!r}, expected letters, digits, spaces, - and _",
+            )
+            for name in ("res+se", "a,b", "a/b", "a:b", "a\n")
+        ),
     ],
     ids=lambda found: str(found)[:40],
 )
@@ -105,6 +113,28 @@ def test_all_that_is_wrong_is_collected() -> None:
     tree = {"a": {"low": 2, "high": 1}, "b": {"one_of": {"x": {"choices": 3}, "y": {"high": 1}}}}
     _, wrong = distributions.parse_all(tree)
     assert list(wrong) == [("a",), ("b", "one_of", "x"), ("b", "one_of", "y")]
+
+
+def test_the_path_of_a_choice_is_as_long_as_mlflow_takes_it() -> None:
+    def tree(name: str) -> dict[str, Any]:
+        choice = {"one_of": {name: {"b": {"low": 1, "high": 2}}, "größer als 1_a-b": 1}}
+        return {"a": {"one_of": {"x": 1, "y": choice}}}
+
+    space = distributions.parse(tree("n" * 244))
+    assert max(map(len, distributions.leaves(space))) == 250
+    key = ("a", "one_of", "y", "one_of", "n" * 245, "b")
+    with pytest.raises(DistributionError) as error:
+        distributions.parse(tree("n" * 245))
+    assert error.value.key == key
+    assert error.value.message == (
+        "found a path of 251 characters, expected at most 250; names of branches are in it"
+    )
+    _, wrong = distributions.parse_all(tree("n" * 245), ("candidate",))
+    assert list(wrong) == [("candidate", *key)]
+    assert not distributions.parse_all(tree("n" * 244), ("candidate",))[1]
+    whole = {"a": {"one_of": {"n" * 241: {"one_of": {"x": 1}}}}}  # its path ends with one_of
+    assert len(list(distributions.leaves(distributions.parse(whole)))[1]) == 250
+    assert list(distributions.parse_all({"ab": whole["a"]})[1]) == [("ab", "one_of", "n" * 241)]
 
 
 def test_unparse_is_the_reverse_of_parse() -> None:

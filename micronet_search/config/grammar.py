@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,8 @@ Wrong = tuple[Key, str]
 """A key, and what is wrong there."""
 
 MAX_STEPS = 1_000_000
+MAX_PATH = 250
+"""Characters of a choice's path: MLflow takes no longer name of a param."""
 WORDS = {"one_of", "choices", "low", "high"}
 """The keys that make a mapping a distribution."""
 
@@ -39,15 +42,16 @@ def parse(tree: Any, key: Key = ()) -> Any:
     return space
 
 
-def parse_all(tree: Any, key: Key = ()) -> tuple[Any, dict[Key, list[Wrong]]]:
+def parse_all(tree: Any, root: Key = ()) -> tuple[Any, dict[Key, list[Wrong]]]:
     """Reads a tree as `parse` does, and collects what is wrong by the key of the distribution.
 
-    A wrong distribution is left in the tree as it is written.
+    A wrong distribution is left in the tree as it is written. `root` is the tree's own key.
     """
     wrong: dict[Key, list[Wrong]] = {}
 
     def visit(node: Any, key: Key) -> Any:
-        if found := list(_wrong(node, key)):
+        found = [*_wrong(node, key), *_wrong_path(node, key, key[len(root) :])]
+        if found:
             wrong[key] = found
             return node
         if not isinstance(node, dict):
@@ -61,7 +65,7 @@ def parse_all(tree: Any, key: Key = ()) -> tuple[Any, dict[Key, list[Wrong]]]:
             return _range(**node)
         return {name: visit(value, (*key, name)) for name, value in node.items()}
 
-    return visit(tree, key), wrong
+    return visit(tree, root), wrong
 
 
 def _wrong(node: Any, key: Key) -> Iterator[Wrong]:
@@ -93,6 +97,19 @@ def _wrong_one_of(branches: Any, key: Key) -> Iterator[Wrong]:
     for name in branches:
         if "." in name or name == "one_of":
             yield (*key, name), f"found a branch named {name!r}, expected a name without dots"
+        elif not re.fullmatch(r"[\w -]+", name):  # it is in the names of MLflow's params
+            message = f"found a branch named {describe(name)}"
+            yield (*key, name), f"{message}, expected letters, digits, spaces, - and _"
+
+
+def _wrong_path(node: Any, key: Key, below: Key) -> Iterator[Wrong]:
+    """What is wrong with the path under which Optuna and MLflow keep a choice."""
+    if isinstance(node, dict) and node.keys() & WORDS:
+        names = [str(part) for part in below if part != "one_of"]
+        path = ".".join([*names, "one_of"] if "one_of" in node else names)
+        if len(path) > MAX_PATH:
+            message = f"found a path of {len(path)} characters, expected at most {MAX_PATH}"
+            yield key, f"{message}; names of branches are in it"
 
 
 def _wrong_choices(values: Any, key: Key) -> Iterator[Wrong]:
