@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _SERVERS = ("http://", "https://", "databricks", "uc:")
 _PASSWORD = re.compile(r"//[^/@ ]*@")
+_STATUS = re.compile(r"failed with error code (\d{3}) ")
+_TRY_LATER = {408, 425, 429, 499}
+"""The HTTP statuses below 500 that say nothing about what was asked."""
 _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",  # seconds
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -105,8 +108,21 @@ def reported(uri: str) -> Iterator[None]:
             "database that answers (tracking.mlflow or MLFLOW_TRACKING_URI)"
         )
         asked = any(isinstance(cause, DBAPIError) for cause in _causes(error))
-        passing = is_server(uri) or (asked and not uri.startswith("sqlite"))
+        passing = (is_server(uri) and not _is_refusal(error)) or (
+            asked and not uri.startswith("sqlite")
+        )
         raise TrackingError(_PASSWORD.sub("//", message), passing=passing) from error
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether a tracking server has answered that it does not take this, now or later."""
+    from mlflow.exceptions import ERROR_CODE_TO_HTTP_STATUS, MlflowException
+
+    status = getattr(getattr(error, "response", None), "status_code", 500)  # of an artifact
+    if isinstance(error, MlflowException):
+        said = _STATUS.search(str(error))  # MLflow makes a 500 of those that it does not know
+        status = int(said[1]) if said else ERROR_CODE_TO_HTTP_STATUS.get(error.error_code, 500)
+    return 400 <= status < 500 and status not in _TRY_LATER
 
 
 def _first_line(error: BaseException) -> str:

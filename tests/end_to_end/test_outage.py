@@ -1,5 +1,6 @@
 """A tracking server that is gone, answers 500, or dies: nothing is lost, nothing doubled."""
 
+import json
 import os
 import signal
 import socket
@@ -16,6 +17,8 @@ import pytest
 import requests
 import studies
 from studies import Command, Setting, assert_whole, cli, read, tiny, write
+
+from micronet_search.tracking.client import TrackingError, connect, reported
 
 SOON = Setting("micronet_search.study.records:PATIENCE", 0.2)
 
@@ -57,22 +60,24 @@ def answers(port: int) -> bool:
         return False
 
 
-def refuse(request: BaseHTTPRequestHandler) -> None:
-    request.send_error(500)
-
-
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-Broken = type(
-    "Broken",
-    (BaseHTTPRequestHandler,),
-    {f"do_{method}": refuse for method in METHODS} | {"log_message": lambda *_: None},
-)
-"""Answers 500 to everything."""
 
 
 @contextmanager
-def broken_server(port: int) -> Iterator[None]:
-    server = ThreadingHTTPServer(("127.0.0.1", port), Broken)
+def broken_server(port: int, status: int = 500, code: str | None = None) -> Iterator[None]:
+    """Answers everything with one status, and MLflow's code of an error where there is one."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        if code is None:
+            request.send_error(status)
+            return
+        request.send_response(status)
+        request.end_headers()
+        request.wfile.write(json.dumps({"error_code": code, "message": "as it is"}).encode())
+
+    answers = {f"do_{method}": answer for method in METHODS} | {"log_message": lambda *_: None}
+    broken = type("Broken", (BaseHTTPRequestHandler,), answers)
+    server = ThreadingHTTPServer(("127.0.0.1", port), broken)
     thread = Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -131,6 +136,55 @@ def test_nothing_is_lost_while_the_server_is_gone(tmp_path: Path, runs: Path, po
     left = read(runs, "outage")
     assert_whole(left, trials=12)
     assert [left.children[number].id for number in sorted(left.children)][:3] == recorded
+
+
+def test_a_refusal_is_told_at_once_and_loses_nothing(tmp_path: Path, runs: Path, port: int) -> None:
+    uri = f"http://127.0.0.1:{port}"
+    sweep = write(tmp_path / "sweep.yaml", tiny("outage", tracking={"mlflow": uri}))
+    with broken_server(port, 400, "INVALID_PARAMETER_VALUE"):
+        run = ("run", sweep, "--root", runs, "--trials", 1)
+        found = cli(*run, cwd=tmp_path).error
+        assert "INVALID_PARAMETER_VALUE: as it is" in found
+        assert uri in found
+        assert not studies.outcomes(runs, "outage")
+    assert cli(*run, cwd=tmp_path).code == 0
+    with broken_server(port, 403):
+        assert "403" in cli(*run, cwd=tmp_path).error
+        assert "403" in cli("sync", "outage", "--root", runs, cwd=tmp_path).error
+    assert waiting(runs) == {"0000"}
+    assert len(studies.outcomes(runs, "outage")) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "passing"),
+    [
+        (400, "INVALID_PARAMETER_VALUE", False),
+        (404, "RESOURCE_DOES_NOT_EXIST", False),
+        (400, None, False),
+        (401, None, False),
+        (405, None, False),
+        (413, None, False),
+        (408, None, True),
+        (429, None, True),
+        (429, "REQUEST_LIMIT_EXCEEDED", True),
+        (500, None, True),
+        (503, "TEMPORARILY_UNAVAILABLE", True),
+    ],
+)
+def test_what_a_server_answers_is_a_refusal_or_an_outage(
+    port: int, monkeypatch: pytest.MonkeyPatch, status: int, code: str | None, passing: bool
+) -> None:
+    from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
+
+    uri = f"http://127.0.0.1:{port}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with broken_server(port, status, code):
+        with pytest.raises(TrackingError) as of_a_run:
+            connect(uri)
+        artifacts = MlflowArtifactsRepository(f"mlflow-artifacts://127.0.0.1:{port}/1/a", uri)
+        with pytest.raises(TrackingError) as of_an_artifact, reported(uri):
+            artifacts.log_artifact(__file__)
+    assert (of_a_run.value.passing, of_an_artifact.value.passing) == (passing, passing)
 
 
 def test_sync_leaves_a_running_study_to_its_driver(tmp_path: Path, runs: Path) -> None:
