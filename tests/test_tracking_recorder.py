@@ -331,10 +331,13 @@ def test_the_parent_runs_while_the_driver_does(
     for finished in (False, True):
         recorder = Recorder.open(sweep, root)
         found.append(runs(client, sweep)[0].info.status)
-        recorder.close(finished)
+        recorder.begin()
         found.append(runs(client, sweep)[0].info.status)
+        recorder.close(finished)
+    Recorder.open(sweep, root)
+    found.append(runs(client, sweep)[0].info.status)
 
-    assert found == ["RUNNING", "SCHEDULED", "RUNNING", "FINISHED"]
+    assert found == ["SCHEDULED", "RUNNING", "SCHEDULED", "RUNNING", "FINISHED"]
 
 
 def test_a_deleted_experiment_comes_back(root: Root, sweep: Sweep, client: MlflowClient) -> None:

@@ -46,6 +46,7 @@ class Records:
         self._outcomes = outcomes
         self._tell = tell
         self._recorder: Recorder | None = None
+        self._is_driving = False
         self._is_told = False
         self._is_silent = False
         self._next_try = 0.0
@@ -56,6 +57,7 @@ class Records:
         Raises:
             TrackingError: The store cannot be used, and waiting will not change that.
         """
+        self._is_driving = True
         write_json(self._folder.record, {"environment": environment(device)})
         self._try(self._connected)
 
@@ -155,6 +157,8 @@ class Records:
     def _connected(self) -> Recorder:
         if self._recorder is None:
             recorder = Recorder.open(self._sweep, self._root)
+            if self._is_driving:
+                recorder.begin()
             if self._folder.record.exists():
                 note = read_json(self._folder.record)
                 if "environment" in note:

@@ -16,6 +16,7 @@ from micronet_search.store.outcome import Outcome
 from micronet_search.store.paths import Root
 from micronet_search.tracking import rows
 from micronet_search.tracking.client import artifact_location, connect, reported, tracking_uri
+from micronet_search.tracking.parent import find_experiment, find_parent
 from micronet_search.tracking.picture import Point, front_figure
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Recorder:
 
     @classmethod
     def open(cls, sweep: Sweep, root: Root) -> Recorder:
-        """Finds the study in MLflow, or creates it there, and marks it as running.
+        """Finds the study in MLflow, or creates it there; its status stays what it is.
 
         Call this under the driver's lock.
 
@@ -74,14 +75,20 @@ class Recorder:
         Raises:
             TrackingError: The store does not answer within a few seconds.
         """
-        uri = tracking_uri(sweep.tracking, root)
+        uri, folder = tracking_uri(sweep.tracking, root), root.study(sweep.name)
+        identity = study_id(folder)
         location = artifact_location(sweep.tracking, root, sweep.name)
         root.path.mkdir(parents=True, exist_ok=True)
         client = connect(uri)
         with reported(uri):
-            experiment = _experiment(client, sweep.name, location)
-            parent = _parent(client, experiment, sweep.name, study_id(root.study(sweep.name)))
+            experiment = find_experiment(client, sweep.name, location)
+            parent = find_parent(client, experiment, sweep.name, identity)
             return cls(client, uri, sweep, parent)
+
+    def begin(self) -> None:
+        """Marks the study as running."""
+        with reported(self._uri):
+            self._client.update_run(self._parent, "RUNNING")
 
     def recorded(self) -> set[int]:
         """The numbers of the trials whose record is whole."""
@@ -237,30 +244,6 @@ class Recorder:
             if front != child.front and not child.deleted:
                 self._client.set_tag(child.run_id, "front", rows.truth(front))
                 self._children[number] = _Child(child.run_id, child.ended, front)
-
-
-def _experiment(client: MlflowClient, name: str, location: str | None) -> str:
-    """The study's experiment; one that was deleted in the UI comes back with all its runs."""
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        return str(client.create_experiment(name, location))
-    if found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    return str(found.experiment_id)
-
-
-def _parent(client: MlflowClient, experiment: str, name: str, identity: str) -> Run:
-    """The study's own run, marked as running."""
-    from mlflow.entities import ViewType
-
-    found = client.search_runs([experiment], f"tags.study = '{identity}'", ViewType.ALL, 1)
-    if not found:
-        return client.create_run(experiment, tags={"study": identity}, run_name=name)
-    run = found[0]
-    if run.info.lifecycle_stage == "deleted":
-        client.restore_run(run.info.run_id)
-    client.update_run(run.info.run_id, "RUNNING")
-    return run
 
 
 def _table(front: Sequence[Mapping[str, Any]]) -> str:

@@ -1,10 +1,14 @@
 """MLflow's record of a study after someone has tampered with it, or with the study's folder."""
 
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from studies import cli, tiny, write
+import pytest
+import studies
+from studies import Done, assert_whole, cli, read, tiny, write
 
 LONGEST = "größer als 1 "
 LONGEST += "_" * (250 - len(f"pruning.{LONGEST}.sparsity"))
@@ -13,6 +17,32 @@ LONGEST += "_" * (250 - len(f"pruning.{LONGEST}.sparsity"))
 
 def pruning(name: str) -> dict[str, Any]:
     return {"one_of": {name: {"sparsity": {"low": 0.2, "high": 0.8, "step": 0.1}, "epochs": 1}}}
+
+
+@pytest.fixture
+def run(tmp_path: Path, runs: Path) -> Callable[..., Done]:
+    """Runs the study `tiny` up to a number of trials."""
+    sweep = write(tmp_path / "tiny.yaml", tiny(candidate__pruning=pruning(LONGEST)))
+    return lambda trials, **options: cli(
+        "run", sweep, "--root", runs, "--trials", trials, cwd=tmp_path, **options
+    )
+
+
+def test_sync_leaves_the_status_of_a_study_to_its_driver(
+    tmp_path: Path, runs: Path, run: Callable[..., Done], database: Path
+) -> None:
+    assert run(1).code == 0
+    before = studies.snapshot(runs)
+    assert read(runs, "tiny").parent.status == "FINISHED"
+    assert cli("sync", "tiny", "--root", runs, cwd=tmp_path).code == 0
+    assert studies.snapshot(runs) == before
+
+    # nothing runs that MLflow has never heard of, either
+    shutil.copy(database, runs / "mlflow.db")
+    assert cli("sync", "tiny", "--root", runs, cwd=tmp_path).code == 0
+    assert read(runs, "tiny").parent.status != "RUNNING"
+    assert run(1).code == 0
+    assert_whole(read(runs, "tiny"), trials=1)
 
 
 def test_a_branch_whose_name_mlflow_does_not_take_is_refused_by_check(tmp_path: Path) -> None:
