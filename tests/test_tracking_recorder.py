@@ -379,6 +379,30 @@ def test_a_study_begun_anew_is_another_one(root: Root, sweep: Sweep, client: Mlf
     assert recorder.recorded() == {0}
 
 
+def test_a_study_of_that_name_elsewhere_is_let_be(
+    root: Root, sweep: Sweep, client: MlflowClient, tmp_path: Path
+) -> None:
+    here = make_sweep(sweep.name, mlflow=f"sqlite:///{root.mlflow_db}")
+    there = Root(tmp_path / "there")
+    for place in (root, there):
+        recorder = Recorder.open(here, place)
+        recorder.begin()
+        recorder.record_trial(0, {}, complete(), True, [])
+        recorder.record_study([{"trial": 0}], [], 0.1, 0.02, 0)
+    Recorder.open(here, root)
+
+    experiment = client.get_experiment_by_name(sweep.name)
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], "tags.study LIKE '%'")
+    assert {run.data.tags["folder"] for run in found} == {
+        str(place.study(sweep.name).path) for place in (root, there)
+    }
+    assert [run.info.status for run in found] == ["RUNNING"] * 2
+    assert not any("superseded" in run.data.tags for run in found)
+    fronts = client.search_runs([experiment.experiment_id], "tags.front = 'true'")
+    assert len(fronts) == 2
+
+
 def test_many_trials_are_found_again(
     root: Root, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:

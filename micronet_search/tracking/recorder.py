@@ -16,7 +16,7 @@ from micronet_search.store.outcome import Outcome
 from micronet_search.store.paths import Root
 from micronet_search.tracking import rows
 from micronet_search.tracking.client import artifact_location, connect, reported, tracking_uri
-from micronet_search.tracking.parent import find_experiment, find_parent
+from micronet_search.tracking.parent import find_experiment, find_parent, whereabouts
 from micronet_search.tracking.picture import Point, front_figure
 
 if TYPE_CHECKING:
@@ -76,13 +76,13 @@ class Recorder:
             TrackingError: The store does not answer within a few seconds.
         """
         uri, folder = tracking_uri(sweep.tracking, root), root.study(sweep.name)
-        identity = study_id(folder)
+        identity, place = study_id(folder), whereabouts(folder, uri)
         location = artifact_location(sweep.tracking, root, sweep.name)
         root.path.mkdir(parents=True, exist_ok=True)
         client = connect(uri)
         with reported(uri):
             experiment = find_experiment(client, sweep.name, location)
-            parent = find_parent(client, experiment, sweep.name, identity)
+            parent = find_parent(client, experiment, sweep.name, identity, place)
             return cls(client, uri, sweep, parent)
 
     def begin(self) -> None:

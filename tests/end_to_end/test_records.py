@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import studies
+from mlflow import MlflowClient
 from studies import Done, assert_whole, cli, read, tiny, write
 
 LONGEST = "größer als 1 "
@@ -28,6 +29,11 @@ def run(tmp_path: Path, runs: Path) -> Callable[..., Done]:
     )
 
 
+@pytest.fixture
+def client(runs: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{runs}/mlflow.db")
+
+
 def test_sync_leaves_the_status_of_a_study_to_its_driver(
     tmp_path: Path, runs: Path, run: Callable[..., Done], database: Path
 ) -> None:
@@ -43,6 +49,48 @@ def test_sync_leaves_the_status_of_a_study_to_its_driver(
     assert read(runs, "tiny").parent.status != "RUNNING"
     assert run(1).code == 0
     assert_whole(read(runs, "tiny"), trials=1)
+
+
+def test_a_study_that_begins_anew_takes_the_place_of_the_removed_one(
+    runs: Path, run: Callable[..., Done], client: MlflowClient
+) -> None:
+    def parents() -> dict[str, Any]:
+        found = client.search_runs([experiment], "tags.study LIKE '%'")
+        return {parent.info.run_id: parent for parent in found}
+
+    def front() -> set[str]:
+        found = client.search_runs([experiment], "tags.front = 'true'")
+        return {child.data.tags["mlflow.parentRunId"] for child in found}
+
+    assert run(1).code == 0
+    old = read(runs, "tiny").parent.id
+    experiment = client.get_run(old).info.experiment_id
+    client.update_run(old, "RUNNING")  # its driver was killed
+    folder = runs / "studies/tiny"
+    folder.rename(runs / "backup")
+    assert run(1).code == 0
+
+    (new,) = parents().keys() - {old}
+    superseded = parents()[old]
+    assert superseded.info.status == "KILLED"
+    assert superseded.info.run_name == "tiny (superseded)"
+    assert superseded.data.tags["superseded"] == "true"
+    assert parents()[new].info.status == "FINISHED"
+    assert parents()[new].info.run_name == "tiny"
+    assert "superseded" not in parents()[new].data.tags
+    assert front() == {new}
+
+    # the folder decides, so one that comes back from a backup is the study's again
+    shutil.rmtree(folder)
+    (runs / "backup").rename(folder)
+    for _ in range(2):
+        assert run(1).code == 0
+        assert parents()[old].info.run_name == "tiny"
+        assert parents()[old].info.status == "FINISHED"
+        assert "superseded" not in parents()[old].data.tags
+        assert parents()[new].info.run_name == "tiny (superseded)"
+        assert parents()[new].info.status == "FINISHED"
+        assert front() == {old}
 
 
 def test_a_branch_whose_name_mlflow_does_not_take_is_refused_by_check(tmp_path: Path) -> None:
