@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from micronet_search.export.errors import ExportError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -286,9 +288,9 @@ def main() -> None:
         app(arguments)
     try:
         app(arguments)
-    except (ValueError, OSError) as error:
+    except (ExportError, ValueError, OSError) as error:
         print(f"error: {_explain(error)}", file=sys.stderr)
-        sys.exit(FAILED_EXPORT if type(error).__name__ == "ExportError" else USER_ERROR)
+        sys.exit(FAILED_EXPORT if isinstance(error, ExportError) else USER_ERROR)
 
 
 def _warn(study: str, error: Exception) -> None:

@@ -28,6 +28,7 @@ from torch import nn
 from micronet_search.compression import quantize
 from micronet_search.config.network import Input
 from micronet_search.export import check, onnx_model
+from micronet_search.export.errors import ExportError
 from micronet_search.export.onnx_layers import write_layer
 from micronet_search.export.onnx_writer import Context, GraphWriter
 from micronet_search.score.precision import Plan, Precision
@@ -220,7 +221,7 @@ def test_inputs_are_rounded_as_by_the_quantizer(bits: int, signed: bool, weight_
 
 
 def test_what_onnx_runtime_refuses_is_an_error_of_the_export() -> None:
-    with pytest.raises(check.ExportError, match="does not run the file"):
+    with pytest.raises(ExportError, match="does not run the file"):
         check.start(b"no model")
 
 

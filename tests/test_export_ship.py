@@ -18,7 +18,7 @@ from micronet_search.config.files import dump_yaml, load_candidate
 from micronet_search.data.images import Images
 from micronet_search.data.splits import Splits
 from micronet_search.export import onnx_model
-from micronet_search.export.check import ExportError
+from micronet_search.export.errors import ExportError
 from micronet_search.export.ship import export_trial
 from micronet_search.shipped import Shipped, load
 from micronet_search.store import checkpoint

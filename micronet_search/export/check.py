@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from micronet_search.data.images import Images
+from micronet_search.export.errors import ExportError
 from micronet_search.training.evaluate import predictions
 
 TOLERANCE = 0.001
 """The share of the images on which the two may differ; one image may in any case."""
 _THREADS = 8
-
-
-class ExportError(Exception):
-    """The exported file does not do what the network does."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,13 @@ def compare(content: bytes, network: nn.Module, split: Images, batch: int = 250)
 
 
 def run(session: Any, images: Tensor) -> Tensor:
-    """The logits of one batch, float32 (N, classes), from uint8 images (N, C, H, W)."""
-    (logits,) = session.run(["logits"], {"image": np.ascontiguousarray(images.numpy())})
+    """The logits of one batch, float32 (N, classes), from uint8 images (N, C, H, W).
+
+    Raises:
+        ExportError: ONNX Runtime does not run the file.
+    """
+    with _reported():
+        (logits,) = session.run(["logits"], {"image": np.ascontiguousarray(images.numpy())})
     return torch.from_numpy(logits)
 
 
@@ -88,9 +92,14 @@ def start(content: bytes) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = min(torch.get_num_threads(), _THREADS)
     options.log_severity_level = 3
-    try:
+    with _reported():
         return onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
-    except Exception as error:  # its classes share no other base
-        reason = str(error).splitlines()[0]
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # ONNX Runtime's classes share no other base
         version = onnxruntime.__version__
-        raise ExportError(f"ONNX Runtime {version} does not run the file: {reason}") from None
+        raise ExportError(f"ONNX Runtime {version} does not run the file: {error}") from error

@@ -13,6 +13,7 @@ import torch
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor
 
+from micronet_search.export.errors import ExportError
 from micronet_search.score.precision import Plan
 
 OPSET = 21
@@ -95,6 +96,9 @@ class GraphWriter:
             classes: Width of the output `logits`, which is float32.
             output: The value that becomes the output.
             metadata: What stands in the file beside the graph.
+
+        Raises:
+            ExportError: The model is not valid.
         """
         # a node of its own, so that the last layer's value keeps its module's name
         last = "Identity" if self.compute == TensorProto.FLOAT else "Cast"
@@ -115,7 +119,10 @@ class GraphWriter:
             producer_name=PRODUCER,
         )
         helper.set_model_props(model, metadata)
-        onnx.checker.check_model(model, full_check=True)
+        try:
+            onnx.checker.check_model(model, full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            raise ExportError(f"the ONNX file is not valid: {error}") from error
         return model
 
 

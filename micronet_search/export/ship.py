@@ -12,7 +12,8 @@ from micronet_search import build
 from micronet_search.config.files import dump_yaml, load_sweep
 from micronet_search.data.splits import Splits
 from micronet_search.export import card, onnx_model
-from micronet_search.export.check import Agreement, ExportError, compare
+from micronet_search.export.check import Agreement, compare
+from micronet_search.export.errors import ExportError
 from micronet_search.score.rules import scores
 from micronet_search.shipped import MODEL, Shipped, load
 from micronet_search.store import checkpoint
@@ -54,7 +55,8 @@ def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Expor
         destination: The folder that is made, whole or not at all.
 
     Raises:
-        ExportError: The ONNX file predicts too many test images otherwise than the network.
+        ExportError: The ONNX file is not valid, does not run, or predicts too many test images
+            otherwise than the network.
         ValueError: The trial has no model, the dataset is another one, or something that is no
             export lies at the destination.
     """
