@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 import pytest
-from studies import Command, Fault
+from studies import Command, Fault, cli, tiny, write
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,23 @@ def test_a_failed_export_is_one_line_and_leaves_nothing(
     assert "no kernel for it" in done.err
     assert done.out == ""
     assert not list(tmp_path.iterdir())
+
+
+def test_another_study_of_the_same_name_is_not_overwritten(
+    finished: Path, runs: Path, tmp_path: Path
+) -> None:
+    """Two studies of one name under two roots; each replaces its own exports alone."""
+    sweep = write(tmp_path / "tiny.yaml", tiny(search__trials=1, search__seed=4))
+    assert cli("run", sweep, "--root", runs, cwd=tmp_path).code == 0
+    first, second = (("export", "tiny", "--trial", 0, "--root", root) for root in (finished, runs))
+    assert cli(*first, cwd=tmp_path).code == 0
+    path = tmp_path / "exports/tiny/0000"
+    before = (path / "model.onnx").read_bytes()
+    found = cli(*second, cwd=tmp_path).error
+    assert f"found an export of 'tiny/0000' of another study in {path}, expected" in found
+    assert "--to" in found
+    assert (path / "model.onnx").read_bytes() == before
+    assert cli(*first, cwd=tmp_path).code == 0
+    assert cli(*second, "--to", "elsewhere", cwd=tmp_path).code == 0
+    assert (tmp_path / "elsewhere/model.onnx").read_bytes() != before
+    assert (path / "model.onnx").read_bytes() == before

@@ -88,6 +88,7 @@ def test_an_export_holds_the_model_and_its_figures(
     assert load_candidate(destination / "candidate.yaml") == shipped.candidate
     model = onnx.load(destination / "model.onnx")
     metadata = {p.key: p.value for p in model.metadata_props}
+    assert metadata["study"]
     assert metadata["candidate"] == "study/0007"
     assert metadata["validation_accuracy"] == "0.75"
     assert float(metadata["score.imt"]) > 0
@@ -216,7 +217,7 @@ def test_what_is_no_export_stays(
         destination.mkdir()
         (destination / "model.safetensors").write_bytes(b"mine")
     before = _tree(tmp_path)
-    with pytest.raises(ValueError, match="no earlier export"):
+    with pytest.raises(ValueError, match="something that is no export in"):
         export_trial(trial, splits, destination)
     assert _tree(tmp_path) == before
 

@@ -8,16 +8,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
+
 from micronet_search import build
 from micronet_search.config.files import dump_yaml, load_sweep
+from micronet_search.config.loading import describe
+from micronet_search.config.reading import read_bytes
 from micronet_search.data.splits import Splits
 from micronet_search.export import card, onnx_model
 from micronet_search.export.check import Agreement, compare
 from micronet_search.export.errors import ExportError
 from micronet_search.score.rules import scores
-from micronet_search.shipped import MODEL, Shipped, load
-from micronet_search.store import checkpoint
+from micronet_search.shipped import MAX_BYTES, MODEL, Shipped, load
 from micronet_search.store.files import write_bytes
+from micronet_search.store.identity import study_id
 from micronet_search.store.outcome import Outcome, read_outcome
 from micronet_search.store.paths import StudyFolder, TrialFolder
 
@@ -47,7 +51,8 @@ class Exported:
 def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Exported:
     """Ships a trial as `model.onnx`, `model.safetensors`, `candidate.yaml` and `README.md`.
 
-    The ONNX file is run over the whole test split first. An earlier export is replaced.
+    The ONNX file is run over the whole test split first. An earlier export of the same study is
+    replaced.
 
     Args:
         trial: In the folder of its study.
@@ -58,17 +63,19 @@ def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Expor
         ExportError: The ONNX file is not valid, does not run, or predicts too many test images
             otherwise than the network.
         ValueError: The trial has no model, the dataset is another one, or something that is no
-            export lies at the destination.
+            export of this study lies at the destination.
     """
-    destination = destination.resolve()
-    _refuse_foreign(destination)
-    sweep, number = load_sweep(StudyFolder(trial.path.parents[1]).sweep), int(trial.path.name)
+    destination, study = destination.resolve(), StudyFolder(trial.path.parents[1])
+    identity = study_id(study)
+    _refuse_foreign(destination, identity)
+    sweep, number = load_sweep(study.sweep), int(trial.path.name)
     outcome = _outcome(trial, sweep.objectives.score.rule)
     shipped = load(trial.model)
     _refuse_other_data(shipped, splits)
     cost = build.predict(shipped.candidate).measured(shipped.tensors)
     metadata = {
         "candidate": f"{sweep.name}/{trial.path.name}",
+        "study": identity,
         "validation_accuracy": str(outcome.accuracy),
         **{f"score.{rule}": str(found.score) for rule, found in scores(cost).items()},
     }
@@ -86,26 +93,32 @@ def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Expor
     return Exported(destination, agreement)
 
 
-def _refuse_foreign(destination: Path) -> None:
-    """Only an earlier export, or an empty folder, may be replaced."""
+def _refuse_foreign(destination: Path, study: str) -> None:
+    """Only an earlier export of the same study, or an empty folder, may be replaced."""
     if not destination.exists():
         return
-    if destination.is_dir():
-        names = {entry.name for entry in destination.iterdir()}
-        ours = names <= {ONNX, MODEL, CANDIDATE, CARD} and _is_ours(destination / MODEL)
-        if ours or not names:
-            return
+    names = {entry.name for entry in destination.iterdir()} if destination.is_dir() else {""}
+    if not names:
+        return
+    found = _metadata(destination / ONNX) if names <= {ONNX, MODEL, CANDIDATE, CARD} else {}
+    if found.get("study") == study:
+        return
+    what = "something that is no export"
+    if "candidate" in found:
+        what = f"an export of {describe(found['candidate'])} of another study"
     raise ValueError(
-        f"found {destination}, which is no earlier export, expected one, or a folder yet to be made"
+        f"found {what} in {destination}, expected an earlier export of this study, or a folder yet "
+        "to be made: name another one with --to"
     )
 
 
-def _is_ours(path: Path) -> bool:
+def _metadata(file: Path) -> dict[str, str]:
+    """What stands in an ONNX file beside the graph; nothing where it cannot be read."""
     try:
-        checkpoint.unpack(path.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return True
+        model = onnx.load_model_from_string(read_bytes(file, MAX_BYTES))
+    except Exception:  # on damaged bytes protobuf raises what is no class of ours
+        return {}
+    return {entry.key: entry.value for entry in model.metadata_props}
 
 
 def _outcome(trial: TrialFolder, rule: str) -> Outcome:

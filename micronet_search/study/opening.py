@@ -22,6 +22,7 @@ from micronet_search.engine.choice import open_engine
 from micronet_search.engine.slot import choose_device
 from micronet_search.search import samplers, space
 from micronet_search.store.files import write_text
+from micronet_search.store.identity import study_id
 from micronet_search.store.journal import cut_to_last_whole_line
 from micronet_search.store.lock import driver_lock
 from micronet_search.store.paths import Root, StudyFolder
@@ -87,6 +88,7 @@ def run(sweep: Sweep, root: Root, observe: Observer, *, new_total: bool = False)
             write_text(folder.sweep, dump_yaml(sweep.dump()))
             resume.keep(folder, fingerprints)
             records.begin(device)
+            study_id(folder)  # also where MLflow does not answer
         except BaseException:
             if is_new and not folder.identity.exists():  # else MLflow may know of it
                 shutil.rmtree(folder.path, ignore_errors=True)
