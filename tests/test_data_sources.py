@@ -36,16 +36,35 @@ def png(values: Pixels, mode: str | None = None) -> bytes:
     return stream.getvalue()
 
 
-def giant_png(width: int, height: int) -> bytes:
-    """A PNG whose header alone is large."""
+def png_of(width: int, height: int, depth: int, kind: int, data: bytes = b"") -> bytes:
+    """A PNG whose header says anything; kinds are 2 for RGB, 4 for gray with alpha, 6 for RGBA."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return (
             struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
         )
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def giant_png(width: int, height: int) -> bytes:
+    """A PNG whose header alone is large."""
+    return png_of(width, height, 8, 2)
+
+
+def deep_png(kind: int, channels: int) -> bytes:
+    """A PNG of 5 x 6 pixels with 16 bits a channel."""
+    return png_of(5, 6, 16, kind, zlib.compress((b"\0" + b"\1\2" * channels * 5) * 6))
+
+
+def encoded_as(kind: str, values: Pixels, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(values).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 5 6\n%%EndComments\nshowpage\n%%EOF\n"
 
 
 def rows(images: list[Any], labels: list[Any] | None = None, image: str = "img") -> pd.DataFrame:
@@ -226,15 +245,55 @@ def test_a_parquet_file_with_a_damaged_page(tmp_path: Path) -> None:
         (giant_png(513, 6), ["row 3 has 513 x 6 pixels, expected 512 x 512"]),
         (giant_png(10_000, 10_000), ["row 3 has 10000 x 10000 pixels, expected 512 x 512"]),
         (giant_png(100_000, 100_000), ["row 3 is far too large", "expected 512 x 512"]),
-        (png(pixels(3, (6, 5)).astype(np.uint16) * 256), ["row 3 has the mode I;16"]),
+        (png(pixels(3, (6, 5)).astype(np.uint16) * 256), ["row 3 has more than 8 bits a channel"]),
+        (deep_png(2, 3), ["row 3 has more than 8 bits a channel"]),
+        (deep_png(4, 2), ["row 3 has more than 8 bits a channel"]),
+        (deep_png(6, 4), ["row 3 has more than 8 bits a channel"]),
+        (b"P6 5 6 1023\n" + bytes(180), ["row 3 has more than 8 bits a channel"]),
+        (b"P3 5 6 65535\n" + b"700 " * 90, ["row 3 has more than 8 bits a channel"]),
+        (b"Pf 5 6 -1.0\n" + bytes(120), ["row 3 has more than 8 bits a channel"]),
+        (POSTSCRIPT, ["row 3 is damaged or no image, expected BMP, GIF, JPEG, PNG, PPM or WebP"]),
+        (encoded_as("TIFF", pixels(3)), ["row 3 is damaged or no image, expected BMP"]),
     ],
-    ids=["text", "header", "size", "wide", "large", "bomb", "16-bit"],
+    ids=[
+        *("text", "header", "size", "wide", "large", "bomb", "16-bit gray", "16-bit RGB"),
+        *("16-bit LA", "16-bit RGBA", "10-bit PPM", "16-bit PPM", "PFM", "PostScript", "TIFF"),
+    ],
 )
 def test_images_that_are_refused(tmp_path: Path, image: bytes, parts: list[str]) -> None:
     images = encoded(8)
     images[3] = image
     dataset = write_parquet(tmp_path, rows(images))
     refused(dataset, f"{tmp_path}/train-0.parquet", *parts)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("BMP", {}), ("GIF", {}), ("PPM", {}), ("WEBP", {"lossless": True}), ("JPEG", {})],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_other_formats_give_their_pixels(tmp_path: Path, kind: str, options: Any) -> None:
+    values = [np.full((6, 5, 3), 40 * row, np.uint8) for row in range(6)]
+    images = [encoded_as(kind, value, **options) for value in values]
+    splits = load(write_parquet(tmp_path, rows(images)))
+    assert images_in(splits) == expected(values, [0, 1] * 3)
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "thumbs.db", "desktop.ini"])
+def test_what_a_system_leaves_beside_images_is_skipped(tmp_path: Path, name: str) -> None:
+    classes = {"a": encoded(4), "b": encoded(4)}
+    dataset = write_folder(tmp_path, classes, classes)
+    (tmp_path / "train" / "a" / name).write_bytes(b"no image")
+    assert describe(dataset) == (Input(channels=3, height=6, width=5), 2)
+    assert len(load(dataset).test) == 8
+
+
+def test_a_text_beside_images_is_named(tmp_path: Path) -> None:
+    """It may be an image of a format that is not read, and none is left out in silence."""
+    classes = {"a": encoded(4), "b": encoded(4)}
+    dataset = write_folder(tmp_path, classes, classes)
+    (tmp_path / "test" / "b" / "notes.txt").write_text("about the images")
+    refused(dataset, "test/b/notes.txt is damaged or no image")
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped"])

@@ -1,4 +1,4 @@
-"""Encoded images (PNG, JPEG, ...) and the pixels in them."""
+"""Encoded images and the pixels in them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
 from micronet_search.config.network import Input
 from micronet_search.data.errors import DataError
 
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "WEBP")
+"""All that is read. PIL goes by the content, and would hand PostScript to another program."""
 LARGEST_SIDE = 512
 GRAYSCALE_MODES = ("1", "L", "LA", "La")
 WIDE_MODES = ("I", "F")  # and their variants, I;16 for instance: converting them clips at 255
-_READABLE = "expected one that PIL reads"
+_READABLE = f"expected {', '.join(FORMATS[:-1])} or WebP"
 _AT_MOST = f"expected {LARGEST_SIDE} x {LARGEST_SIDE} pixels at most"
 
 
@@ -34,7 +37,7 @@ class Picture:
     content: bytes | Path
     place: str
 
-    def open(self) -> Image.Image:
+    def open(self) -> ImageFile:
         """The image, its header alone read.
 
         Raises:
@@ -46,7 +49,7 @@ class Picture:
         try:
             with warnings.catch_warnings():  # our own bound on the size is far lower than PIL's
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                return Image.open(stream)
+                return Image.open(stream, formats=FORMATS)
         except Image.DecompressionBombError as error:
             raise DataError(f"{self.place} is far too large ({error}), {_AT_MOST}") from error
         except Exception as error:  # on damaged bytes PIL raises nearly anything
@@ -64,11 +67,11 @@ def shape(pictures: Sequence[Picture]) -> Input:
     channels = 1
     for picture in pictures:
         with picture.open() as image:
-            size, mode = image.size, image.mode
+            size, mode, deep = image.size, image.mode, _is_deep(image)
         if max(size) > LARGEST_SIDE:
             raise DataError(f"{picture.place} has {_pixels(size)}, {_AT_MOST}")
-        if mode.split(";")[0] in WIDE_MODES:
-            raise DataError(f"{picture.place} has the mode {mode}, expected 8 bits a channel")
+        if deep:
+            raise DataError(f"{picture.place} has more than 8 bits a channel, expected 8")
         expected = expected or size
         if size != expected:
             raise DataError(
@@ -79,6 +82,19 @@ def shape(pictures: Sequence[Picture]) -> Input:
             channels = 3
     assert expected is not None
     return Input(channels=channels, height=expected[1], width=expected[0])
+
+
+def _is_deep(image: ImageFile) -> bool:
+    """Whether a channel has more than 8 bits."""
+    if image.mode.split(";")[0] in WIDE_MODES:
+        return True
+    for tile in image.tile:  # PIL makes 8 bits of deeper colours, and says so to its decoder alone
+        match tile[3]:
+            case str(raw) if raw.endswith(";16B"):  # of PNG
+                return True
+            case (str(), int(largest)) if largest > 255:  # of PPM
+                return True
+    return False
 
 
 def decode(pictures: Sequence[Picture], shape: Input) -> NDArray[np.uint8]:

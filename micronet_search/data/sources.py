@@ -16,6 +16,8 @@ from micronet_search.data.errors import DataError
 from micronet_search.data.pictures import Picture
 from micronet_search.data.stratify import stratified
 
+_LEFT_BY_SYSTEMS = ("thumbs.db", "desktop.ini")  # and hidden files
+
 Integers = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
 
@@ -166,4 +168,6 @@ def _read_classes(root: Path, names: list[str]) -> tuple[list[Picture], Integers
 
 
 def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    """What is in a folder, but for what operating systems leave there."""
+    found = (path for path in folder.iterdir() if path.name.lower() not in _LEFT_BY_SYSTEMS)
+    return sorted(path for path in found if not path.name.startswith("."))
