@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +173,23 @@ def compare(shipped: Shipped, count: int = 60) -> Tensor:
     error = (onnx_logits(content, images) - expected).abs().amax(1)
     relative: Tensor = error / expected.abs().max()
     return relative
+
+
+def run_card(export: Path) -> tuple[dict[str, Any], str]:
+    """What the code on a model card leaves and prints, run as written in the export's folder."""
+    snippets = re.findall(r"```python\n(.*?)```", (export / "README.md").read_text(), re.DOTALL)
+    assert len(snippets) == 2
+    found: dict[str, Any] = {}
+    with contextlib.chdir(export), contextlib.redirect_stdout(io.StringIO()) as printed:
+        for snippet in snippets:
+            exec(snippet, found)
+    return found, printed.getvalue()
+
+
+def metadata(export: Path) -> dict[str, str]:
+    """What stands in an export's ONNX file beside the graph."""
+    model = onnx.load(export / "model.onnx")
+    return {entry.key: entry.value for entry in model.metadata_props}
 
 
 def optimized(content: bytes, folder: Path) -> onnx.ModelProto:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import pickle
 import struct
 import zlib
@@ -16,11 +17,13 @@ import pyarrow
 import pytest
 import torch
 from PIL import Image
+from pyarrow import parquet
 
 from micronet_search.config.network import Input
 from micronet_search.config.sweep import Dataset
 from micronet_search.data.errors import DataError
 from micronet_search.data.splits import Splits, describe, load
+from micronet_search.export import usage
 
 Pixels = np.ndarray
 
@@ -152,7 +155,61 @@ def test_folder_classes_are_sorted_by_name(tmp_path: Path) -> None:
     splits = load(dataset)
     assert images_in(splits) == expected([pixels(row) for row in range(8)], [0] * 4 + [1] * 4)
     assert splits.test.labels.tolist() == [0, 1]
+    assert splits.names == ("cat", "dog")
     assert describe(dataset) == (Input(channels=3, height=6, width=5), 2)
+
+
+def example(dataset: Dataset, splits: Splits) -> Pixels:
+    """What the code on a model card makes of the dataset's images, in the current folder."""
+    found = {"np": np}
+    exec(usage.example(dataset, splits.input), found)
+    image: Pixels = found["image"]
+    return image
+
+
+@pytest.mark.parametrize("size", [(6, 5, 3), (6, 5)], ids=["colour", "gray"])
+@pytest.mark.parametrize("kind", ["parquet", "parquet of structs", "folder"])
+def test_a_model_card_reads_the_same_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, size: tuple[int, ...]
+) -> None:
+    """Also where the dataset lies elsewhere: its folder has the same name."""
+    images = [png(pixels(row, size)) for row in range(8)]
+    if kind == "folder":
+        classes = {"a": images[:4], "b": images[4:]}
+        dataset = write_folder(tmp_path / "my own", classes, classes)
+        (tmp_path / "my own/test/a/.hidden").write_text("")
+        (tmp_path / "my own/test/a/Thumbs.db").write_text("")
+    else:
+        (tmp_path / "my own").mkdir()
+        cells = [{"bytes": image} for image in images] if "structs" in kind else images
+        dataset = write_parquet(tmp_path / "my own", rows(cells), rows(cells, image="image"))
+    monkeypatch.chdir(tmp_path)
+    splits = load(dataset)
+    assert np.array_equal(example(dataset, splits), splits.test.images[:1])
+
+
+NAMES = {"info": {"features": {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}}
+
+
+@pytest.mark.parametrize(
+    ("note", "names"),
+    [
+        (json.dumps(NAMES), ("cat", "dog")),
+        (json.dumps(NAMES).replace("dog", "\\ud800"), ("cat", "?")),
+        (json.dumps(NAMES).replace('"dog"', "1"), ()),
+        (json.dumps(NAMES).replace('"cat", ', ""), ()),
+        ("[" * 100_000, ()),
+        ("{", ()),
+        ("[1]", ()),
+    ],
+    ids=["names", "no text", "a number", "one of two", "deep", "cut", "a list"],
+)
+def test_parquet_may_name_its_classes(tmp_path: Path, note: str, names: tuple[str, ...]) -> None:
+    dataset = write_parquet(tmp_path, rows(encoded(8)))
+    table = parquet.read_table(tmp_path / "train-0.parquet")
+    table = table.replace_schema_metadata({"huggingface": note})
+    parquet.write_table(table, tmp_path / "train-0.parquet")
+    assert load(dataset).names == names
 
 
 def refused(dataset: Dataset, *parts: str, described: bool = True) -> None:
@@ -356,8 +413,8 @@ def test_a_folder_where_an_image_should_be(tmp_path: Path) -> None:
 def test_cifar10_from_its_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two small batches in torchvision's layout, with their own checksums."""
     cifar10 = pytest.importorskip("torchvision.datasets").CIFAR10
-    folder = tmp_path / cifar10.base_folder
-    folder.mkdir()
+    folder = tmp_path / "data" / cifar10.base_folder
+    folder.mkdir(parents=True)
     values = pixels(0, (40, 3 * 32 * 32))
 
     def write(name: str, content: dict[str, Any]) -> str:
@@ -372,11 +429,15 @@ def test_cifar10_from_its_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     names = write("batches.meta", {"label_names": list("abcdefghij")})
     monkeypatch.setattr(cifar10, "meta", cifar10.meta | {"md5": names})
 
-    splits = load(Dataset(name="cifar10", root=str(tmp_path), validation=10))
+    monkeypatch.chdir(tmp_path)
+    dataset = Dataset(name="cifar10", validation=10)
+    splits = load(dataset)
+    assert splits.names == tuple("abcdefghij")
     assert [len(s) for s in (splits.train, splits.validation, splits.test)] == [30, 10, 40]
     assert splits.input == Input(channels=3, height=32, width=32)
     assert np.array_equal(splits.test.images.numpy().reshape(40, -1), values)
     assert splits.test.labels.tolist() == batch["labels"]
+    assert np.array_equal(example(dataset, splits), splits.test.images[:10])
 
 
 def test_a_download_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

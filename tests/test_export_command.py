@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
+import torch
+from exports import metadata, run_card
+from PIL import Image
 from studies import Command, Fault, cli, tiny, write
+
+from micronet_search.config.sweep import Dataset
+from micronet_search.data.splits import load
+
+COLOURS = [(220, 30, 30), (30, 220, 30), (30, 30, 220)]
+PICTURE = [np.broadcast_to(np.uint8(colour), (8, 8, 3)) for colour in COLOURS]
+
+
+def write_pictures(root: Path, names: list[str]) -> None:
+    """A dataset of one colour a class, and noise, but for the first image."""
+    generator = np.random.default_rng(0)
+    for part, count in (("train", 40), ("test", 20)):
+        for name, plain in zip(names, PICTURE, strict=True):
+            (root / part / name).mkdir(parents=True)
+            for number in range(count):
+                noise = generator.integers(0, 30 if number else 1, plain.shape, np.uint8)
+                Image.fromarray(plain + noise).save(root / part / name / f"{number:02d}.png")
 
 
 @pytest.mark.parametrize(
@@ -50,3 +73,47 @@ def test_another_study_of_the_same_name_is_not_overwritten(
     assert cli(*second, "--to", "elsewhere", cwd=tmp_path).code == 0
     assert (tmp_path / "elsewhere/model.onnx").read_bytes() != before
     assert (path / "model.onnx").read_bytes() == before
+
+
+def test_digits_as_scikit_learn_has_them_are_brought_to_the_networks_range(
+    finished: Path, tmp_path: Path
+) -> None:
+    """The card's code, as written, gives what the network was trained on."""
+    command = ("export", "tiny", "--trial", 0, "--root", finished, "--to", "model")
+    assert cli(*command, cwd=tmp_path).code == 0
+    told = metadata(tmp_path / "model")
+    shape = "N x 1 x 8 x 8 (images, channels, height, width)"
+    assert told["input"] == f"uint8, {shape}, pixels from 0 to 255, grayscale"
+    assert told["Image.BitmapPixelFormat"] == "Gray8"
+    assert told["Image.NominalPixelRange"] == "NominalRange_0_255"
+    assert json.loads(told["classes"]) == [str(digit) for digit in range(10)]
+    assert told["input"] in (tmp_path / "model/README.md").read_text()
+    found, printed = run_card(tmp_path / "model")
+    splits = load(Dataset(name="digits"))
+    known = torch.cat([splits.train.images, splits.validation.images, splits.test.images])
+    images = torch.from_numpy(found["image"])
+    assert (images[:, None] == known).flatten(2).all(2).any(1).all()
+    assert printed == f"{[str(number) for number in found['logits'].argmax(1)]}\n"
+
+
+def test_an_export_knows_the_classes_of_a_folder(runs: Path, tmp_path: Path) -> None:
+    """A class may have any name that a folder may have."""
+    names = ["``` {x}", "bée|ß", os.fsdecode(b"\xff")]
+    write_pictures(tmp_path / "three kinds", names)
+    dataset = {"name": "folder", "root": str(tmp_path / "three kinds"), "validation": 30}
+    sweep = write(tmp_path / "sweep.yaml", tiny("kinds", dataset=dataset, search__trials=1))
+    assert cli("run", sweep, "--root", runs, cwd=tmp_path).code == 0
+    done = cli("export", "kinds", "--best", "--root", runs, "--to", "model", cwd=tmp_path)
+    assert done.code == 0, done
+    told = metadata(tmp_path / "model")
+    assert told["Image.BitmapPixelFormat"] == "Rgb8"
+    assert told["input"].endswith("channels red, green, blue")
+    known = ["``` {x}", "bée|ß", "?"]
+    assert json.loads(told["classes"]) == known
+    card = (tmp_path / "model/README.md").read_text()
+    assert json.dumps(known, ensure_ascii=False) in card
+    assert str(tmp_path) not in card
+    (tmp_path / "model/three kinds").symlink_to(tmp_path / "three kinds")
+    found, printed = run_card(tmp_path / "model")
+    assert found["image"].tolist() == PICTURE[0].transpose(2, 0, 1)[None].tolist()
+    assert printed == f"{[known[number] for number in found['logits'].argmax(1)]}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,6 +47,28 @@ def read(file: Path) -> Shard:
         raise
     except Exception as error:  # on damaged bytes pyarrow raises nearly anything
         raise DataError(f"{file} cannot be read ({error}), expected a parquet file") from error
+
+
+def names(file: Path) -> tuple[str, ...]:
+    """The names of the classes, which Hugging Face's `datasets` keeps beside the columns.
+
+    Args:
+        file: One that can be read.
+
+    Returns:
+        Nothing where there are none.
+    """
+    from pyarrow import parquet
+
+    found = (parquet.read_schema(file).metadata or {}).get(b"huggingface", b"")
+    try:
+        tree = json.loads(found)
+    except (ValueError, RecursionError):
+        return ()
+    match tree:
+        case {"info": {"features": {"label": {"names": [*found]}}}}:
+            return tuple(found) if all(isinstance(name, str) for name in found) else ()
+    return ()
 
 
 def _read(file: Path) -> Shard:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ _LEFT_BY_SYSTEMS = ("thumbs.db", "desktop.ini")  # and hidden files
 
 Integers = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
+_Encoded = tuple[list[Picture], Integers]
+_Read = tuple[_Encoded, _Encoded, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,19 @@ class Part:
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset as it is stored, with what is known before its images are decoded."""
+    """A dataset as it is stored, with what is known before its images are decoded.
+
+    Attributes:
+        input: The shape of one image.
+        train: The training images.
+        test: The test images.
+        names: Of the classes, in the order of their labels; none where they are not stored.
+    """
 
     input: Input
     train: Part
     test: Part
+    names: tuple[str, ...]
 
 
 def open_source(dataset: Dataset) -> Source:
@@ -69,25 +80,27 @@ def open_source(dataset: Dataset) -> Source:
         raise DataError(f"{root} cannot be read ({error}), expected a readable folder") from error
 
 
-def _pictures(
-    train: tuple[list[Picture], Integers], test: tuple[list[Picture], Integers]
-) -> Source:
+def _pictures(train: _Encoded, test: _Encoded, names: Sequence[str]) -> Source:
     shape = pictures.shape(train[0] + test[0])
 
     def part(items: list[Picture], labels: Integers) -> Part:
         return Part(labels, lambda rows: pictures.decode([items[row] for row in rows], shape))
 
-    return Source(shape, part(*train), part(*test))
+    # a file's name, and JSON, may hold what is no text in UTF-8
+    texts = (name.encode(errors="replace").decode() for name in names)
+    return Source(shape, part(*train), part(*test), tuple(texts))
 
 
-def _arrays(train: tuple[Pixels, Integers], test: tuple[Pixels, Integers]) -> Source:
+def _arrays(
+    train: tuple[Pixels, Integers], test: tuple[Pixels, Integers], names: Iterable[str]
+) -> Source:
     channels, height, width = train[0].shape[1:]
 
     def part(pixels: Pixels, labels: Integers) -> Part:
         return Part(labels, lambda rows: pixels[rows])
 
     shape = Input(channels=channels, height=height, width=width)
-    return Source(shape, part(*train), part(*test))
+    return Source(shape, part(*train), part(*test), tuple(names))
 
 
 def _digits() -> Source:
@@ -97,35 +110,40 @@ def _digits() -> Source:
     pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]
     labels = digits.target.astype(np.int64)
     test, train = stratified(labels, len(labels) // 5)  # there is no official split
-    return _arrays((pixels[train], labels[train]), (pixels[test], labels[test]))
+    names = map(str, digits.target_names)
+    return _arrays((pixels[train], labels[train]), (pixels[test], labels[test]), names)
 
 
 def _cifar10(root: Path) -> Source:
     from torchvision.datasets import CIFAR10
 
-    def part(train: bool) -> tuple[Pixels, Integers]:
+    def part(train: bool) -> Any:
         try:
             # the one place where pickles are read: torchvision reads those whose MD5 is published
-            part = CIFAR10(root, train=train, download=True)
+            return CIFAR10(root, train=train, download=True)
         except Exception as error:  # of the network, the disk, the archive or the checksum
             raise DataError(
                 f"CIFAR-10 is not in {root} and its download failed ({error}), expected a "
                 "connection, or the checked files of cifar-10-batches-py there"
             ) from error
-        return part.data.transpose(0, 3, 1, 2), np.asarray(part.targets, np.int64)
 
-    return _arrays(part(True), part(False))
+    parts = part(True), part(False)
+    train, test = (
+        (part.data.transpose(0, 3, 1, 2), np.asarray(part.targets, np.int64)) for part in parts
+    )
+    return _arrays(train, test, parts[0].classes)
 
 
-def _read_parquet(root: Path) -> tuple[tuple[list[Picture], Integers], ...]:
+def _read_parquet(root: Path) -> _Read:
     found = {part: sorted(root.glob(f"{part}-*.parquet")) for part in ("train", "test")}
     for part, files in found.items():
         if not files:
             raise DataError(f"no {part}-*.parquet in {root}, expected one or more")
-    return tuple(_read_shards(files) for files in found.values())
+    train, test = (_read_shards(files) for files in found.values())
+    return train, test, shards.names(found["train"][0])
 
 
-def _read_shards(files: list[Path]) -> tuple[list[Picture], Integers]:
+def _read_shards(files: list[Path]) -> _Encoded:
     items: list[Picture] = []
     labels = []
     for file in files:
@@ -141,7 +159,7 @@ def _read_shards(files: list[Path]) -> tuple[list[Picture], Integers]:
     return items, np.concatenate(labels)
 
 
-def _read_folder(root: Path) -> tuple[tuple[list[Picture], Integers], ...]:
+def _read_folder(root: Path) -> _Read:
     classes = {}
     for part in ("train", "test"):
         if not (root / part).is_dir():
@@ -155,10 +173,11 @@ def _read_folder(root: Path) -> tuple[tuple[list[Picture], Integers], ...]:
         raise DataError(
             f"the class {name} is in {root / part} alone, expected it in train and test"
         )
-    return tuple(_read_classes(root / part, names) for part, names in classes.items())
+    train, test = (_read_classes(root / part, names) for part, names in classes.items())
+    return train, test, classes["train"]
 
 
-def _read_classes(root: Path, names: list[str]) -> tuple[list[Picture], Integers]:
+def _read_classes(root: Path, names: list[str]) -> _Encoded:
     files = [_visible(root / name) for name in names]
     for name, of_class in zip(names, files, strict=True):
         if not of_class:

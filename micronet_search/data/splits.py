@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +45,7 @@ class Splits:
         test: What is reported at the end.
         classes: Number of classes.
         normalization: Computed from `train`.
+        names: Of the classes, in the order of their labels; none where they are not known.
     """
 
     train: Images
@@ -52,6 +53,7 @@ class Splits:
     test: Images
     classes: int
     normalization: Normalization
+    names: tuple[str, ...] = ()
 
     @property
     def input(self) -> Input:
@@ -66,12 +68,11 @@ class Splits:
 
     def to(self, device: torch.device | str) -> Splits:
         """The same splits on a device."""
-        return Splits(
-            self.train.to(device),
-            self.validation.to(device),
-            self.test.to(device),
-            self.classes,
-            self.normalization,
+        return replace(
+            self,
+            train=self.train.to(device),
+            validation=self.validation.to(device),
+            test=self.test.to(device),
         )
 
 
@@ -94,12 +95,14 @@ def load(dataset: Dataset) -> Splits:
     source = open_source(dataset)
     rows = _rows(dataset, source.train.labels, source.test.labels)
     train = _images(source.train, rows.train)
+    classes = _classes(dataset, source.train.labels, source.test.labels)
     return Splits(
         train,
         _images(source.train, rows.validation),
         _images(source.test, rows.test),
-        _classes(dataset, source.train.labels, source.test.labels),
+        classes,
         Normalization.of(train.images),
+        source.names if len(source.names) == classes else (),
     )
 
 

@@ -7,13 +7,12 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.files import dump_yaml
 from micronet_search.config.sweep import Dataset, Sweep
-from micronet_search.export import techniques
+from micronet_search.export import techniques, usage
 from micronet_search.export.check import Agreement
 from micronet_search.score.cost import Cost
 from micronet_search.score.precision import Plan
@@ -32,18 +31,31 @@ the digest `{digest}`, searched, trained and compressed automatically.
 
 ## Running it
 
-`model.onnx` takes pixels as they are; normalisation is inside. Input `image`: uint8, N x {channels}
-x {height} x {width}, any N. Output `logits`: float32, N x {classes}. It was checked with ONNX
-Runtime {onnxruntime}.
+`model.onnx` takes pixels as they are; normalisation is inside. Images of another size, range or
+order of channels have to be brought to this first. It was checked with ONNX Runtime {onnxruntime}.
+
+* Input `image`: {input}; any N.
+* Output `logits`: float32, N x {classes}; the largest of an image's logits tells its class.
+
+The classes, in the order of the logits (they are `classes` in the file's metadata too):
+
+```json
+{names}
+```
+
+This is how images of the dataset become the input{expected}:
 
 ```python
+import json
+
 import numpy as np
 import onnxruntime
 
+{example}
 session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
-image = np.zeros((1, {channels}, {height}, {width}), np.uint8)
+names = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
 (logits,) = session.run(["logits"], {{"image": image}})
-print(logits.argmax(1))
+print([names[number] for number in logits.argmax(1)])
 ```
 
 `model.safetensors` holds the same network's tensors as they are scored, and `candidate.yaml` every
@@ -89,6 +101,7 @@ class Facts:
         sweep: Of the study.
         trial: Its number.
         candidate: What was evaluated.
+        names: Of the classes, in the order of the logits.
         outcome: How the trial ended.
         plan: The widths of its layers.
         cost: Measured on the stored tensors.
@@ -99,6 +112,7 @@ class Facts:
     sweep: Sweep
     trial: int
     candidate: Candidate
+    names: tuple[str, ...]
     outcome: Outcome
     plan: Plan
     cost: Cost
@@ -123,12 +137,21 @@ def write(facts: Facts) -> str:
         study=sweep.name,
         digest=candidate.digest(),
         onnxruntime=_version("onnxruntime"),
+        input=usage.describe(image),
+        names=usage.listed(facts.names),
+        expected=_expected(sweep.dataset),
+        example=usage.example(sweep.dataset, image),
         images=f"{facts.agreement.images:,}",
         figures=_table(("figure", "value"), _figures(facts)),
         scores=_table(("rule", "score", "parameters", "operations"), _scores(facts.cost)),
         layers=_table(_LAYER_COLUMNS, _layers(facts.cost)),
         origin=_table(("", ""), _origin(facts)),
     )
+
+
+def _expected(dataset: Dataset) -> str:
+    name = usage.folder(dataset)
+    return f", with the dataset's folder `{name}` beside `model.onnx`" if name else ""
 
 
 def _front(candidate: Candidate) -> str:
@@ -190,8 +213,7 @@ def _origin(facts: Facts) -> Iterable[tuple[str, str]]:
 
 
 def _dataset(dataset: Dataset) -> str:
-    # the folder's name alone: where it lies on a machine is nobody else's business
-    folder = f" `{Path(dataset.root).name}`" if dataset.root and dataset.name != "cifar10" else ""
+    folder = f" `{usage.folder(dataset)}`" if usage.folder(dataset) else ""
     limit = f", at most {dataset.limit:,} images of each split" if dataset.limit else ""
     return f"{dataset.name}{folder}{limit}"
 

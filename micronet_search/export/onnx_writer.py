@@ -104,10 +104,12 @@ class GraphWriter:
         last = "Identity" if self.compute == TensorProto.FLOAT else "Cast"
         attributes = {} if last == "Identity" else {"to": TensorProto.FLOAT}
         self.add(last, [output], _LOGITS, **attributes)
+        pixels = helper.make_tensor_value_info(_IMAGE, TensorProto.UINT8, ["N", *image])
+        pixels.type.denotation = "IMAGE"  # so that the metadata's `Image.` keys tell of it
         graph = helper.make_graph(
             self._nodes,
             "micronet",
-            [helper.make_tensor_value_info(_IMAGE, TensorProto.UINT8, ["N", *image])],
+            [pixels],
             [helper.make_tensor_value_info(_LOGITS, TensorProto.FLOAT, ["N", classes])],
             list(self._initializers.values()),
         )

@@ -15,7 +15,7 @@ from micronet_search.config.files import dump_yaml, load_sweep
 from micronet_search.config.loading import describe
 from micronet_search.config.reading import read_bytes
 from micronet_search.data.splits import Splits
-from micronet_search.export import card, onnx_model
+from micronet_search.export import card, onnx_model, usage
 from micronet_search.export.check import Agreement, compare
 from micronet_search.export.errors import ExportError
 from micronet_search.score.rules import scores
@@ -73,9 +73,11 @@ def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Expor
     shipped = load(trial.model)
     _refuse_other_data(shipped, splits)
     cost = build.predict(shipped.candidate).measured(shipped.tensors)
+    names = splits.names or tuple(map(str, range(splits.classes)))
     metadata = {
         "candidate": f"{sweep.name}/{trial.path.name}",
         "study": identity,
+        **usage.metadata(shipped.candidate.input, names),
         "validation_accuracy": str(outcome.accuracy),
         **{f"score.{rule}": str(found.score) for rule, found in scores(cost).items()},
     }
@@ -88,7 +90,7 @@ def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Expor
     }
     sizes = {name: len(files[name]) for name in (ONNX, MODEL)}
     candidate, plan = shipped.candidate, shipped.plan
-    facts = card.Facts(sweep, number, candidate, outcome, plan, cost, agreement, sizes)
+    facts = card.Facts(sweep, number, candidate, names, outcome, plan, cost, agreement, sizes)
     _place(files | {CARD: card.write(facts).encode()}, destination)
     return Exported(destination, agreement)
 
