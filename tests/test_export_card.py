@@ -42,7 +42,9 @@ def card_of(candidate: Candidate) -> str:
     outcome = Outcome("complete", 0.0, 0.0, "cpu", accuracy=0.75)
     names = tuple(map(str, range(10)))
     agreement = Agreement(100, 0, 0.8, 0.8)
-    return card.write(card.Facts(sweep, 7, candidate, names, outcome, plan, cost, agreement, {}))
+    return card.write(
+        card.Facts(sweep, 7, candidate, names, outcome, plan, cost, agreement, None, {})
+    )
 
 
 def test_a_plain_network_has_32_bits_and_no_technique() -> None:

@@ -17,6 +17,7 @@ from studies import Command, Fault, cli, tiny, write
 from micronet_search.config.sweep import Dataset
 from micronet_search.data.splits import load
 
+EASY = {"search__trials": 1, "candidate__training__epochs": 15}
 COLOURS = [(220, 30, 30), (30, 220, 30), (30, 30, 220)]
 PICTURE = [np.broadcast_to(np.uint8(colour), (8, 8, 3)) for colour in COLOURS]
 
@@ -96,12 +97,14 @@ def test_digits_as_scikit_learn_has_them_are_brought_to_the_networks_range(
     assert printed == f"{[str(number) for number in found['logits'].argmax(1)]}\n"
 
 
-def test_an_export_knows_the_classes_of_a_folder(runs: Path, tmp_path: Path) -> None:
-    """A class may have any name that a folder may have."""
+def test_an_export_knows_the_classes_of_a_folder_and_doubts_others(
+    runs: Path, tmp_path: Path
+) -> None:
+    """A class may have any name that a folder may have; the classes are as easy as can be."""
     names = ["``` {x}", "bée|ß", os.fsdecode(b"\xff")]
     write_pictures(tmp_path / "three kinds", names)
     dataset = {"name": "folder", "root": str(tmp_path / "three kinds"), "validation": 30}
-    sweep = write(tmp_path / "sweep.yaml", tiny("kinds", dataset=dataset, search__trials=1))
+    sweep = write(tmp_path / "sweep.yaml", tiny("kinds", dataset=dataset, **EASY))
     assert cli("run", sweep, "--root", runs, cwd=tmp_path).code == 0
     done = cli("export", "kinds", "--best", "--root", runs, "--to", "model", cwd=tmp_path)
     assert done.code == 0, done
@@ -117,3 +120,14 @@ def test_an_export_knows_the_classes_of_a_folder(runs: Path, tmp_path: Path) -> 
     found, printed = run_card(tmp_path / "model")
     assert found["image"].tolist() == PICTURE[0].transpose(2, 0, 1)[None].tolist()
     assert printed == f"{[known[number] for number in found['logits'].argmax(1)]}\n"
+
+    # two classes change their names after the training
+    first, second = (tmp_path / "three kinds/test" / name for name in names[:2])
+    first.rename(tmp_path / "other")
+    second.rename(first)
+    (tmp_path / "other").rename(second)
+    done = cli("export", "kinds", "--best", "--root", runs, "--to", "moved", cwd=tmp_path)
+    assert done.code == 0, done
+    result, warning = done.out.splitlines()
+    assert "test accuracy" in result
+    assert warning.startswith("warning: the test accuracy of ")

@@ -226,6 +226,27 @@ def test_what_onnx_runtime_refuses_is_an_error_of_the_export() -> None:
 
 
 @pytest.mark.parametrize(
+    ("validation", "judged", "test", "images", "far"),
+    [
+        (0.99, 144, 0.79, 359, True),  # two of ten classes that changed their names
+        (0.99, 144, 0.88, 359, False),
+        (0.90, 5_000, 0.87, 10_000, False),
+        (0.90, 5_000, 0.84, 10_000, True),
+        (0.84, 5_000, 0.90, 10_000, True),
+        (0.60, 10, 0.20, 10, False),
+        (1.00, 3, 1.00, 3, False),
+        (1.00, 1_000, 0.98, 1_000, False),
+        (1.00, 1_000, 0.90, 1_000, True),
+    ],
+)
+def test_how_far_two_accuracies_may_be_apart(
+    validation: float, judged: int, test: float, images: int, far: bool
+) -> None:
+    found = check.doubt(check.Agreement(images, 0, test, test), validation, judged)
+    assert (found is not None) == far
+
+
+@pytest.mark.parametrize(
     ("images", "allowed"), [(1, 1), (100, 1), (1999, 1), (2000, 2), (10_000, 10)]
 )
 def test_a_thousandth_may_differ_and_one_in_any_case(images: int, allowed: int) -> None:

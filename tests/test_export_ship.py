@@ -119,6 +119,21 @@ def test_the_code_on_the_card_runs(trial: TrialFolder, splits: Splits, tmp_path:
     assert np.array_equal(logits.argmax(1), found["logits"].argmax(1))
 
 
+def test_an_accuracy_far_from_the_searchs_is_said(
+    trial: TrialFolder, splits: Splits, tmp_path: Path
+) -> None:
+    """80 % of 50 images may be 75 % of 50, but 0 % may not."""
+    near = export_trial(trial, splits, tmp_path / "near")
+    assert "\n" not in str(near)
+    assert "is far from" not in (tmp_path / "near/README.md").read_text()
+    labels = (splits.test.labels + 2) % 10
+    moved = replace(splits, test=Images(splits.test.images, labels))
+    (_, line) = str(export_trial(trial, moved, tmp_path / "far")).splitlines()
+    told = "the test accuracy of 0.00% is far from the validation accuracy of 75.00%"
+    assert line.startswith(f"warning: {told}")
+    assert told in (tmp_path / "far/README.md").read_text()
+
+
 @pytest.mark.parametrize("name", ["", "model.safetensors"])
 def test_the_network_comes_back(
     name: str, trial: TrialFolder, splits: Splits, shipped: Shipped, tmp_path: Path

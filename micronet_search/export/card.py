@@ -74,8 +74,10 @@ network = load("model.safetensors")
 
 Accuracy is the share of the test split's {images} images whose class is named, measured on
 `model.onnx` when it was exported; the validation split, taken from the training images, is what the
-search went by. MACs are multiply-accumulates for one image. A score is lower for a cheaper network;
-its parts are what is stored and what is computed.
+search went by.{doubt}
+
+MACs are multiply-accumulates for one image. A score is lower for a cheaper network; its parts are
+what is stored and what is computed.
 
 ## Scores
 
@@ -106,6 +108,7 @@ class Facts:
         plan: The widths of its layers.
         cost: Measured on the stored tensors.
         agreement: Of the ONNX file and the PyTorch network on the test split.
+        doubt: What is odd about the test accuracy, if anything.
         sizes: Bytes of each shipped file, by its name.
     """
 
@@ -117,6 +120,7 @@ class Facts:
     plan: Plan
     cost: Cost
     agreement: Agreement
+    doubt: str | None
     sizes: dict[str, int]
 
 
@@ -143,6 +147,7 @@ def write(facts: Facts) -> str:
         example=usage.example(sweep.dataset, image),
         images=f"{facts.agreement.images:,}",
         figures=_table(("figure", "value"), _figures(facts)),
+        doubt=f" **But {facts.doubt}.**" if facts.doubt else "",
         scores=_table(("rule", "score", "parameters", "operations"), _scores(facts.cost)),
         layers=_table(_LAYER_COLUMNS, _layers(facts.cost)),
         origin=_table(("", ""), _origin(facts)),

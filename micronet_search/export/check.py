@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from micronet_search.training.evaluate import predictions
 
 TOLERANCE = 0.001
 """The share of the images on which the two may differ; one image may in any case."""
+_ERRORS, _GAP = 4.0, 0.03
 _THREADS = 8
 
 
@@ -69,6 +71,31 @@ def compare(content: bytes, network: nn.Module, split: Images, batch: int = 250)
         differing=int((found != expected).sum()),
         onnx_accuracy=(found == labels).double().mean().item(),
         torch_accuracy=(expected == labels).double().mean().item(),
+    )
+
+
+def doubt(agreement: Agreement, validation: float, judged: int) -> str | None:
+    """Says so where the test accuracy is further from the validation accuracy than it should be.
+
+    They may differ by chance, four standard errors of the difference of two shares, and by three
+    points more, because the search chose the network by the one and never saw the other.
+
+    Args:
+        agreement: Of the file and the network on the test split.
+        validation: The accuracy that the search went by.
+        judged: Images in the validation split.
+
+    Returns:
+        A sentence without its full stop, or nothing.
+    """
+    test, images = agreement.onnx_accuracy, agreement.images
+    share = (test * images + validation * judged) / (images + judged)
+    error = math.sqrt(share * (1.0 - share) * (1.0 / images + 1.0 / judged))
+    if abs(test - validation) <= _ERRORS * error + _GAP:
+        return None
+    return (
+        f"the test accuracy of {test:.2%} is far from the validation accuracy of {validation:.2%}: "
+        "the dataset may have changed since the training, or its test images be of another kind"
     )
 
 

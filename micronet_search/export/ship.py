@@ -15,8 +15,8 @@ from micronet_search.config.files import dump_yaml, load_sweep
 from micronet_search.config.loading import describe
 from micronet_search.config.reading import read_bytes
 from micronet_search.data.splits import Splits
-from micronet_search.export import card, onnx_model, usage
-from micronet_search.export.check import Agreement, compare
+from micronet_search.export import card, check, onnx_model, usage
+from micronet_search.export.check import Agreement
 from micronet_search.export.errors import ExportError
 from micronet_search.score.rules import scores
 from micronet_search.shipped import MAX_BYTES, MODEL, Shipped, load
@@ -35,16 +35,19 @@ class Exported:
     Attributes:
         path: The folder.
         agreement: Of the ONNX file and the PyTorch network on the test split.
+        doubt: What is odd about the test accuracy, if anything.
     """
 
     path: Path
     agreement: Agreement
+    doubt: str | None
 
     def __str__(self) -> str:
         found = self.agreement
+        warning = f"\nwarning: {self.doubt}" if self.doubt else ""
         return (
             f"{self.path}: test accuracy {found.onnx_accuracy:.2%} on {found.images} images, "
-            f"{found.differing} of them predicted otherwise by the PyTorch network"
+            f"{found.differing} of them predicted otherwise by the PyTorch network{warning}"
         )
 
 
@@ -83,6 +86,8 @@ def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Expor
     }
     content = onnx_model.write(shipped, metadata)
     agreement = _agreement(content, shipped, splits)
+    assert outcome.accuracy is not None
+    doubt = check.doubt(agreement, outcome.accuracy, len(splits.validation))
     files = {
         ONNX: content,
         MODEL: trial.model.read_bytes(),
@@ -90,9 +95,11 @@ def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Expor
     }
     sizes = {name: len(files[name]) for name in (ONNX, MODEL)}
     candidate, plan = shipped.candidate, shipped.plan
-    facts = card.Facts(sweep, number, candidate, names, outcome, plan, cost, agreement, sizes)
+    facts = card.Facts(
+        sweep, number, candidate, names, outcome, plan, cost, agreement, doubt, sizes
+    )
     _place(files | {CARD: card.write(facts).encode()}, destination)
-    return Exported(destination, agreement)
+    return Exported(destination, agreement, doubt)
 
 
 def _refuse_foreign(destination: Path, study: str) -> None:
@@ -143,7 +150,7 @@ def _refuse_other_data(shipped: Shipped, splits: Splits) -> None:
 
 
 def _agreement(content: bytes, shipped: Shipped, splits: Splits) -> Agreement:
-    found = compare(content, shipped, splits.test)
+    found = check.compare(content, shipped, splits.test)
     if not found.agrees:
         raise ExportError(
             f"ONNX Runtime and PyTorch predict {found.differing} of {found.images} test images "
