@@ -21,7 +21,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -177,6 +177,28 @@ class Fault:
 
 
 @dataclass(frozen=True)
+class Hold:
+    """A call that waits until a file is there, so that a test comes first however slow it is."""
+
+    function: str
+    call: int
+    until: Path
+
+    def arm(self) -> None:
+        owner, name = _place(self.function)
+        function, calls = getattr(owner, name), itertools.count(1)
+
+        @functools.wraps(function)
+        def wrapper(*arguments: Any, **options: Any) -> Any:
+            if next(calls) == self.call:
+                while not self.until.exists():
+                    time.sleep(0.005)
+            return function(*arguments, **options)
+
+        setattr(owner, name, wrapper)
+
+
+@dataclass(frozen=True)
 class Memory:
     """A limit on what a command may take beside what it has taken by its start, in bytes."""
 
@@ -188,6 +210,14 @@ class Memory:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
+Change = Kill | Signal | Setting | Fault | Hold | Memory
+"""What is otherwise in a command than a user has it."""
+ENDLESS = 10**6
+"""Trials of a study that a test breaks off, so that it cannot end before the test comes to it."""
+PATIENCE = 600.0
+"""Seconds after which what a test waits for is taken not to come, also on a busy machine."""
+
+
 class Command:
     """`micronet-search` with arguments, as it runs."""
 
@@ -196,13 +226,14 @@ class Command:
         *arguments: object,
         cwd: Path,
         environment: dict[str, str] | None = None,
-        kill: Kill | Signal | Setting | Fault | Memory | None = None,
+        kill: Change | Sequence[Change] = (),
     ) -> None:
         self._paths = [cwd / f".{time.monotonic_ns()}.{name}" for name in ("out", "err")]
         texts = [str(argument) for argument in arguments]
         paths = [str(path) for path in self._paths]
+        changes = list(kill) if isinstance(kill, Sequence) else [kill]
         self._process = _server().Process(
-            target=_main, args=(texts, str(cwd), paths, environment or {}, kill)
+            target=_main, args=(texts, str(cwd), paths, environment or {}, changes)
         )
         self._process.start()
 
@@ -222,7 +253,7 @@ class Command:
         assert self._process.pid is not None
         os.kill(self._process.pid, number)
 
-    def wait(self, seconds: float = 120) -> Done:
+    def wait(self, seconds: float = PATIENCE) -> Done:
         self._process.join(seconds)
         if self.running:
             self._process.kill()
@@ -235,7 +266,7 @@ class Command:
             path.unlink(missing_ok=True)
         return Done(code, out, err)
 
-    def until(self, condition: Callable[[], Any], seconds: float = 60) -> bool:
+    def until(self, condition: Callable[[], Any], seconds: float = PATIENCE) -> bool:
         """Waits until something is so, looking often; False where the command ended first."""
         end = time.monotonic() + seconds
         while not condition():
@@ -274,7 +305,7 @@ def _main(
     cwd: str,
     paths: list[str],
     environment: dict[str, str],
-    kill: Kill | Signal | Setting | Fault | Memory | None,
+    changes: list[Change],
 ) -> None:
     for path, stream in zip(paths, (sys.stdout, sys.stderr), strict=True):
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -290,8 +321,8 @@ def _main(
     from micronet_search import cli
 
     torch.set_num_threads(1)
-    if kill is not None:
-        kill.arm()
+    for change in changes:
+        change.arm()
     sys.argv = ["micronet-search", *arguments]
     cli.main()
 
