@@ -72,7 +72,7 @@ def test_kills_between_any_two_steps(tmp_path: Path, runs: Path) -> None:
 
 def test_kills_from_outside(tmp_path: Path, runs: Path) -> None:
     """The moments are files that appear, and seeded times."""
-    sweep = write(tmp_path / "sweep.yaml", tiny("killed", search__trials=6))
+    sweep = write(tmp_path / "sweep.yaml", tiny("killed", search__trials=studies.ENDLESS))
     folder = studies.Root(runs).study("killed")
     artifacts = runs / "artifacts" / "killed"
     watch = Watch(folder)
@@ -87,21 +87,22 @@ def test_kills_from_outside(tmp_path: Path, runs: Path) -> None:
     ]
     for moment in moments:
         command = Command("run", sweep, "--root", runs, cwd=tmp_path)
-        command.until(moment)
+        assert command.until(moment)
         command.send(signal.SIGKILL)
         assert command.wait().code == -signal.SIGKILL
         watch.look()
     pick = random.Random(0)
     for _ in range(3):
         command = Command("run", sweep, "--root", runs, cwd=tmp_path)
-        command.until((folder.path / "driver.json").exists)
+        assert command.until((folder.path / "driver.json").exists)
         with pytest.raises(TimeoutError):
             command.wait(pick.uniform(0.1, 1.2))
         watch.look()
-    done = cli("run", sweep, "--root", runs, cwd=tmp_path)
+    total = len(studies.outcomes(runs, "killed")) + 2
+    done = cli("run", sweep, "--root", runs, "--trials", total, cwd=tmp_path)
     assert done.code == 0, done
     left = read(runs, "killed")
-    assert_whole(left, trials=6)
+    assert_whole(left, trials=total)
     watch.check(left)
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import studies
-from studies import Command, assert_same, assert_whole, cli, read, tiny, write
+from studies import Command, Hold, assert_same, assert_whole, cli, read, tiny, write
 
 EPOCHS = 5
+ALL_EPOCHS = EPOCHS + 2
+"""With those of pruning and of quantization."""
 
 
 def long() -> dict:
@@ -38,8 +40,10 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, database: Path) -> s
 
 
 def run_until_the_second_trial_runs(folder: Path, runs: Path) -> Command:
+    """It waits for the file `go` in the second epoch of that trial, whatever time passes."""
     sweep = write(folder / "sweep.yaml", long())
-    command = Command("run", sweep, "--root", runs, cwd=folder)
+    hold = Hold("micronet_search.trial:Trial.advance", ALL_EPOCHS + 2, folder / "go")
+    command = Command("run", sweep, "--root", runs, cwd=folder, kill=hold)
     assert command.until((runs / "studies/paused/trials/0001/candidate.yaml").exists)
     return command
 
@@ -49,6 +53,7 @@ def test_ctrl_c_pauses_after_the_epoch(
 ) -> None:
     command = run_until_the_second_trial_runs(tmp_path, runs)
     command.send(signal.SIGINT)
+    (tmp_path / "go").touch()
     done = command.wait()
     assert done.code == 130, done
     assert done.err == ""
@@ -94,15 +99,16 @@ def test_ctrl_c_twice_leaves_at_once(
 
 @pytest.mark.parametrize("until", ["driver.json", "optuna.journal", "study.json", "sweep.yaml"])
 def test_ctrl_c_while_the_study_opens(tmp_path: Path, runs: Path, until: str) -> None:
-    sweep = write(tmp_path / "sweep.yaml", tiny("paused", search__trials=1))
+    sweep = write(tmp_path / "sweep.yaml", tiny("paused", search__trials=studies.ENDLESS))
     command = Command("run", sweep, "--root", runs, cwd=tmp_path)
     assert command.until((runs / "studies/paused" / until).exists)
     command.send(signal.SIGINT)
     done = command.wait()
     assert done.code == 130, done
     assert done.err.count("\n") <= 1
-    assert cli("run", sweep, "--root", runs, cwd=tmp_path).code == 0
-    assert_whole(read(runs, "paused"), trials=1)
+    trials = len(studies.outcomes(runs, "paused")) + 1
+    assert cli("run", sweep, "--root", runs, "--trials", trials, cwd=tmp_path).code == 0
+    assert_whole(read(runs, "paused"), trials=trials)
 
 
 def test_hours_pause_a_study_and_more_of_them_go_on(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studies import Command, Kill, assert_whole, cli, read, tiny, write
+from studies import Command, Hold, Kill, assert_whole, cli, read, tiny, write
 
 from micronet_search.config.files import load_sweep
 from micronet_search.store.paths import Root
@@ -84,10 +84,12 @@ def test_a_teacher_goes_on_after_a_break(tmp_path: Path, runs: Path) -> None:
 
 
 def test_ctrl_c_pauses_the_teacher(tmp_path: Path, runs: Path) -> None:
-    sweep = write(tmp_path / "sweep.yaml", taught("paused", fitted(200), execution=OFTEN))
-    command = Command("run", sweep, "--root", runs, cwd=tmp_path)
+    sweep = write(tmp_path / "sweep.yaml", taught("paused", fitted(30), execution=OFTEN))
+    hold = Hold("micronet_search.trial:Trial.advance", 5, tmp_path / "go")
+    command = Command("run", sweep, "--root", runs, cwd=tmp_path, kill=hold)
     assert command.until(lambda: any((runs / "teachers").glob("*/checkpoint.safetensors")))
     command.send(signal.SIGINT)
+    (tmp_path / "go").touch()
     done = command.wait()
     assert done.code == 130, done
     assert "teacher" in done.out
