@@ -20,16 +20,15 @@ from studies import Command, Done, Watch, assert_whole, cli, processes, read, ti
 pytest.importorskip("ray")
 
 KILLS = int(os.environ.get("MICRONET_KILLS", "1"))
-TRIALS = 6
 
 
 def sweep(folder: Path, **execution: Any) -> Path:
-    """Trials of a second and more, with rungs after epochs 2, 4 and 8."""
+    """Trials of a second and more, with rungs after epochs 2, 4 and 8, until they are stopped."""
     tree = tiny(
         "ray",
         dataset={"name": "digits", "validation": 300},
         candidate__training__epochs=12,
-        search__trials=TRIALS,
+        search__trials=studies.ENDLESS,
         search__early_stopping={"rule": "moasha", "first_rung": 2, "reduction": 2},
         execution={"engine": "ray"} | execution,
     )
@@ -37,9 +36,18 @@ def sweep(folder: Path, **execution: Any) -> Path:
 
 
 def finish(command: Command) -> Done:
-    done = command.wait(240)
+    done = command.wait()
     assert done.code == 0, done
     return done
+
+
+def finish_with_two_more(path: Path, runs: Path) -> studies.Left:
+    """Resumes a study that was broken off, up to a total that is soon reached."""
+    total = len(studies.outcomes(runs, "ray")) + 2
+    finish(Command("run", path, "--root", runs, "--trials", total, cwd=path.parent))
+    left = read(runs, "ray")
+    assert_whole(left, trials=total)
+    return left
 
 
 def at_once(left: studies.Left) -> int:
@@ -49,7 +57,7 @@ def at_once(left: studies.Left) -> int:
 
 
 def is_ready(command: Command, count: int) -> bool:
-    return command.until(lambda: command.out.count(" is ready") >= count, 200)
+    return command.until(lambda: command.out.count(" is ready") >= count)
 
 
 @pytest.mark.parametrize("seed", range(KILLS))
@@ -63,14 +71,12 @@ def test_a_slot_and_a_driver_that_are_killed(tmp_path: Path, runs: Path, seed: i
     time.sleep(pick.uniform(0, 2))
     watch.look()
     os.kill(pick.choice(processes(command.pid)["slot"]), signal.SIGKILL)
-    assert command.until(lambda: re.search(r"the slot died|the slots died", command.out), 60)
+    assert command.until(lambda: re.search(r"the slot died|the slots died", command.out))
     time.sleep(pick.uniform(0, 3))
     command.send(signal.SIGKILL)
     assert command.wait().code == -signal.SIGKILL
     watch.look()
-    finish(Command("run", path, "--root", runs, cwd=tmp_path))
-    left = read(runs, "ray")
-    assert_whole(left, trials=TRIALS)
+    left = finish_with_two_more(path, runs)
     watch.check(left)
     assert at_once(left) == 2
 
@@ -95,8 +101,7 @@ def test_nodes_that_join_and_are_killed(
     first = cluster.add_node(num_cpus=1)
     path = sweep(tmp_path, address=cluster.address, retries=0)
     watch = Watch(studies.Root(runs).study("ray"))
-    trials = 20  # enough for Ray to notice before they are over
-    command = Command("run", path, "--root", runs, "--trials", trials, cwd=tmp_path)
+    command = Command("run", path, "--root", runs, cwd=tmp_path)
     assert is_ready(command, 1)
     time.sleep(pick.uniform(0, 2))
     cluster.add_node(num_cpus=1)
@@ -104,10 +109,10 @@ def test_nodes_that_join_and_are_killed(
     time.sleep(pick.uniform(0, 2))
     watch.look()
     cluster.remove_node(first, allow_graceful=False)
-    done = finish(command)
-    assert " left" in done.out
-    left = read(runs, "ray")
-    assert_whole(left, trials=trials)
+    assert command.until(lambda: " left" in command.out)
+    command.send(signal.SIGINT)
+    assert command.wait().code == 130
+    left = finish_with_two_more(path, runs)
     watch.check(left)
     assert "failed" not in {outcome.state for outcome in left.outcomes.values()}
 
