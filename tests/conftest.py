@@ -1,5 +1,6 @@
 """Roots to run studies in: a new database of MLflow's takes seconds, so there is one to copy."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -7,14 +8,20 @@ import pytest
 import studies
 
 
-@pytest.fixture(scope="session")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's store with its tables and nothing in them. Not to be written to."""
-    from micronet_search.tracking.client import connect
-
+@pytest.fixture(scope="session", autouse=True)
+def _path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server of processes puts MLflow's store, should a test need one."""
     path = tmp_path_factory.mktemp("database") / "mlflow.db"
-    connect(f"sqlite:///{path}")
+    os.environ["MICRONET_DATABASE"] = str(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def database(_path: Path) -> Path:
+    """MLflow's store with its tables and nothing in them. Not to be written to."""
+    studies.start_server()
+    assert _path.exists(), "the server of processes could not do what `warm` asks"
+    return _path
 
 
 def new_root(folder: Path, database: Path) -> Path:

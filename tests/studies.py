@@ -1,7 +1,7 @@
 """Studies as a user runs and finds them: commands in processes of their own, and what they leave.
 
-A command is forked from a server that has imported everything once, because torch, Optuna and
-MLflow take five seconds to import. Apart from that it is a process like any other, with its own
+A command is forked from a server that has imported everything once (`warm`), because torch, Optuna
+and MLflow take five seconds to import. Apart from that it is a process like any other, with its own
 signals and exit code.
 """
 
@@ -41,21 +41,6 @@ from micronet_search.store.outcome import Epoch, Outcome
 from micronet_search.store.paths import Root, StudyFolder
 from micronet_search.study.survey import is_feasible, score_of, survey, violations
 
-PRELOAD = [
-    "pytest",
-    "micronet_search.cli",
-    "micronet_search.study.opening",
-    "micronet_search.report.check",
-    "micronet_search.report.tables",
-    "micronet_search.report.live",
-    "micronet_search.export.ship",
-    "mlflow.store.tracking.sqlalchemy_store",
-    "mlflow.tracking",
-    "sklearn.datasets",
-    "matplotlib.backends.backend_agg",
-    "pandas",
-    "torch._dynamo",
-]
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -296,8 +281,18 @@ def cli(*arguments: object, cwd: Path, environment: dict[str, str] | None = None
 def _server() -> multiprocessing.context.ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     os.environ.update({key: os.environ.get(key, value) for key, value in ENVIRONMENT.items()})
-    context.set_forkserver_preload(PRELOAD)
+    folder, known = str(Path(__file__).parent), os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if folder not in known:  # where `warm` is found
+        os.environ["PYTHONPATH"] = os.pathsep.join([folder, *filter(None, known)])
+    context.set_forkserver_preload(["warm"])
     return context
+
+
+def start_server() -> None:
+    """Has the server of processes begin, unless it has; it makes an empty store of MLflow's."""
+    first = _server().Process(target=int)
+    first.start()
+    first.join()
 
 
 def _main(
