@@ -16,9 +16,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 quickstart: install
 	$(BIN)/micronet-search run sweeps/quickstart.yaml
 
-# a process for each core, each with one thread
+# a process for each core, each with one thread; the studies, which take longest, come first
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 # an hour: many kills, thousands of wrong sweeps, PostgreSQL, network namespaces; as root, with Debian's
 # postgresql and iproute2 (what they need is skipped without)
