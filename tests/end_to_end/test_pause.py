@@ -15,12 +15,7 @@ ALL_EPOCHS = EPOCHS + 2
 
 def long() -> dict:
     """Two trials; what comes after a pause is to be the same as without one."""
-    return tiny(
-        "paused",
-        search__trials=2,
-        candidate__training__epochs=EPOCHS,
-        dataset={"name": "digits", "validation": 300},
-    )
+    return tiny("paused", search__trials=2, candidate__training__epochs=EPOCHS)
 
 
 def curve(root: Path, number: int) -> list:
