@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from micronet_search.config.sweep import Tracking
 from micronet_search.store.paths import Root
+from micronet_search.tracking.database import database_file, is_locked, prepare
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,7 +33,8 @@ class TrackingError(ValueError):
 
     Attributes:
         passing: Whether the same may be taken later: the store is another process, a tracking
-            server or a database server, which may come back.
+            server or a database server, which may come back, or a file that another program keeps
+            locked.
     """
 
     def __init__(self, message: str, *, passing: bool) -> None:
@@ -82,7 +85,9 @@ def connect(uri: str) -> MlflowClient:
     from mlflow import MlflowClient
 
     with reported(uri):
-        if not is_server(uri) and "://" in uri and not uri.startswith("file:"):
+        if path := database_file(uri):
+            prepare(path)
+        elif not is_server(uri) and "://" in uri and not uri.startswith("file:"):
             _try_database(uri)
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
@@ -97,21 +102,29 @@ def reported(uri: str) -> Iterator[None]:
         TrackingError: Instead of theirs, which is its cause.
     """
     from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         with _impatient():
             yield
-    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
         message = (
             f"MLflow's store {uri} failed: {_first_line(error)}; expected a tracking server or a "
             "database that answers (tracking.mlflow or MLFLOW_TRACKING_URI)"
         )
-        asked = any(isinstance(cause, DBAPIError) for cause in _causes(error))
-        passing = (is_server(uri) and not _is_refusal(error)) or (
-            asked and not uri.startswith("sqlite")
-        )
-        raise TrackingError(_PASSWORD.sub("//", message), passing=passing) from error
+        raise TrackingError(_PASSWORD.sub("//", message), passing=_may_pass(uri, error)) from error
+
+
+def _may_pass(uri: str, error: Exception) -> bool:
+    """Whether the store did not answer, rather than refuse."""
+    from sqlalchemy.exc import DBAPIError
+
+    causes = list(_causes(error))
+    if uri.startswith("sqlite"):
+        return any(map(is_locked, causes))
+    if is_server(uri):
+        return not _is_refusal(error)
+    return any(isinstance(cause, DBAPIError) for cause in causes)
 
 
 def _is_refusal(error: Exception) -> bool:

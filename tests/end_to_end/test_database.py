@@ -1,0 +1,52 @@
+"""MLflow's own database: two drivers create it, others lock it, and the root is moved."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from studies import Command, Setting, assert_whole, cli, read, tiny, write
+
+SOON = Setting("micronet_search.tracking.database:PATIENCE", 0.1)
+
+
+def test_two_studies_create_the_database_at_once(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    sweeps = [write(tmp_path / f"{name}.yaml", tiny(name, search__trials=1)) for name in "ab"]
+    commands = [Command("run", sweep, "--root", root, cwd=tmp_path) for sweep in sweeps]
+    for command in commands:
+        done = command.wait()
+        assert done.code == 0, done
+    for name in "ab":
+        assert_whole(read(root, name), trials=1)
+
+
+def test_a_locked_database_is_waited_for(tmp_path: Path, runs: Path) -> None:
+    sweep = write(tmp_path / "sweep.yaml", tiny("locked", search__trials=2))
+    with closing(sqlite3.connect(runs / "mlflow.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        done = Command("run", sweep, "--root", runs, cwd=tmp_path, kill=SOON).wait()
+        assert done.code == 0, done
+        assert done.out.count("database is locked") == 2
+        assert done.out.count("trials go on, and what is to be recorded waits") == 1
+        assert "the records of 2 trials wait beside them: `micronet-search sync locked`" in done.out
+    assert cli("sync", "locked", "--root", runs, cwd=tmp_path).code == 0
+    assert_whole(read(runs, "locked"), trials=2)
+
+
+def test_artifacts_follow_a_root_that_was_moved(tmp_path: Path, runs: Path) -> None:
+    sweep = write(tmp_path / "sweep.yaml", tiny("moved", search__trials=1))
+    elsewhere = (tmp_path / "elsewhere/artifacts/apart").as_uri()
+    apart = write(
+        tmp_path / "apart.yaml", tiny("apart", search__trials=1, tracking__artifacts=elsewhere)
+    )
+    assert cli("run", sweep, "--root", runs, cwd=tmp_path).code == 0
+    assert cli("run", apart, "--root", runs, cwd=tmp_path).code == 0
+    runs = runs.rename(tmp_path / "other runs")
+    done = cli("run", sweep, "--root", runs, "--trials", 2, cwd=tmp_path)
+    assert done.code == 0, done
+    left = read(runs, "moved")
+    assert_whole(left, trials=2)
+    for run in (left.parent, *left.children.values()):
+        assert run.artifacts.is_relative_to(runs)
+    assert read(runs, "apart").parent.artifacts.is_relative_to(tmp_path / "elsewhere")
+    assert not (tmp_path / "my runs").exists()
