@@ -22,6 +22,8 @@ _PASSWORD = re.compile(r"//[^/@ ]*@")
 _STATUS = re.compile(r"failed with error code (\d{3}) ")
 _TRY_LATER = {408, 425, 429, 499}
 """The HTTP statuses below 500 that say nothing about what was asked."""
+# What means something else in the address of a database; quoted it would too, to MLflow.
+_NOT_IN_AN_ADDRESS = re.compile(r"\?|%[0-9A-Fa-f]{2}")
 _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",  # seconds
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -43,9 +45,19 @@ class TrackingError(ValueError):
 
 
 def tracking_uri(tracking: Tracking, root: Root) -> str:
-    """The URI of MLflow's store: the sweep's, else `MLFLOW_TRACKING_URI`, else SQLite's."""
+    """The URI of MLflow's store: the sweep's, else `MLFLOW_TRACKING_URI`, else SQLite's.
+
+    Raises:
+        ValueError: It is SQLite's, and the root's name cannot be part of such a URI.
+    """
     given = tracking.mlflow or os.environ.get("MLFLOW_TRACKING_URI")
-    return given or f"sqlite:///{root.mlflow_db.absolute()}"
+    path = str(root.mlflow_db.absolute())
+    if not given and (found := _NOT_IN_AN_ADDRESS.search(path)):
+        raise ValueError(
+            f"found {found.group()!r} in {path}, expected a root without '?', and without '%' "
+            "before two hexadecimal digits: MLflow would open another file"
+        )
+    return given or f"sqlite:///{path}"
 
 
 def is_server(uri: str) -> bool:

@@ -1,5 +1,6 @@
 """MLflow's own database: two drivers create it, others lock it, and the root is moved."""
 
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -50,3 +51,18 @@ def test_artifacts_follow_a_root_that_was_moved(tmp_path: Path, runs: Path) -> N
         assert run.artifacts.is_relative_to(runs)
     assert read(runs, "apart").parent.artifacts.is_relative_to(tmp_path / "elsewhere")
     assert not (tmp_path / "my runs").exists()
+
+
+def test_a_root_that_mlflow_cannot_name_is_refused(tmp_path: Path, database: Path) -> None:
+    sweep = write(tmp_path / "sweep.yaml", tiny("odd", search__trials=1))
+    for name, found in (("which?", "'?'"), ("50%41", "'%41'")):
+        error = cli("run", sweep, "--root", tmp_path / name, cwd=tmp_path).error
+        assert f"found {found} in {tmp_path / name}/mlflow.db, expected a root without" in error
+    root = tmp_path / "a#1 50% [b]"
+    root.mkdir()
+    shutil.copy(database, root / "mlflow.db")
+    assert cli("run", sweep, "--root", root, cwd=tmp_path).code == 0
+    assert read(root, "odd").parent.status == "FINISHED"
+    assert list(root.glob("artifacts/odd/*/artifacts/front.csv"))
+    expected = {"which?", "50%41", root.name, "sweep.yaml"}
+    assert {path.name for path in tmp_path.iterdir()} == expected
