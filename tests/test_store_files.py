@@ -19,6 +19,15 @@ def test_writing_makes_the_folder_and_replaces_the_file(tmp_path: Path) -> None:
     assert os.listdir(path.parent) == ["file"]
 
 
+def test_a_private_file_is_its_owners_alone(tmp_path: Path) -> None:
+    files.write_text(tmp_path / "file", "for all")
+    ordinary = (tmp_path / "file").stat().st_mode & 0o777
+    files.write_text(tmp_path / "file", "for one", private=True)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
+    files.write_text(tmp_path / "file", "for all")
+    assert (tmp_path / "file").stat().st_mode & 0o777 == ordinary != 0o600
+
+
 def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
     tree = {"loss": [0.1, math.inf, -0.0], "reason": None, "name": "ü"}
     files.write_json(tmp_path / "file", tree)

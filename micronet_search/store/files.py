@@ -13,10 +13,15 @@ MAX_JSON = 64 * 2**20
 """Bytes of a file: a hundred times a curve of ten thousand epochs is a third of it."""
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, private: bool = False) -> None:
     """Writes a file in one step; the folder is made where it is missing.
 
     A reader, and whoever comes after a crash, finds the old file or the new one.
+
+    Args:
+        path: The file.
+        content: All of it.
+        private: Whether only its owner may read it.
 
     Raises:
         OSError: The disk is full, say; the old file stands and no other one is left.
@@ -25,7 +30,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     # The number of the process keeps two writers apart, and a killed one leaves one file at most.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        mode = 0o600 if private else 0o666
+        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -36,9 +42,9 @@ def write_bytes(path: Path, content: bytes) -> None:
     _sync_folder(path.parent)
 
 
-def write_text(path: Path, content: str) -> None:
+def write_text(path: Path, content: str, private: bool = False) -> None:
     """Writes a text in UTF-8, as `write_bytes` does."""
-    write_bytes(path, content.encode())
+    write_bytes(path, content.encode(), private)
 
 
 def write_json(path: Path, tree: Any) -> None:

@@ -30,6 +30,7 @@ from micronet_search.study import resume, teachers
 from micronet_search.study.driver import Driver
 from micronet_search.study.progress import Observer, Progress
 from micronet_search.study.records import Records
+from micronet_search.tracking.passwords import masked
 
 DIRECTIONS = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
 
@@ -85,7 +86,8 @@ def run(sweep: Sweep, root: Root, observe: Observer, *, new_total: bool = False)
             study = _open_storage(sweep, folder)
             for params in known:
                 study.enqueue_trial(params, skip_if_exists=True)
-            write_text(folder.sweep, dump_yaml(sweep.dump()))
+            text = dump_yaml(sweep.dump())
+            write_text(folder.sweep, text, private=masked(text) != text)
             resume.keep(folder, fingerprints)
             records.begin(device)
             study_id(folder)  # also where MLflow does not answer
@@ -99,7 +101,8 @@ def run(sweep: Sweep, root: Root, observe: Observer, *, new_total: bool = False)
             driver = Driver(sweep, root, study, engine, records, shared, progress, observe)
             finished = driver.run()
         except StorageInternalError as error:
-            raise ValueError(f"Optuna's storage failed: {_first_line(error)}") from error
+            reason = masked(_first_line(error), sweep.tracking.optuna or "")
+            raise ValueError(f"Optuna's storage failed: {reason}") from error
         finally:
             records.close(finished)
         return progress
@@ -154,8 +157,9 @@ def _open_storage(sweep: Sweep, folder: StudyFolder) -> optuna.Study:
         raise
     except Exception as error:
         place = "tracking.optuna" if sweep.tracking.optuna else str(folder.journal)
+        reason = masked(_first_line(error), sweep.tracking.optuna or "")
         raise ValueError(
-            f"{place}: expected a storage of Optuna's that answers, found: {_first_line(error)}"
+            f"{place}: expected a storage of Optuna's that answers, found: {reason}"
         ) from error
     resume.refuse_other_storage(folder, study)
     if sweep.tracking.optuna:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from micronet_search.config.sweep import Tracking
 from micronet_search.store.paths import Root
 from micronet_search.tracking.database import database_file, is_locked, prepare
+from micronet_search.tracking.passwords import masked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _SERVERS = ("http://", "https://", "databricks", "uc:")
-_PASSWORD = re.compile(r"//[^/@ ]*@")
 _STATUS = re.compile(r"failed with error code (\d{3}) ")
 _TRY_LATER = {408, 425, 429, 499}
 """The HTTP statuses below 500 that say nothing about what was asked."""
@@ -120,11 +120,12 @@ def reported(uri: str) -> Iterator[None]:
         with _impatient():
             yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
+        reason = masked(_first_line(error), uri)[:300]
         message = (
-            f"MLflow's store {uri} failed: {_first_line(error)}; expected a tracking server or a "
+            f"MLflow's store {masked(uri)} failed: {reason}; expected a tracking server or a "
             "database that answers (tracking.mlflow or MLFLOW_TRACKING_URI)"
         )
-        raise TrackingError(_PASSWORD.sub("//", message), passing=_may_pass(uri, error)) from error
+        raise TrackingError(message, passing=_may_pass(uri, error)) from error
 
 
 def _may_pass(uri: str, error: Exception) -> bool:
@@ -153,7 +154,7 @@ def _is_refusal(error: Exception) -> bool:
 def _first_line(error: BaseException) -> str:
     """What failed at the bottom, where MLflow repeats the whole request at the top."""
     *_, error = _causes(error)
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -166,8 +167,12 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _try_database(uri: str) -> None:
     """Opens a database once, where MLflow would try ten times in a hundred seconds."""
     import sqlalchemy
+    from sqlalchemy.exc import ArgumentError
 
-    engine = sqlalchemy.create_engine(uri)
+    try:
+        engine = sqlalchemy.create_engine(uri)
+    except ValueError as error:  # a port that is no number
+        raise ArgumentError(str(error)) from error
     try:
         engine.connect().close()
     finally:

@@ -17,6 +17,7 @@ from micronet_search.store.paths import Root
 from micronet_search.tracking import rows
 from micronet_search.tracking.client import artifact_location, connect, reported, tracking_uri
 from micronet_search.tracking.parent import find_experiment, find_parent, whereabouts
+from micronet_search.tracking.passwords import masked
 from micronet_search.tracking.picture import Point, front_figure
 
 if TYPE_CHECKING:
@@ -172,9 +173,10 @@ class Recorder:
             self._client.log_figure(self._parent, figure, "front.png")
 
     def record_sweep(self, sweep_yaml: Path, environment: Mapping[str, str]) -> None:
-        """Records what is run, and on what: the sweep's file, versions, commit, device."""
+        """Records what is run, and on what: the sweep (no passwords), versions, commit, device."""
         with reported(self._uri):
-            self._client.log_artifact(self._parent, str(sweep_yaml))
+            text = masked(sweep_yaml.read_bytes().decode())
+            self._client.log_text(self._parent, text, sweep_yaml.name)
             self._log(self._parent, [], {}, environment)
 
     def close(self, finished: bool) -> None:

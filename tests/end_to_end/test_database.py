@@ -5,7 +5,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from studies import Command, Setting, assert_whole, cli, read, tiny, write
+import pytest
+from studies import Command, Done, Setting, assert_whole, cli, read, tiny, write
 
 SOON = Setting("micronet_search.tracking.database:PATIENCE", 0.1)
 
@@ -32,6 +33,44 @@ def test_a_locked_database_is_waited_for(tmp_path: Path, runs: Path) -> None:
         assert "the records of 2 trials wait beside them: `micronet-search sync locked`" in done.out
     assert cli("sync", "locked", "--root", runs, cwd=tmp_path).code == 0
     assert_whole(read(runs, "locked"), trials=2)
+
+
+def test_a_password_stays_in_the_sweep(tmp_path: Path, runs: Path) -> None:
+    def run(password: str) -> Done:
+        store = f"sqlite:///{runs}/mlflow.db?password={password}"
+        tree = tiny("secret", search__trials=1, tracking__mlflow=store)
+        sweep = write(tmp_path / "sweep.yaml", tree)
+        return Command("run", sweep, "--root", runs, cwd=tmp_path, kill=SOON).wait()
+
+    def holding(password: str) -> set[str]:
+        files = (path for path in runs.rglob("*") if path.is_file())
+        return {path.name for path in files if password.encode() in path.read_bytes()}
+
+    stored = runs / "studies/secret/sweep.yaml"
+    done = run("mellon-42")
+    assert done.code == 0, done
+    assert holding("mellon-42") == {"sweep.yaml"}
+    assert "mellon-42" in stored.read_text()
+    assert stored.stat().st_mode & 0o777 == 0o600
+    (copy,) = runs.glob("artifacts/secret/*/artifacts/sweep.yaml")
+    assert copy.read_text() == stored.read_text().replace("mellon-42", "***")
+
+    with closing(sqlite3.connect(runs / "mlflow.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        done = run("changed-43")
+    assert done.code == 0, done
+    assert "?password=*** failed: database is locked" in done.out
+    assert not any(password in f"{done}" for password in ("mellon-42", "changed-43"))
+    assert holding("changed-43") == {"sweep.yaml"}
+    assert cli("sync", "secret", "--root", runs, cwd=tmp_path).code == 0
+
+
+@pytest.mark.parametrize("field", ["optuna", "mlflow"])
+def test_an_error_does_not_tell_a_password(tmp_path: Path, runs: Path, field: str) -> None:
+    tree = tiny("secret", **{f"tracking__{field}": "postgresql://ann:a@b:mell/on-42@localhost/db"})
+    sweep = write(tmp_path / "sweep.yaml", tree)
+    error = cli("run", sweep, "--root", runs, cwd=tmp_path).error
+    assert not any(part in error for part in ("mell", "on-42"))
 
 
 def test_artifacts_follow_a_root_that_was_moved(tmp_path: Path, runs: Path) -> None:

@@ -1,0 +1,40 @@
+"""Passwords in the addresses of stores, which nothing may show."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+# What stands between "//" and the last "@" of an address. A password that is not quoted as it
+# should be can hold both "/" and "@".
+_BEFORE_HOST = re.compile(r"//(?:[^\s/:@]*:\S*|[^\s/@]*)@")
+# A value that is named as a secret, up to the next "&"; a quote at its end is not part of it.
+_NAMED = re.compile(
+    r"(?i)((?:passw(?:or)?d|passphrase|pwd|secret|token|(?:api|access)_?key|odbc_connect)\w*=)"
+    r"([^\s&]+?)(?=['\"]?(?:[\s&]|$))"
+)
+
+
+def masked(text: str, address: str = "") -> str:
+    """Takes the passwords out of a text.
+
+    User and password before a host go, as do the values of parameters such as `password`,
+    `sslpassword` and `token`.
+
+    Args:
+        text: A message, the text of a sweep, or an address.
+        address: What was used when the text was made. The parts of its password go too: an address
+            that is not quoted as it should be is read wrong, and an error names the wrong host.
+    """
+    for part in _parts(address):
+        text = re.sub(rf"(?<!\w){re.escape(part)}(?!\w)", "***", text)
+    return _BEFORE_HOST.sub("//", _NAMED.sub(r"\1***", text))
+
+
+def _parts(address: str) -> Iterator[str]:
+    """What may be left of an address's passwords where it was cut at the wrong places."""
+    pairs = [before.strip("/@").partition(":") for before in _BEFORE_HOST.findall(address)]
+    secrets = [password if colon else user for user, colon, password in pairs]
+    secrets += [value for _, value in _NAMED.findall(address)]
+    for secret in secrets:
+        yield from filter(None, re.split(r"[/:@?#]", secret))
