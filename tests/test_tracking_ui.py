@@ -1,27 +1,33 @@
 import json
+import os
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import closing, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
+from studies import Command
 
 from micronet_search.config.sweep import Sweep, Tracking
 from micronet_search.store.outcome import Outcome
 from micronet_search.store.paths import Root
 from micronet_search.tracking.recorder import Recorder
-from micronet_search.tracking.ui import serve
+from micronet_search.tracking.ui import _allowed_hosts, serve
 
 SERVE = """
 import signal, sys
 from pathlib import Path
 from micronet_search.config.sweep import Tracking
 from micronet_search.store.paths import Root
-from micronet_search.tracking.ui import serve
+from micronet_search.tracking.ui import _allowed_hosts, serve
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.exit(serve(Root(Path(sys.argv[1])), Tracking(), "127.0.0.1", int(sys.argv[2])))
@@ -40,19 +46,94 @@ def test_no_record_is_refused(tmp_path: Path) -> None:
 
 def test_the_records_of_a_server_are_its_own_to_show(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="kept by the server http://host:1, open that"):
-        serve(Root(tmp_path), Tracking(mlflow="http://host:1"), "127.0.0.1", 0)
+        serve(Root(tmp_path), Tracking(mlflow="http://ann:secret@host:1"), "127.0.0.1", 0)
 
 
-@pytest.mark.parametrize("port", [None, 70000])
-def test_a_port_that_cannot_be_used_is_refused(tmp_path: Path, port: int | None) -> None:
-    root = Root(tmp_path)
-    root.mlflow_db.touch()
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        number = other.getsockname()[1] if port is None else port
-        with pytest.raises(ValueError, match=f"cannot listen on 127.0.0.1, port {number}"):
-            serve(root, Tracking(), "127.0.0.1", number)
+def test_a_file_that_is_not_mlflows_is_refused(tmp_path: Path) -> None:
+    Root(tmp_path).mlflow_db.write_bytes(b"no database" * 1000)
+    with pytest.raises(ValueError, match=r"mlflow\.db: file is not a database, expected MLflow's"):
+        serve(Root(tmp_path), Tracking(), "127.0.0.1", 0)
+
+
+@pytest.mark.parametrize(
+    ("host", "named"),
+    [
+        ("127.0.0.1", {"127.0.0.1:5000", "localhost", "localhost:5000", "[::1]:8000"}),
+        ("::1", {"[::1]", "localhost:5000"}),
+        ("Box", {"box", "box:5000"}),
+        ("10.0.0.7", {"10.0.0.7:5000"}),
+        ("0.0.0.0", {"localhost:5000", "127.0.0.1", f"{socket.gethostname().lower()}:5000"}),
+    ],
+)
+def test_only_the_hosts_that_were_asked_for_are_allowed(host: str, named: set[str]) -> None:
+    from mlflow.server.security_utils import is_allowed_host_header
+
+    allowed = _allowed_hosts(host).split(",")
+    foreign = {"10.evil.com", "192.168.evil.com:5000", "localhost.evil.com", "10.0.0.8:5000", ""}
+    for name in named | foreign:
+        assert is_allowed_host_header(allowed, name) == (name in named)
+
+
+def test_the_page_of_a_database_that_the_environment_names(tmp_path: Path, finished: Path) -> None:
+    """One server for everything, because it takes ten seconds to start."""
+    moved = tmp_path / "moved #1"
+    shutil.copytree(finished, moved)
+    for folder in moved.glob("artifacts/tiny/*/artifacts"):
+        (folder / "moved.txt").write_text("here")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{moved}/mlflow.db?password=mellon-42"}
+    page = Command(
+        "ui", "--root", tmp_path / "none", "--port", port, cwd=tmp_path, environment=store
+    )
+    try:
+        assert page.until(lambda: answers(port, "localhost"), 240)
+        assert answers(port, "127.0.0.1:9999")  # through a tunnel, say
+        assert not answers(port, "10.evil.com")
+        assert not answers(port, f"evil.com:{port}")
+
+        with closing(sqlite3.connect(moved / "mlflow.db")) as database:
+            runs = [row[0] for row in database.execute("SELECT run_uuid FROM runs")]
+        artifacts = f"http://127.0.0.1:{port}/get-artifact?path=moved.txt&run_uuid="
+        for run in runs:
+            with urllib.request.urlopen(artifacts + run) as file:
+                assert file.read() == b"here"
+
+        assert len(processes("environ", str(moved))) >= 2
+        assert not processes("cmdline", "mellon-42")
+        page.send(signal.SIGKILL)
+        assert page.wait().code == -9
+        end = time.monotonic() + 60
+        while left := processes("environ", str(moved)):
+            assert time.monotonic() < end, left
+            time.sleep(0.05)
+    finally:
+        for process in processes("environ", str(moved)):
+            os.kill(process, signal.SIGKILL)
+
+
+def answers(port: int, host: str) -> bool:
+    """Whether the page is shown to a request that names a host."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    with closing(connection):
+        try:
+            connection.request("GET", "/", headers={"Host": host})
+        except ConnectionRefusedError:
+            return False
+        status = connection.getresponse().status
+    assert status in (200, 403)
+    return status == 200
+
+
+def processes(where: str, text: str) -> list[int]:
+    """The processes whose environment or command line holds a text."""
+    found = []
+    for path in Path("/proc").glob(f"[0-9]*/{where}"):
+        with suppress(OSError):  # it has just ended, or is another user's
+            if text.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
 
 
 @pytest.mark.slow

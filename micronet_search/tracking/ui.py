@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,10 +15,16 @@ from contextlib import contextmanager, suppress
 from micronet_search.config.sweep import Tracking
 from micronet_search.store.paths import Root
 from micronet_search.tracking.client import is_server, quieten, tracking_uri
+from micronet_search.tracking.database import database_file, follow
+from micronet_search.tracking.passwords import masked
 
 # MLflow's job runner is for language models, and starts several processes.
 _QUIET = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
 _PATIENCE = 10.0  # seconds that the server has to end by itself
+# Runs the command that follows, and kills its process group when standard input closes. That
+# happens when the process that holds the other end is gone, even if it was killed.
+_TOGETHER = 'exec 3<&0; { read -r _ <&3; kill -KILL 0; } & exec "$@" 3<&- </dev/null'
+_EVERY = ("0.0.0.0", "::")
 
 
 def serve(root: Root, tracking: Tracking, host: str, port: int) -> int:
@@ -25,18 +33,20 @@ def serve(root: Root, tracking: Tracking, host: str, port: int) -> int:
     Args:
         root: Where the records are by default.
         tracking: Where they are otherwise.
-        host: The address to listen on; what is no private one is MLflow's to allow, through
-            `MLFLOW_SERVER_ALLOWED_HOSTS`.
+        host: The address to listen on. Requests have to name it, or this machine where it is a
+            loopback address or means every address; `MLFLOW_SERVER_ALLOWED_HOSTS` is used instead
+            where it is set.
         port: The port to listen on.
 
     Returns:
         The server's exit status; 0 after Ctrl-C.
 
     Raises:
-        ValueError: There is no record yet, a server has them, or the port is taken.
+        ValueError: There is no record yet, a server has them, the database cannot be read, or the
+            port is taken.
     """
     uri = tracking_uri(tracking, root)
-    _check(uri, root, host, port)
+    _check(uri, host, port)
     quieten()
     # MLflow opens its pages for language models first, and remembers what was chosen.
     hint = 'choose "Model training" at its top left; Ctrl-C ends it'
@@ -44,7 +54,10 @@ def serve(root: Root, tracking: Tracking, host: str, port: int) -> int:
     # In a session of its own, so that Ctrl-C reaches the server through us alone: of two signals
     # its processes tell one another with a traceback.
     server = subprocess.Popen(
-        _command(uri, root, host, port), env=_QUIET | os.environ, start_new_session=True
+        ["sh", "-c", _TOGETHER, "sh", *_command(root, host, port)],
+        stdin=subprocess.PIPE,
+        env=_environment(uri, host),
+        start_new_session=True,
     )
     try:
         with _interrupted_by(signal.SIGTERM, signal.SIGHUP):
@@ -66,11 +79,19 @@ def _interrupted_by(*signals: signal.Signals) -> Iterator[None]:
             signal.signal(one, handler)
 
 
-def _check(uri: str, root: Root, host: str, port: int) -> None:
+def _check(uri: str, host: str, port: int) -> None:
     if is_server(uri):
-        raise ValueError(f"the records are kept by the server {uri}, open that in a browser")
-    if uri == tracking_uri(Tracking(), root) and not root.mlflow_db.exists():
-        raise ValueError(f"{root.mlflow_db} does not exist, expected the records of a study")
+        raise ValueError(
+            f"the records are kept by the server {masked(uri)}, open that in a browser"
+        )
+    if path := database_file(uri):
+        if not path.exists():
+            raise ValueError(f"{path} does not exist, expected the records of a study")
+        if path.stat().st_size:
+            try:
+                follow(path)
+            except sqlite3.Error as error:
+                raise ValueError(f"{path}: {error}, expected MLflow's database") from None
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         # As the server does; without this a port stays taken for a minute after its last use.
@@ -86,15 +107,54 @@ def _check(uri: str, root: Root, host: str, port: int) -> None:
 
 def _name(host: str) -> str:
     """A host as a URL has it: an IPv6 address in brackets, this machine for every address."""
-    if host in ("0.0.0.0", "::"):
+    if host in _EVERY:
         return "localhost"
     return f"[{host}]" if ":" in host else host
 
 
-def _command(uri: str, root: Root, host: str, port: int) -> list[str]:
+def _allowed_hosts(host: str) -> str:
+    """The hosts that a request may name, so that no foreign name which leads here is answered.
+
+    A web page could read everything under such a name. Of MLflow's patterns for private addresses
+    `10.*` is one for `10.example.com` too. The port does not matter: behind a tunnel it is another.
+    """
+    names = {_name(host)}
+    if _is_this_machine(host):
+        names |= {"localhost", "127.0.0.1", "[::1]"}
+    if host in _EVERY:
+        names |= set(map(_name, _own_names()))
+    # in a pattern a bracket stands in brackets
+    patterns = {f"{name.replace('[', '[[]', 1)}:*" for name in names}
+    return ",".join(sorted(names | patterns)).lower()
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host in _EVERY or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _own_names() -> Iterator[str]:
+    """What this machine is called, and its addresses as far as it knows them."""
+    yield socket.gethostname()
+    with suppress(OSError):
+        yield from (str(found[4][0]) for found in socket.getaddrinfo(socket.gethostname(), None))
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # sends nothing, and finds the way out
+        yield probe.getsockname()[0]
+
+
+def _environment(uri: str, host: str) -> dict[str, str]:
+    """The server's variables; the store is one, because everyone can read a command line."""
+    ours = _QUIET | {"MLFLOW_SERVER_ALLOWED_HOSTS": _allowed_hosts(host)}
+    return ours | os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}
+
+
+def _command(root: Root, host: str, port: int) -> list[str]:
     """Artifacts of the studies are read where they lie; the destination is for others' uploads."""
     return [
-        *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri),
+        *(sys.executable, "-m", "mlflow", "server"),
         *("--artifacts-destination", root.artifacts.absolute().as_uri()),
         *("--host", host, "--port", str(port), "--workers", "1"),
         *("--uvicorn-opts", "--no-access-log"),
