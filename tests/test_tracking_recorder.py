@@ -379,6 +379,50 @@ def test_a_study_begun_anew_is_another_one(root: Root, sweep: Sweep, client: Mlf
     assert recorder.recorded() == {0}
 
 
+def test_trials_are_found_by_their_names_and_their_tags(
+    root: Root, sweep: Sweep, client: MlflowClient
+) -> None:
+    recorder = Recorder.open(sweep, root)
+    for number in range(7):
+        recorder.record_trial(number, {}, complete(1), True, [])
+    _, before = runs(client, sweep)
+    ids = [before[number].info.run_id for number in range(7)]
+    for number, tag in enumerate(["1", "0", "", "9" * 5000, "٣"]):
+        client.set_tag(ids[number], "trial", tag)
+    client.update_run(ids[5], name="the best one")
+    client.delete_tag(ids[6], "trial")
+    client.delete_run(ids[6])
+
+    recorder = Recorder.open(sweep, root)
+    assert recorder.recorded() == set(range(7))
+    for number in range(7):
+        recorder.record_trial(number, {"a": 1}, complete(2), True, [])
+    client.restore_run(ids[6])
+    Recorder.open(sweep, root)
+    _, after = runs(client, sweep)
+    assert [after[number].info.run_id for number in range(7)] == ids
+    assert after[5].info.run_name == "the best one"
+    assert not any(run.data.params for run in after.values())
+
+
+def test_a_trial_that_nothing_tells_is_recorded_anew(
+    root: Root, sweep: Sweep, client: MlflowClient
+) -> None:
+    Recorder.open(sweep, root).record_trial(0, {}, complete(1), True, [])
+    _, before = runs(client, sweep)
+    odd = before[0].info.run_id
+    client.update_run(odd, name="the best one")
+    client.delete_tag(odd, "trial")
+    expected = client.get_run(odd).to_dictionary()
+
+    recorder = Recorder.open(sweep, root)
+    assert recorder.recorded() == set()
+    recorder.record_trial(0, {}, complete(1), True, [])
+    recorder.record_study([{"trial": 0}], [], 0.1, 0.02, 0)
+    assert Recorder.open(sweep, root).recorded() == {0}
+    assert client.get_run(odd).to_dictionary() == expected
+
+
 def test_a_study_of_that_name_elsewhere_is_let_be(
     root: Root, sweep: Sweep, client: MlflowClient, tmp_path: Path
 ) -> None:

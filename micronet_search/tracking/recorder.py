@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 # MLflow takes 1000 rows a call, of which 100 params and 100 tags at most.
 _METRICS, _PARAMS = 800, 100
+_NAME = re.compile(r"trial ([0-9]{1,9})")
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,13 @@ class _Child:
     Attributes:
         run_id: MLflow's name of it.
         ended: Whether all of it is recorded.
-        front: Whether it is tagged as on the front.
+        front: Its tag that says whether it is on the front.
         deleted: Whether the user has deleted it, which stands.
     """
 
     run_id: str
     ended: bool
-    front: bool
+    front: str | None = rows.truth(False)
     deleted: bool = False
 
 
@@ -126,7 +128,7 @@ class Recorder:
                 self._client.log_artifact(run_id, str(path))
             status = "FAILED" if outcome.state == "failed" else "FINISHED"
             self._client.set_terminated(run_id, status, rows.milliseconds(outcome.ended))
-        self._children[number] = _Child(run_id, ended=True, front=False)
+        self._children[number] = _Child(run_id, ended=True)
 
     def record_progress(self, hypervolume: float, best_score: float | None, step: int) -> None:
         """Records how far the study had come when a trial ended.
@@ -188,6 +190,25 @@ class Recorder:
                 self._client.update_run(self._parent, "SCHEDULED")
 
     def _find_children(self) -> Iterator[tuple[int, _Child]]:
+        """The runs of the trials; those whose names and tags agree come first.
+
+        A tag that was edited or deleted in MLflow is set right where the name tells the trial.
+        """
+        taken = set()
+        for run in sorted(self._runs(), key=lambda run: len(set(_numbers(run)))):
+            number = next((number for number in _numbers(run) if number not in taken), None)
+            if number is None:
+                continue  # a run of the user's own
+            taken.add(number)
+            run_id, tags = run.info.run_id, run.data.tags
+            deleted = run.info.lifecycle_stage == "deleted"
+            if tags.get("trial") != str(number) and not deleted:
+                self._client.set_tag(run_id, "trial", str(number))
+            ended = run.info.status in ("FINISHED", "FAILED")
+            yield number, _Child(run_id, ended, tags.get("front"), deleted)
+
+    def _runs(self) -> Iterator[Run]:
+        """The runs below the study's."""
         from mlflow.entities import ViewType
 
         query, token = f"tags.`mlflow.parentRunId` = '{self._parent}'", None
@@ -195,20 +216,13 @@ class Recorder:
             page = self._client.search_runs(
                 [self._experiment], query, ViewType.ALL, page_token=token
             )
-            for run in page:
-                child = _Child(
-                    run.info.run_id,
-                    ended=run.info.status in ("FINISHED", "FAILED"),
-                    front=run.data.tags.get("front") == "true",
-                    deleted=run.info.lifecycle_stage == "deleted",
-                )
-                yield int(run.data.tags["trial"]), child
+            yield from page
             token = page.token
             if not token:
                 return
 
     def _child(self, number: int, outcome: Outcome) -> _Child:
-        """The run of a trial; its tags are there from the first moment, so it is found again."""
+        """The run of a trial; name and tags are there at once, so that it is found again."""
         if number not in self._children:
             run = self._client.create_run(
                 self._experiment,
@@ -216,7 +230,7 @@ class Recorder:
                 {"mlflow.parentRunId": self._parent, "trial": str(number), "front": "false"},
                 f"trial {number:04d}",
             )
-            self._children[number] = _Child(run.info.run_id, ended=False, front=False)
+            self._children[number] = _Child(run.info.run_id, ended=False)
         return self._children[number]
 
     def _log(
@@ -242,10 +256,17 @@ class Recorder:
 
     def _tag_front(self, trials: set[int]) -> None:
         for number, child in self._children.items():
-            front = number in trials
+            front = rows.truth(number in trials)
             if front != child.front and not child.deleted:
-                self._client.set_tag(child.run_id, "front", rows.truth(front))
+                self._client.set_tag(child.run_id, "front", front)
                 self._children[number] = _Child(child.run_id, child.ended, front)
+
+
+def _numbers(run: Run) -> list[int]:
+    """The trial's number as the run's name has it, which is edited least, and as its tag has it."""
+    texts = (run.info.run_name or "", f"trial {run.data.tags.get('trial')}")
+    found = (_NAME.fullmatch(text) for text in texts)
+    return [int(match[1]) for match in found if match]
 
 
 def _table(front: Sequence[Mapping[str, Any]]) -> str:

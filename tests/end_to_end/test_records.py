@@ -2,7 +2,9 @@
 
 import re
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,34 @@ def test_a_study_that_begins_anew_takes_the_place_of_the_removed_one(
         assert parents()[new].info.run_name == "tiny (superseded)"
         assert parents()[new].info.status == "FINISHED"
         assert front() == {old}
+
+
+def test_tags_that_were_edited_in_mlflow_are_set_right(
+    runs: Path, run: Callable[..., Done], client: MlflowClient
+) -> None:
+    assert run(3).code == 0
+    before = read(runs, "tiny")
+    ids = [before.children[number].id for number in range(3)]
+    client.set_tag(ids[0], "trial", "2")
+    client.delete_tag(ids[1], "trial")
+    client.delete_tag(ids[1], "front")
+    client.set_tag(ids[2], "trial", "no number")
+    client.set_tag(ids[2], "front", "yes")
+    note = client.create_run(  # a run of the user's own, among the trials
+        client.get_run(ids[0]).info.experiment_id,
+        tags={"mlflow.parentRunId": before.parent.id},
+        run_name="notes",
+    ).info.run_id
+
+    done = run(4)
+    assert done.code == 0, done
+    assert client.get_run(note).data.tags.keys().isdisjoint({"trial", "front"})
+    with closing(sqlite3.connect(runs / "mlflow.db")) as database, database:
+        for table in ("tags", "runs"):
+            database.execute(f"DELETE FROM {table} WHERE run_uuid = ?", [note])
+    after = read(runs, "tiny")
+    assert_whole(after, trials=4)
+    assert [after.children[number].id for number in range(3)] == ids
 
 
 def test_a_branch_whose_name_mlflow_does_not_take_is_refused_by_check(tmp_path: Path) -> None:
