@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from micronet_search.config.files import load_sweep
 from micronet_search.config.sweep import Sweep
-from micronet_search.store.files import read_json, write_json
 from micronet_search.store.lock import driver_lock
 from micronet_search.store.outcome import Outcome, read_outcomes
 from micronet_search.store.paths import Root
+from micronet_search.study.notes import Note, Start, read_note, read_start, write
 from micronet_search.study.survey import Survey, is_feasible, score_of, survey
 from micronet_search.tracking.client import TrackingError
 from micronet_search.tracking.environment import environment
@@ -58,7 +59,7 @@ class Records:
             TrackingError: The store cannot be used, and waiting will not change that.
         """
         self._is_driving = True
-        write_json(self._folder.record, {"environment": environment(device)})
+        write(self._folder.record, Start(environment(device)))
         self._try(self._connected)
 
     def post(self, number: int, params: Mapping[str, Any], found: Survey, step: int) -> None:
@@ -71,32 +72,42 @@ class Records:
             step: How many trials have ended, this one included. Their numbers would not do: with
                 several slots they end in another order.
         """
-        note = {
-            "entered": time.time(),
-            "params": dict(params),
-            "step": step,
-            "hypervolume": found.hypervolume,
-            "best_score": found.best_score,
-        }
-        write_json(self._folder.trial(number).record, note)
+        note = Note(time.time(), dict(params), step, found.hypervolume, found.best_score)
+        write(self._folder.trial(number).record, note)
         self._is_told = False
 
     def restore(self, params_of: Callable[[int], Mapping[str, Any]]) -> None:
-        """Notes once more what MLflow knows nothing of, since its database is a new one, say."""
-        if self._recorder is None:
-            return
-        known = self._recorder.recorded() | set(self.waiting())
+        """Notes once more what MLflow knows nothing of, since its database is a new one, say.
+
+        A damaged note is made anew.
+        """
+        known = set(self._outcomes) if self._recorder is None else self._recorder.recorded()
         so_far: dict[int, Outcome] = {}
         for number, outcome in sorted(self._outcomes.items(), key=lambda item: item[1].ended):
             so_far[number] = outcome
-            if number not in known:
+            if not self._is_noted(number, number in known):
                 found = survey(so_far, self._sweep.objectives)
                 self.post(number, params_of(number), found, len(so_far))
 
+    def _is_noted(self, number: int, is_known: bool) -> bool:
+        """Whether nothing is to be noted of a trial, as MLflow knows it or its note is whole."""
+        path = self._folder.trial(number).record
+        if not path.exists():
+            return is_known
+        try:
+            read_note(path)
+        except ValueError:
+            return False
+        return True
+
     def waiting(self) -> list[int]:
-        """The numbers of the trials that MLflow has not been told of, in their order."""
+        """The numbers of the trials that MLflow has not been told of, in their order.
+
+        Raises:
+            ValueError: The note of one is damaged.
+        """
         notes = {number: self._folder.trial(number).record for number in self._outcomes}
-        entered = {n: read_json(note)["entered"] for n, note in notes.items() if note.exists()}
+        entered = {n: read_note(path).entered for n, path in notes.items() if path.exists()}
         return sorted(entered, key=lambda number: (entered[number], number))
 
     def deliver(self) -> None:
@@ -118,11 +129,11 @@ class Records:
         self._recorder = None  # what fails half-way is looked up anew
         for number in self.waiting():
             files = self._folder.trial(number)
-            note, outcome = read_json(files.record), self._outcomes[number]
+            note, outcome = read_note(files.record), self._outcomes[number]
             feasible = is_feasible(outcome, self._sweep.objectives)
             artifacts = [path for path in files.artifacts if path.exists()]
-            recorder.record_trial(number, note["params"], outcome, feasible, artifacts)
-            recorder.record_progress(note["hypervolume"], note["best_score"], note["step"])
+            recorder.record_trial(number, note.params, outcome, feasible, artifacts)
+            recorder.record_progress(note.hypervolume, note.best_score, note.step)
             files.record.unlink()
         if self._outcomes:
             found = survey(self._outcomes, self._sweep.objectives)
@@ -145,8 +156,8 @@ class Records:
                 self.send()
             self._connected().close(finished)
         except TrackingError as error:
-            note = read_json(self._folder.record) if self._folder.record.exists() else {}
-            write_json(self._folder.record, note | {"finished": finished})
+            start = read_start(self._folder.record)
+            write(self._folder.record, replace(start, finished=finished))
             if not error.passing:
                 raise
             self._tell(
@@ -159,11 +170,10 @@ class Records:
             recorder = Recorder.open(self._sweep, self._root)
             if self._is_driving:
                 recorder.begin()
-            if self._folder.record.exists():
-                note = read_json(self._folder.record)
-                if "environment" in note:
-                    recorder.record_sweep(self._folder.sweep, note["environment"])
-                self._folder.record.unlink()
+            told = read_start(self._folder.record).environment
+            if told is not None:
+                recorder.record_sweep(self._folder.sweep, told)
+            self._folder.record.unlink(missing_ok=True)
             self._recorder = recorder
         return self._recorder
 
@@ -209,15 +219,16 @@ def sync(root: Root, name: str) -> int:
         How many trials were told of.
 
     Raises:
-        ValueError: There is no such study, its driver runs, or MLflow does not answer.
+        ValueError: There is no such study, its driver runs, what waits is damaged, or MLflow does
+            not answer.
     """
     folder = root.started(name)
     sweep = load_sweep(folder.sweep)
     with driver_lock(folder):
         records = Records(sweep, root, read_outcomes(folder, sweep.objectives.score.rule), print)
         count = len(records.waiting())
-        note = read_json(folder.record) if folder.record.exists() else {}
+        finished = read_start(folder.record).finished
         records.send()
-        if "finished" in note:
-            records.close(note["finished"])
+        if finished is not None:
+            records.close(finished)
     return count

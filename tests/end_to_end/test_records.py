@@ -1,7 +1,9 @@
 """MLflow's record of a study after someone has tampered with it, or with the study's folder."""
 
+import json
 import re
 import shutil
+import socket
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -34,6 +36,14 @@ def run(tmp_path: Path, runs: Path) -> Callable[..., Done]:
 @pytest.fixture
 def client(runs: Path) -> MlflowClient:
     return MlflowClient(f"sqlite:///{runs}/mlflow.db")
+
+
+@pytest.fixture
+def gone() -> dict[str, str]:
+    """An environment that names a tracking server which is not there."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{probe.getsockname()[1]}"}
 
 
 def test_sync_leaves_the_status_of_a_study_to_its_driver(
@@ -121,6 +131,56 @@ def test_tags_that_were_edited_in_mlflow_are_set_right(
     after = read(runs, "tiny")
     assert_whole(after, trials=4)
     assert [after.children[number].id for number in range(3)] == ids
+
+
+DAMAGE = {
+    "cut short": lambda text: text[: len(text) // 2],
+    "other keys": lambda text: '{"a": 1}',
+    "other values": lambda text: json.dumps({key: [1] for key in json.loads(text)}),
+}
+
+
+def test_damaged_records_are_named_by_sync_and_made_anew_by_run(
+    tmp_path: Path, runs: Path, run: Callable[..., Done], gone: dict[str, str]
+) -> None:
+    assert run(1, environment=gone).code == 0
+    paths = [runs / "studies/tiny" / name for name in ("trials/0000/record.json", "record.json")]
+    for path in paths:
+        whole = path.read_text()
+        for damage in DAMAGE.values():
+            path.write_text(damage(whole))
+            found = cli("sync", "tiny", "--root", runs, cwd=tmp_path).error
+            assert found.startswith(f"{path} is damaged, expected "), found
+        path.write_text(whole)
+
+    # MLflow does not answer, and then it does
+    for environment in (gone, {}):
+        for path in paths:
+            path.write_text("")
+        assert run(2, environment=environment).code == 0
+    assert_whole(read(runs, "tiny"), trials=2)
+
+
+def test_a_damaged_identity_is_named_and_the_study_recorded_anew_without_it(
+    tmp_path: Path, runs: Path, run: Callable[..., Done], client: MlflowClient
+) -> None:
+    assert run(1).code == 0
+    old = read(runs, "tiny").parent.id
+    identity = runs / "studies/tiny/study.json"
+    whole = identity.read_text()
+    for command, damage in zip(("run", "sync", "run"), DAMAGE.values(), strict=True):
+        identity.write_text(damage(whole))
+        done = run(2) if command == "run" else cli("sync", "tiny", "--root", runs, cwd=tmp_path)
+        assert done.error.startswith(f"{identity} is damaged, expected "), done
+    assert len(studies.outcomes(runs, "tiny")) == 1
+
+    identity.unlink()
+    assert run(2).code == 0
+    assert client.get_run(old).info.run_name == "tiny (superseded)"
+    recorded = client.search_runs([client.get_run(old).info.experiment_id], "tags.trial LIKE '%'")
+    parents = [child.data.tags["mlflow.parentRunId"] for child in recorded]
+    assert parents.count(old) == 1
+    assert len(parents) == 1 + 2
 
 
 def test_a_branch_whose_name_mlflow_does_not_take_is_refused_by_check(tmp_path: Path) -> None:
