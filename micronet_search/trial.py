@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +29,7 @@ from micronet_search.score.rules import scores
 from micronet_search.stages import Stage, stages
 from micronet_search.store import checkpoint
 from micronet_search.store.outcome import Epoch, Outcome, Result
+from micronet_search.store.tables import to_csv
 from micronet_search.training.distillation import SoftTargets
 from micronet_search.training.evaluate import accuracy
 from micronet_search.training.fit import DivergenceError, Fit
@@ -287,7 +286,7 @@ class Trial:
         }
         files = {
             "model.safetensors": checkpoint.pack(tensors, model),
-            "layers.csv": _table([layer.to_json() for layer in cost.layers]),
+            "layers.csv": to_csv([layer.to_json() for layer in cost.layers]).encode(),
         }
         return self._result("complete", cost, accuracy=found, files=files)
 
@@ -328,7 +327,8 @@ class Trial:
             curve=tuple(self.curve),
             **counted,
         )
-        curve = {"curve.csv": _table([asdict(row) for row in self.curve])} if self.curve else {}
+        rows = [asdict(row) for row in self.curve]
+        curve = {"curve.csv": to_csv(rows).encode()} if rows else {}
         return Result(outcome, curve | (files or {}))
 
 
@@ -361,11 +361,3 @@ def _damaged_where_it_does_not_fit() -> Iterator[None]:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         message = f"the checkpoint is damaged, or not one of this trial: {reason}"
         raise checkpoint.DamagedCheckpointError(message) from error
-
-
-def _table(rows: list[dict[str, Any]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()

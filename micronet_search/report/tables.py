@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +11,7 @@ from rich.table import Table
 from micronet_search.report.view import View
 from micronet_search.score.cost import Cost
 from micronet_search.score.rules import scores
+from micronet_search.store.tables import to_csv
 
 
 def _table(*columns: str, title: str | None = None) -> Table:
@@ -41,12 +40,7 @@ def front_table(view: View) -> Table:
 
 def front_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """The front for programs that read tables; mappings become compact JSON."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: _cell(value) for k, value in row.items()})
-    return text.getvalue()
+    return to_csv([{name: _cell(value) for name, value in row.items()} for row in rows])
 
 
 def _cell(value: Any) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +13,7 @@ from micronet_search.config.sweep import Sweep
 from micronet_search.store.identity import study_id
 from micronet_search.store.outcome import Outcome
 from micronet_search.store.paths import Root
+from micronet_search.store.tables import to_csv
 from micronet_search.tracking import rows
 from micronet_search.tracking.client import artifact_location, connect, reported, tracking_uri
 from micronet_search.tracking.parent import find_experiment, find_parent, whereabouts
@@ -171,7 +170,8 @@ class Recorder:
         self.record_progress(hypervolume, best_score, step)
         with reported(self._uri):
             self._tag_front(trials)
-            self._client.log_text(self._parent, _table(front), "front.csv")
+            table = to_csv(front, ["trial", "accuracy", "score"])
+            self._client.log_text(self._parent, table, "front.csv")
             self._client.log_figure(self._parent, figure, "front.png")
 
     def record_sweep(self, sweep_yaml: Path, environment: Mapping[str, str]) -> None:
@@ -267,13 +267,3 @@ def _numbers(run: Run) -> list[int]:
     texts = (run.info.run_name or "", f"trial {run.data.tags.get('trial')}")
     found = (_NAME.fullmatch(text) for text in texts)
     return [int(match[1]) for match in found if match]
-
-
-def _table(front: Sequence[Mapping[str, Any]]) -> str:
-    """The front as CSV, which MLflow's UI shows as a table."""
-    columns = list(front[0]) if front else ["trial", "accuracy", "score"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(front)
-    return text.getvalue()
