@@ -1,3 +1,4 @@
+import json
 import math
 import sqlite3
 from pathlib import Path
@@ -204,6 +205,22 @@ def test_a_long_curve_and_many_params_are_recorded_whole(
     assert [row[2] for row in found["metrics"]["train.loss"]] == list(range(1, 901))
     assert len(found["metrics"]["validation.accuracy"]) == 900
     assert len(found["params"]) == 130
+
+
+def test_long_values_are_cut_to_what_mlflow_takes(
+    root: Root, sweep: Sweep, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRUNCATE_LONG_VALUES", "false")
+    params = {"training.milestones": list(range(2000)), "training.name": "é" * 6000}
+    failed = complete(state="failed", reason="why " * 2500)
+    Recorder.open(sweep, root).record_trial(0, params, failed, False, [])
+    _, children = runs(client, sweep)
+
+    milestones = json.dumps(params["training.milestones"], separators=(",", ":"))
+    assert children[0].data.params["training.milestones"] == milestones[:6000]
+    assert children[0].data.params["training.name"] == "é" * 6000
+    assert children[0].data.tags["reason"] == "why " * 2000
+    assert children[0].info.status == "FAILED"
 
 
 def test_recording_twice_changes_nothing(

@@ -10,6 +10,9 @@ from typing import Any
 
 from micronet_search.store.outcome import Outcome
 
+MAX_PARAM, MAX_TAG = 6000, 8000
+"""Characters of a value that MLflow takes; whole it stands in the trial's files."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -77,10 +80,11 @@ def _once(outcome: Outcome, rule: str) -> dict[str, float | None]:
 
 def params(values: Mapping[str, Any]) -> dict[str, str]:
     """The searched leaves as texts; what is no text as compact JSON, as in Optuna."""
-    return {
+    texts = {
         name: value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
         for name, value in values.items()
     }
+    return {name: text[:MAX_PARAM] for name, text in texts.items()}
 
 
 def tags(outcome: Outcome, feasible: bool) -> dict[str, str]:
@@ -88,7 +92,7 @@ def tags(outcome: Outcome, feasible: bool) -> dict[str, str]:
     found = {"state": outcome.state, "feasible": truth(feasible), "device": outcome.device}
     if outcome.state == "stopped":
         found["rung"] = str(outcome.curve[-1].epoch)
-    return found if outcome.reason is None else found | {"reason": outcome.reason}
+    return found if outcome.reason is None else found | {"reason": outcome.reason[:MAX_TAG]}
 
 
 def truth(value: bool) -> str:
