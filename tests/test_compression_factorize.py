@@ -246,7 +246,7 @@ FAMILIES = [
 ]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.sampled_from(FAMILIES),
     st.sampled_from(["svd", "tucker"]),

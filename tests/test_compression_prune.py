@@ -70,7 +70,7 @@ def test_in_one_shot_all_go_at_once(progress: float) -> None:
     assert prune.sparsity_at(asked(schedule="one-shot"), progress) == 0.8
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(0.0, 1.0, exclude_max=True), st.integers(0, 3))
 def test_the_smallest_of_all_layers_are_zero(sparsity: float, seed: int) -> None:
     pruned = network(seed)

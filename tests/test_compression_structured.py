@@ -202,7 +202,7 @@ def networks(draw: st.DrawFn) -> dict[str, Any]:
 RATIOS = st.floats(0.0, 1.0, exclude_max=True)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(networks(), RATIOS)
 def test_shapes_are_those_of_the_configuration_whatever_the_weights(
     network: dict[str, Any], ratio: float
@@ -211,7 +211,7 @@ def test_shapes_are_those_of_the_configuration_whatever_the_weights(
     assert first == second == third
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(networks(), RATIOS)
 def test_channels_that_are_zero_can_be_removed(network: dict[str, Any], ratio: float) -> None:
     plain = built(network)
@@ -227,7 +227,7 @@ def test_channels_that_are_zero_can_be_removed(network: dict[str, Any], ratio: f
     torch.testing.assert_close(plain(images), expected, rtol=1e-4, atol=1e-4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(networks(), RATIOS)
 def test_a_thin_network_trains_and_knows_its_shape(network: dict[str, Any], ratio: float) -> None:
     thin = thinned(network, ratio)

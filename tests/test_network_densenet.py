@@ -96,7 +96,7 @@ def networks(draw: st.DrawFn) -> DenseNet:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(networks(), st.integers(1, 4), st.integers(2, 7))
 def test_any_widths_and_groups_run(network: DenseNet, channels: int, classes: int) -> None:
     built = densenet.build(network, channels, classes)
@@ -108,7 +108,7 @@ def test_any_widths_and_groups_run(network: DenseNet, channels: int, classes: in
                 assert conv.in_channels % conv.groups == conv.out_channels % conv.groups == 0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(networks())
 def test_widths_survive_the_way_through_a_file(network: DenseNet) -> None:
     assert DenseNet.model_validate(network.model_dump(mode="json")) == network

@@ -160,7 +160,7 @@ def test_optuna_knows_a_choice_by_its_path(space: Any) -> None:
     assert find_choices(space, dump(tree)) == params
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 10_000))
 def test_find_choices_draws_the_candidate(space: Any, seed: int) -> None:
     candidate = some_candidate(space, seed)

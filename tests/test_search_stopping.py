@@ -3,7 +3,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from micronet_search.config.sweep import EarlyStopping
@@ -45,7 +45,6 @@ def test_by_hand(
     assert goes_on(point, others, reduction) is expected
 
 
-@settings(deadline=None)
 @given(st.permutations(range(12)), st.permutations(range(12)), st.integers(2, 5))
 def test_one_in_reduction_goes_on(ones: list[int], others: list[int], reduction: int) -> None:
     """Asked again after all have arrived, exactly the share goes on."""
