@@ -7,12 +7,16 @@ from pathlib import Path
 import hypothesis
 import pytest
 import studies
+import torch
 
-# how long an example takes is no failure: the machine may be busy
-hypothesis.settings.register_profile(
-    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-hypothesis.settings.load_profile("any machine")
+# the same examples in every run, however long one takes: the machine may be busy
+hypothesis.settings.load_profile("ci")
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    """No test depends on what ran before it in its process."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session", autouse=True)
