@@ -23,9 +23,10 @@ test: install
 # an hour: many kills, thousands of wrong sweeps, PostgreSQL, network namespaces; as root, with Debian's
 # postgresql and iproute2 (what they need is skipped without)
 soak: install
-	MICRONET_KILLS=10 MICRONET_FUZZ=5000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rP --timeout 3600 \
+	MICRONET_KILLS=10 MICRONET_FUZZ=5000 MICRONET_DRAWS=2000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rP --timeout 3600 \
 	  -m 'not slow and not gpu and not cifar' tests/soak tests/end_to_end/test_ray.py \
-	  tests/end_to_end/test_kill.py tests/end_to_end/test_outage.py tests/test_fuzz.py
+	  tests/end_to_end/test_kill.py tests/end_to_end/test_outage.py tests/test_fuzz.py \
+	  tests/test_pipeline.py
 
 check: install
 	$(BIN)/ruff format --check .

@@ -82,9 +82,9 @@ def trained_shipped(
     """A network that has learned images of 8 x 8 pixels for a few steps, then few bits too."""
     candidate, built = _thinned(quantization, DIGITS, network, parts)
     normalization = Normalization.of(train.images)
-    _learn(built, normalization, train, 0.01)
+    _learn(built, normalization, train, 0.02)
     plan = _quantize(candidate, built, normalization(train.images))
-    _learn(built, normalization, train, 0.001)
+    _learn(built, normalization, train, 0.002)
     return Shipped(candidate, stored.store(built, plan), normalization)
 
 
@@ -92,7 +92,7 @@ def _learn(network: nn.Module, normalization: Normalization, train: Images, rate
     optimizer = torch.optim.Adam(network.train().parameters(), rate)
     generator = torch.Generator().manual_seed(0)
     for _ in range(60):
-        batch = torch.randint(len(train), (128,), generator=generator)
+        batch = torch.randint(len(train), (64,), generator=generator)
         logits = network(normalization(train.images[batch]))
         nn.functional.cross_entropy(logits, train.labels[batch]).backward()
         optimizer.step()

@@ -78,7 +78,7 @@ def plain_macs(candidate: Candidate) -> int:
     return counter.get_total_flops() // 2
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(candidates())
 def test_the_prediction_is_what_is_measured(candidate: Candidate) -> None:
     predicted = build.predict(candidate)
@@ -90,7 +90,7 @@ def test_the_prediction_is_what_is_measured(candidate: Candidate) -> None:
     assert imt(measured).score <= imt(predicted).score
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(candidates())
 def test_imt_recounted_from_the_tensors_alone(candidate: Candidate) -> None:
     """Shapes, types and the candidate's own fields; nothing of the layer table but the MACs."""
@@ -157,7 +157,7 @@ def test_a_seed_makes_a_network_and_leaves_the_global_one() -> None:
     assert not torch.equal(stems[0], stems[2])
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(candidates())
 def test_the_layout_is_that_of_the_stored_tensors(candidate: Candidate) -> None:
     found = {name: (t.shape, t.dtype) for name, t in build.layout(candidate).items()}

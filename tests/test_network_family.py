@@ -29,7 +29,7 @@ def built_on_meta(network: Network, channels: int = 3, classes: int = 10) -> nn.
         return family.build(network, channels, classes)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(NETWORKS, st.sampled_from([1, 3]), st.sampled_from([8, 32]))
 def test_an_image_passes_forward_and_a_gradient_back(
     network: Network, channels: int, side: int
@@ -44,7 +44,7 @@ def test_an_image_passes_forward_and_a_gradient_back(
     assert all(p.grad is not None and p.grad.isfinite().all() for p in built.parameters())
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(NETWORKS, st.sampled_from([1, 3]))
 def test_macs_are_half_of_what_torch_counts(network: Network, channels: int) -> None:
     built = built_on_meta(network, channels)
@@ -56,7 +56,7 @@ def test_macs_are_half_of_what_torch_counts(network: Network, channels: int) -> 
     assert cost.nonzeros == sum(p.numel() for p in built.parameters())
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(NETWORKS)
 def test_the_first_layer_reads_the_image_and_the_last_one_tells_the_classes(
     network: Network,

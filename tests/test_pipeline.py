@@ -1,7 +1,11 @@
-"""Whatever a sweep can draw runs: built, counted, fitted, stored, read again and exported."""
+"""Whatever a sweep can draw runs: built, counted, fitted, stored, read again and exported.
+
+`MICRONET_DRAWS` says how many candidates are drawn.
+"""
 
 import functools
 import math
+import os
 import random
 
 import candidates
@@ -18,7 +22,8 @@ from micronet_search.score.rules import scores
 from micronet_search.trial import Trial
 
 CPU = torch.device("cpu")
-CHUNKS, DRAWS = 10, 20
+CHUNKS = 10
+DRAWS = int(os.environ.get("MICRONET_DRAWS", "100")) // CHUNKS
 TRIALS, BROKEN = 16, 4
 CLASSES = 4
 
