@@ -72,7 +72,7 @@ def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Expor
     identity = study_id(study)
     _refuse_foreign(destination, identity)
     sweep, number = load_sweep(study.sweep), int(trial.path.name)
-    outcome = _outcome(trial, sweep.objectives.score.rule)
+    outcome = _outcome(trial)
     shipped = load(trial.model)
     _refuse_other_data(shipped, splits)
     cost = build.predict(shipped.candidate).measured(shipped.tensors)
@@ -130,10 +130,10 @@ def _metadata(file: Path) -> dict[str, str]:
     return {entry.key: entry.value for entry in model.metadata_props}
 
 
-def _outcome(trial: TrialFolder, rule: str) -> Outcome:
+def _outcome(trial: TrialFolder) -> Outcome:
     state = "nothing"
     if trial.outcome.exists():
-        outcome = read_outcome(trial.outcome, rule)
+        outcome = read_outcome(trial.outcome)
         if outcome.state == "complete" and trial.model.exists():
             return outcome
         state = f"a {outcome.state} trial"

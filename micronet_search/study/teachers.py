@@ -41,7 +41,6 @@ class Teachers:
         """
         self._root = root
         self._fingerprint = fingerprint
-        self._rule = sweep.objectives.score.rule
         self._checkpoint_minutes = sweep.execution.checkpoint_minutes
         self._is_everyones = not any(map(_decides_the_teacher, distributions.leaves(sweep.space)))
         self._trainings: dict[int, _Training] = {}
@@ -109,7 +108,7 @@ class Teachers:
     def _failure(self, folder: TrialFolder) -> str | None:
         if folder.model.exists() or not folder.outcome.exists():
             return None
-        outcome = read_outcome(folder.outcome, self._rule)
+        outcome = read_outcome(folder.outcome)
         if outcome.state != "failed":  # a crash came between its outcome and its model
             return None
         reason = f"the teacher {folder.path.name} failed: {outcome.reason}"
