@@ -78,10 +78,10 @@ class Recorder:
             TrackingError: The store does not answer within a few seconds.
         """
         uri, folder = tracking_uri(sweep.tracking, root), root.study(sweep.name)
-        identity, place = study_id(folder), whereabouts(folder, uri)
         location = artifact_location(sweep.tracking, root, sweep.name)
         root.path.mkdir(parents=True, exist_ok=True)
         client = connect(uri)
+        identity, place = study_id(folder), whereabouts(folder, uri)
         with reported(uri):
             experiment = find_experiment(client, sweep.name, location)
             parent = find_parent(client, experiment, sweep.name, identity, place)
