@@ -8,7 +8,10 @@ shipped network's accuracy on the validation split.
 
 from __future__ import annotations
 
+import math
+
 import torch
+from torch import Tensor
 
 from micronet_search.compression import quantize
 from micronet_search.config.candidate import Candidate
@@ -17,10 +20,26 @@ from micronet_search.data import splits
 from micronet_search.trial import Trial
 
 SEEDS = (0, 1, 2)
-BY_LOGARITHM = quantize.Quantizer.scale
-AS_THEY_ARE = property(
-    lambda self: (self.start + self.log_ratio).clamp_min(quantize.SMALLEST_SCALE)
-)
+
+
+def as_they_are(start: Tensor, step: Tensor) -> Tensor:
+    return start + step
+
+
+def rounded_as_they_are(value: Tensor, start: Tensor, step: Tensor, low: int, high: int) -> Tensor:
+    scale = as_they_are(start, step).clamp_min(quantize.SMALLEST_SCALE)
+    zero, factor = torch.zeros_like(scale), 1.0 / math.sqrt(value[0].numel() * high)
+    if len(scale) == 1:
+        return torch._fake_quantize_learnable_per_tensor_affine(
+            value, scale, zero, low, high, factor
+        )
+    return torch._fake_quantize_learnable_per_channel_affine(
+        value, scale, zero, 0, low, high, factor
+    )
+
+
+BY_LOGARITHM = (quantize.scales, quantize.rounded)
+AS_THEY_ARE = (as_they_are, rounded_as_they_are)
 
 
 def candidate(bits: int) -> Candidate:
@@ -56,7 +75,7 @@ def accuracy(bits: int, seed: int) -> float:
 
 
 for bits in (8, 4, 3, 2):
-    for name, scale in (("as they are", AS_THEY_ARE), ("by logarithm", BY_LOGARITHM)):
-        quantize.Quantizer.scale = scale
+    for name, functions in (("as they are", AS_THEY_ARE), ("by logarithm", BY_LOGARITHM)):
+        quantize.scales, quantize.rounded = functions
         found = [accuracy(bits, seed) for seed in SEEDS]
         print(f"{bits} bits, scales learned {name}:", *(f"{value:.3f}" for value in found))

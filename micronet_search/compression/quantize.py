@@ -16,10 +16,14 @@ from torch import Tensor, nn
 
 from micronet_search.compression.fold import fold
 from micronet_search.compression.graph import nonnegative_inputs
+from micronet_search.compression.rounding import (
+    SMALLEST_SCALE,
+    by_row,
+    rounded,
+    scales,
+    straight,
+)
 from micronet_search.score.precision import Plan, Precision, layers_of
-
-SMALLEST_SCALE = 2.0**-14
-"""The smallest normal number of half precision, in which scales are stored."""
 
 _SAMPLES = 2**13
 _GRID = 40
@@ -32,16 +36,6 @@ def bounds(bits: int, *, signed: bool) -> tuple[int, int]:
     return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
 
-def by_row(scale: Tensor, values: Tensor) -> Tensor:
-    """(rows,) as (rows, 1, ...), to multiply (rows, ...) by."""
-    return scale.view(-1, *[1] * (values.dim() - 1))
-
-
-def _straight(rounded: Tensor, value: Tensor) -> Tensor:
-    """What was rounded, with the gradient of what it was before."""
-    return rounded.detach() + (value - value.detach())
-
-
 class Quantizer(nn.Module):
     """Integers of a width, and the learned scales that they are multiples of.
 
@@ -50,19 +44,17 @@ class Quantizer(nn.Module):
     """
 
     start: Tensor
-    zero_point: Tensor
 
-    def __init__(self, bits: int, scales: int, *, signed: bool) -> None:
+    def __init__(self, bits: int, count: int, *, signed: bool) -> None:
         super().__init__()
         self.low, self.high = bounds(bits, signed=signed)
-        self.log_ratio = nn.Parameter(torch.zeros(scales))
-        self.register_buffer("start", torch.ones(scales))
-        self.register_buffer("zero_point", torch.zeros(scales), persistent=False)
+        self.log_ratio = nn.Parameter(torch.zeros(count))
+        self.register_buffer("start", torch.ones(count))
 
     @property
     def scale(self) -> Tensor:
         """(scales,), at least `SMALLEST_SCALE`."""
-        return (self.start * self.log_ratio.exp()).clamp_min(SMALLEST_SCALE)
+        return scales(self.start, self.log_ratio).clamp_min(SMALLEST_SCALE)
 
     @torch.no_grad()
     def set_scale(self, scale: Tensor) -> None:
@@ -79,10 +71,7 @@ class WeightQuantizer(Quantizer):
 
     def forward(self, weight: Tensor) -> Tensor:
         """(out, ...) to the same shape, on the grid; gradients as LSQ has them."""
-        gradient_factor = 1.0 / math.sqrt(weight[0].numel() * self.high)
-        return torch._fake_quantize_learnable_per_channel_affine(
-            weight, self.scale, self.zero_point, 0, self.low, self.high, gradient_factor
-        )
+        return rounded(weight, self.start, self.log_ratio, self.low, self.high)
 
     def scale_of(self, weight: Tensor) -> Tensor:
         """The scale of each output channel, (out,)."""
@@ -105,7 +94,7 @@ class SignQuantizer(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """(out, ...) to the same shape."""
         scale = by_row(self.scale_of(weight), weight)
-        return _straight(weight.sign() * scale, weight)
+        return straight(weight.detach().sign() * scale, weight)
 
     def scale_of(self, weight: Tensor) -> Tensor:
         """The scale of each output channel, (out,), at least `SMALLEST_SCALE`."""
@@ -125,10 +114,7 @@ class InputQuantizer(Quantizer):
 
     def forward(self, value: Tensor) -> Tensor:
         """(N, ...) to the same shape, on the grid; gradients as LSQ has them."""
-        gradient_factor = 1.0 / math.sqrt(value[0].numel() * self.high)
-        return torch._fake_quantize_learnable_per_tensor_affine(
-            value.float(), self.scale, self.zero_point, self.low, self.high, gradient_factor
-        )
+        return rounded(value.float(), self.start, self.log_ratio, self.low, self.high)
 
 
 class DynamicInputQuantizer(nn.Module):
@@ -153,9 +139,13 @@ class DynamicInputQuantizer(nn.Module):
     def forward(self, value: Tensor) -> Tensor:
         """(N, ...) to the same shape, each image on a grid of its own."""
         value = value.float()
-        largest = (value.abs() if self.low < 0 else value).flatten(1).amax(1)
-        scale = by_row((largest / self.reach).clamp_min(SMALLEST_SCALE), value)
-        return _straight((value / scale).round().clamp(self.low, self.high) * scale, value)
+        seen, pixels = value.detach(), tuple(range(1, value.dim()))
+        largest = seen.amax(pixels)
+        if self.low < 0:
+            largest = torch.maximum(largest, -seen.amin(pixels))
+        scale = by_row((largest / self.reach).clamp_min(SMALLEST_SCALE), seen)
+        integers = (seen / scale).round_().clamp_(self.low, self.high)
+        return straight(integers.mul_(scale), value)
 
 
 class Half(nn.Module):
@@ -163,7 +153,7 @@ class Half(nn.Module):
 
     def forward(self, value: Tensor) -> Tensor:
         """Any shape to the same, in the type that came."""
-        return _straight(value.half().to(value.dtype), value)
+        return straight(value.detach().half().to(value.dtype), value)
 
 
 class QuantizedConv2d(nn.Conv2d):

@@ -12,11 +12,8 @@ import numpy as np
 from onnx import TensorProto
 from torch import nn
 
-from micronet_search.compression.quantize import (
-    SMALLEST_SCALE,
-    DynamicInputQuantizer,
-    InputQuantizer,
-)
+from micronet_search.compression.quantize import DynamicInputQuantizer, InputQuantizer
+from micronet_search.compression.rounding import SMALLEST_SCALE
 from micronet_search.export.onnx_writer import Context, GraphWriter, integer_type
 
 
