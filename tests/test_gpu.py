@@ -151,7 +151,7 @@ def test_a_slot_out_of_memory_crashes_and_is_used_again() -> None:
 
 def test_two_trials_share_a_device_on_ray() -> None:
     pytest.importorskip("ray")
-    from micronet_search.engine.ray import Ray
+    from micronet_search.engine.ray.engine import Ray
 
     lines: list[str] = []
     execution = Execution(engine="ray", trials_per_device=2)

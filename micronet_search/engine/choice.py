@@ -51,7 +51,7 @@ def open_engine(
 def _open_ray(
     dataset: Dataset, execution: Execution, tell: Callable[[str], None]
 ) -> tuple[Engine, str]:
-    from micronet_search.engine.ray import Ray
+    from micronet_search.engine.ray.engine import Ray
 
     engine = Ray(dataset, execution, tell)
     share = execution.trials_per_device

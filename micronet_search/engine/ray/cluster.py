@@ -1,0 +1,147 @@
+"""A Ray cluster as a driver sees it: its nodes, and the slots that there can be on each."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from micronet_search.config.sweep import Execution
+from micronet_search.engine.ray.member import Member
+
+STORE = 256 * 2**20
+"""Bytes of shared memory of a cluster that is made for a study: a few checkpoints."""
+
+
+class Cluster:
+    """The nodes of a Ray cluster, which may join and leave at any time.
+
+    Attributes:
+        device: The kind of device that all slots have: `cuda` or `cpu`.
+        refused: Why nodes are not used.
+    """
+
+    def __init__(self, execution: Execution, tell: Callable[[str], None]) -> None:
+        """Connects to the cluster, or makes one of this machine alone.
+
+        Args:
+            execution: Where the cluster is, which devices are used, and how many slots share one.
+            tell: Is told of nodes that leave.
+
+        Raises:
+            ValueError: There is no such cluster, or no such device in it.
+        """
+        self._share = execution.trials_per_device
+        self._tell = tell
+        self._nodes: dict[str, dict[str, Any]] = {}
+        self._names: dict[str, str] = {}
+        self.refused: dict[str, str] = {}
+        self._is_local = execution.address is None
+        _connect(execution)
+        self.device = _choose(execution.device)
+
+    def close(self) -> None:
+        """Leaves the cluster, or ends it where it was made here."""
+        ray.shutdown()
+
+    def look(self) -> list[str]:
+        """Sees which nodes have joined and left.
+
+        Returns:
+            The nodes that are there.
+
+        Raises:
+            ValueError: The node of a cluster that was made here has died.
+        """
+        before, self._nodes = self._nodes, _alive()
+        for gone in before.keys() - self._nodes.keys():
+            self._tell(f"node {self.name(gone)} left")
+        for node, found in self._nodes.items():
+            self._names[node] = found["NodeManagerAddress"]
+        if not self._nodes and self._is_local:
+            raise ValueError("Ray's node on this machine has died; the same command goes on")
+        return list(self._nodes)
+
+    def name(self, node: str) -> str:
+        """Returns what messages call a node: its address."""
+        return self._names.get(node, node)
+
+    def room(self, node: str) -> int:
+        """Returns how many slots there can be on a node."""
+        found = self._nodes[node]["Resources"]
+        devices = int(found.get("GPU", 0)) if self.device == "cuda" else found.get("CPU", 0) >= 1
+        return 0 if node in self.refused else int(devices) * self._share
+
+    def share(self, node: str) -> tuple[dict[str, float], int]:
+        """Returns what of Ray's resources a slot of a node takes, and its number of threads."""
+        processors = self._nodes[node]["Resources"].get("CPU", 0) / self.room(node)
+        threads = max(1, int(processors))
+        if self.device == "cuda":
+            return {"GPU": 1 / self._share, "CPU": min(processors, 1)}, threads
+        # of processors Ray takes an integer, or a fraction of one
+        return {"CPU": min(processors, threads)}, threads
+
+    def make(self, node: str, resources: dict[str, float]) -> Any:
+        """Makes an actor for a slot on a node; its process may start later."""
+        actor = ray.remote(Member).options(
+            num_cpus=resources["CPU"],
+            num_gpus=resources.get("GPU", 0),
+            max_concurrency=2,
+            max_restarts=0,
+            scheduling_strategy=_on(node),
+        )
+        return actor.remote()
+
+
+def _connect(execution: Execution) -> None:
+    """Joins the cluster of the sweep, or starts one for this machine alone.
+
+    Raises:
+        ValueError: Nothing answers at the address.
+    """
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if execution.address is None:
+        if execution.device.startswith("cuda:"):
+            os.environ["CUDA_VISIBLE_DEVICES"] = execution.device.removeprefix("cuda:")
+        options |= {
+            "address": "local",
+            "include_dashboard": False,
+            "object_store_memory": STORE,
+            # slots are no less urgent than a trial in the driver's own process
+            "_system_config": {"worker_niceness": 0},
+        }
+    else:
+        options["address"] = execution.address
+    try:
+        if match := re.fullmatch(r"([^:/]+):([0-9]+)", execution.address or ""):
+            # of an address where nothing is Ray says so after minutes
+            socket.create_connection((match[1], int(match[2])), timeout=10).close()
+        ray.init(**options)
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"execution.address: found no Ray cluster at {execution.address or 'this machine'} "
+            f"({first}), expected the HOST:PORT of one that runs, with RAY_AUTH_MODE and its token "
+            "as it was started, or no address"
+        ) from error
+
+
+def _choose(name: str) -> str:
+    """Chooses the kind of device that all slots have."""
+    has_gpu = any(node["Resources"].get("GPU", 0) >= 1 for node in _alive().values())
+    if name.startswith("cuda") and not has_gpu:
+        raise ValueError(f"found no GPU in the Ray cluster, expected one for device: {name}")
+    return "cuda" if has_gpu and name != "cpu" else "cpu"
+
+
+def _alive() -> dict[str, dict[str, Any]]:
+    return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+
+
+def _on(node: str) -> NodeAffinitySchedulingStrategy:
+    return NodeAffinitySchedulingStrategy(node, soft=False)
