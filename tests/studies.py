@@ -50,6 +50,12 @@ STATES = {
     "stopped": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
+HEAD = {
+    "num_cpus": 0,
+    "include_dashboard": False,
+    "_system_config": {"health_check_initial_delay_ms": 0, "health_check_period_ms": 200},
+}
+"""The head of a Ray cluster of tests: it runs no trials, and soon notices a node that died."""
 
 
 # --- commands ---

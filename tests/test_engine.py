@@ -1,17 +1,21 @@
-"""The conversation of a trial with whoever runs it, and the inline engine."""
+"""The conversation of a trial with whoever runs it, and the engines."""
 
 from __future__ import annotations
 
 import functools
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import studies
 import torch
 
 from micronet_search import build
 from micronet_search.config.candidate import Candidate
-from micronet_search.config.sweep import Dataset
+from micronet_search.config.sweep import Dataset, Execution
 from micronet_search.data import splits
 from micronet_search.data.splits import Splits
 from micronet_search.engine.inline import Inline
@@ -19,6 +23,7 @@ from micronet_search.engine.slot import Slot, choose_device
 from micronet_search.engine.work import (
     Crashed,
     Ended,
+    Engine,
     Event,
     Job,
     Order,
@@ -224,6 +229,77 @@ def test_a_paused_slot_reports_a_checkpoint_after_its_epoch() -> None:
     engine.pause()
     assert isinstance((engine.wait() or (0, None))[1], Reached)
     engine.release(7)
+
+
+def slow_to_clear(member: type) -> type:
+    """A slot that takes a moment to forget a job, and notices a job that comes meanwhile."""
+
+    class Member(member):
+        clearing = False
+
+        def begin(self, job: Job) -> Iterator[Event]:
+            assert not self.clearing
+            yield from super().begin(job)
+
+        def clear(self) -> None:
+            self.clearing = True
+            time.sleep(0.5)
+            super().clear()
+            self.clearing = False
+
+    return Member
+
+
+def hear(engine: Engine, *kinds: type) -> Event:
+    """Waits for an event of a kind; a trial that reports a checkpoint before goes on."""
+    end = time.monotonic() + studies.PATIENCE
+    while time.monotonic() < end:
+        heard = engine.wait()
+        if heard is not None and isinstance(heard[1], kinds):
+            return heard[1]
+        if heard is not None and isinstance(heard[1], Reached):
+            engine.order(heard[0], "go")
+        else:
+            assert heard is None or isinstance(heard[1], Trained), heard
+    raise TimeoutError
+
+
+def until(condition: Callable[[], bool], engine: Engine) -> None:
+    """Waits until something is so of an engine's slots, while no trial has anything to say."""
+    end = time.monotonic() + studies.PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        assert engine.wait() is None
+
+
+def test_slots_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slot has one conversation at a time."""
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    from micronet_search.engine.ray import cluster as ray_cluster
+    from micronet_search.engine.ray import engine as ray_engine
+
+    monkeypatch.setattr(ray_cluster, "Member", slow_to_clear(ray_cluster.Member))
+    monkeypatch.chdir(tmp_path)
+    cluster = Cluster(True, head_node_args=studies.HEAD)
+    cluster.add_node(num_cpus=1)
+    engine = ray_engine.Ray(DIGITS, Execution(address=cluster.address), print)
+    endless = job(stops=(), epochs=10**6)
+    try:
+        until(lambda: engine.slots == 1, engine)
+        engine.start(job())
+        hear(engine, Reached)
+        engine.release(7)
+        # the slot is still forgetting the last job
+        engine.start(endless)
+        hear(engine, Trained)
+        engine.pause()
+        hear(engine, Reached)
+        engine.release(7)
+    finally:
+        engine.close()
+        cluster.shutdown()
 
 
 def test_devices_by_name() -> None:

@@ -12,10 +12,13 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from micronet_search.config.sweep import Execution
-from micronet_search.engine.ray.member import Member
+from micronet_search.engine.ray.member import ASIDE, Member
 
 STORE = 256 * 2**20
 """Bytes of shared memory of a cluster that is made for a study: a few checkpoints."""
+
+THREADS: dict[str, Any] = {"concurrency_groups": {ASIDE: 1}}
+"""Of a slot's process, beside the one that has the conversation."""
 
 
 class Cluster:
@@ -88,10 +91,9 @@ class Cluster:
 
     def make(self, node: str, resources: dict[str, float]) -> Any:
         """Makes an actor for a slot on a node; its process may start later."""
-        actor = ray.remote(Member).options(
+        actor = ray.remote(**THREADS)(Member).options(
             num_cpus=resources["CPU"],
             num_gpus=resources.get("GPU", 0),
-            max_concurrency=2,
             max_restarts=0,
             scheduling_strategy=_on(node),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import ray
 import torch
 
 from micronet_search.config.sweep import Dataset
@@ -11,11 +12,14 @@ from micronet_search.data.splits import load
 from micronet_search.engine.slot import Slot, require_folder
 from micronet_search.engine.work import Event, Job, Order
 
+ASIDE = "aside"
+
 
 class Member:
     """A slot in a process of its own.
 
-    Ray runs `begin` and `go_on` in one thread and `pause` in another.
+    Ray makes its calls one after another in one thread, so that the slot has one conversation at a
+    time. It calls `pause` aside from them, in another thread, while a job runs.
     """
 
     def open(self, dataset: Dataset, device: str, threads: int) -> str | None:
@@ -39,6 +43,7 @@ class Member:
         """Streams what happens up to the next checkpoint, or to the end."""
         yield from self._slot.go_on(order)
 
+    @ray.method(concurrency_group=ASIDE)
     def pause(self) -> None:
         """Has the job report a checkpoint after its epoch."""
         self._slot.pause()
