@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -26,6 +28,7 @@ from micronet_search.engine.work import (
     Engine,
     Event,
     Job,
+    Left,
     Order,
     Reached,
     Stop,
@@ -264,17 +267,20 @@ def hear(engine: Engine, *kinds: type) -> Event:
     raise TimeoutError
 
 
-def until(condition: Callable[[], bool], engine: Engine) -> None:
-    """Waits until something is so of an engine's slots, while no trial has anything to say."""
+def until(condition: Callable[[], bool], engine: Engine | None = None) -> None:
+    """Waits until something is so, of an engine's slots while no trial has anything to say."""
     end = time.monotonic() + studies.PATIENCE
     while not condition():
         assert time.monotonic() < end
-        assert engine.wait() is None
+        if engine is None:
+            time.sleep(0.1)
+        else:
+            assert engine.wait() is None
 
 
 def test_slots_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slot has one conversation at a time."""
-    pytest.importorskip("ray")
+    """A slot has one conversation at a time, and may be lost alone or with its node."""
+    ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
     from micronet_search.engine.ray import cluster as ray_cluster
@@ -283,8 +289,9 @@ def test_slots_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_cluster, "Member", slow_to_clear(ray_cluster.Member))
     monkeypatch.chdir(tmp_path)
     cluster = Cluster(True, head_node_args=studies.HEAD)
-    cluster.add_node(num_cpus=1)
-    engine = ray_engine.Ray(DIGITS, Execution(address=cluster.address), print)
+    first = cluster.add_node(num_cpus=1)
+    told: list[str] = []
+    engine = ray_engine.Ray(DIGITS, Execution(address=cluster.address), told.append)
     endless = job(stops=(), epochs=10**6)
     try:
         until(lambda: engine.slots == 1, engine)
@@ -296,6 +303,21 @@ def test_slots_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         hear(engine, Trained)
         engine.pause()
         hear(engine, Reached)
+        engine.order(7, "go")
+
+        os.kill(*studies.processes(os.getpid())["slot"], signal.SIGKILL)
+        crashed = hear(engine, Crashed, Left)
+        assert isinstance(crashed, Crashed)
+        engine.release(7)
+        until(lambda: engine.slots == 1, engine)
+
+        # a slot dies a moment before its node
+        engine.start(endless)
+        hear(engine, Trained)
+        os.kill(*studies.processes(os.getpid())["slot"], signal.SIGKILL)
+        until(lambda: ray.available_resources().get("CPU") == 1)
+        cluster.remove_node(first, allow_graceful=False)
+        assert isinstance(hear(engine, Crashed, Left), Left)
         engine.release(7)
     finally:
         engine.close()

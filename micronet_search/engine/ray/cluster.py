@@ -70,6 +70,10 @@ class Cluster:
             raise ValueError("Ray's node on this machine has died; the same command goes on")
         return list(self._nodes)
 
+    def is_there(self, node: str) -> bool:
+        """Asks Ray whether a node is alive."""
+        return node in _alive()
+
     def name(self, node: str) -> str:
         """Returns what messages call a node: its address."""
         return self._names.get(node, node)
@@ -98,6 +102,11 @@ class Cluster:
             scheduling_strategy=_on(node),
         )
         return actor.remote()
+
+    def probe(self, node: str) -> Any:
+        """Asks a node for an answer. Ray answers in its place once it has given the node up."""
+        answer = ray.remote(num_cpus=0)(lambda: None)
+        return answer.options(scheduling_strategy=_on(node)).remote()
 
 
 def _connect(execution: Execution) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayError
+from ray.exceptions import RayError
 
 from micronet_search.config.sweep import Dataset, Execution
 from micronet_search.engine.ray.cluster import Cluster
@@ -23,8 +23,6 @@ CENSUS = 2.0
 """Seconds between two looks at the cluster's nodes."""
 STARTS = 3
 """How often in a row a node's slots may die before they are ready."""
-NODE_IS_GONE = "its node has died"
-"""What Ray says of an actor whose node it has lost."""
 
 
 @dataclass(eq=False)
@@ -37,7 +35,7 @@ class _Member:
         pending: The answer of `open` until it has come, then the stream of events, if there is one.
         ready: Whether it has answered.
         number: Of the trial that holds it.
-        lost: What was heard in the place of an event, while Ray finds out what it means.
+        lost: What was heard in the place of an answer; then the node's own answer is pending.
     """
 
     actor: Any
@@ -155,20 +153,18 @@ class Ray:
 
     def _hear(self, member: _Member) -> tuple[int, Event] | None:
         """What a slot has to say."""
+        if member.lost is not None:
+            return self._bury(member, member.lost)
         try:
-            if member.lost is not None:
-                ray.get(member.pending)
-                return self._bury(member, member.lost)
             if not member.ready:
                 self._welcome(member, ray.get(member.pending))
                 return None
             event: Event = ray.get(next(member.pending))
-        except ActorUnavailableError as error:
-            # Ray is to find out whether the slot is dead, and its node with it
-            member.lost, member.pending = error, member.actor.__ray_ready__.remote()
-            return None
         except RayError as error:
-            return self._bury(member, error)
+            # the slot is lost; whether its node is too shows when the node answers, or Ray for it
+            self._retire(member)
+            member.lost, member.pending = error, self._cluster.probe(member.node)
+            return None
         assert member.number is not None
         # whoever comes next is heard first, so that no slot waits for a talkative one
         self._members.remove(member)
@@ -198,17 +194,17 @@ class Ray:
 
     def _bury(self, member: _Member, error: RayError) -> tuple[int, Event] | None:
         """A slot has died; the next census makes another, where its node is still there."""
-        self._retire(member)
+        member.pending, self._counted = None, 0.0
+        is_there = self._cluster.is_there(member.node)
         reason = str(error).strip() or type(error).__name__
-        is_gone = NODE_IS_GONE in reason
         if member.number is None:
             self._members.remove(member)
-            self._deaths[member.node] += 1
-            if self._deaths[member.node] >= STARTS and not is_gone:
+            self._deaths[member.node] += is_there
+            if self._deaths[member.node] >= STARTS:
                 last = reason.splitlines()[-1]
                 self._refuse(member.node, f"slots die before they are ready: {last}")
             return None
-        if is_gone:
+        if not is_there:
             return member.number, Left(f"node {self._cluster.name(member.node)} left")
         what = f"the slot died: {type(error).__name__}"
         return member.number, Crashed(lost(what, reason))
