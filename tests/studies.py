@@ -279,6 +279,18 @@ def processes(driver: int | None) -> dict[str, list[int]]:
     return {"driver": [driver] if driver else [], "node": nodes, "slot": slots}
 
 
+def alive(driver: int | None = None) -> set[tuple[str, str]]:
+    """Processes, with their start: a driver and all below it, or every one that there is."""
+    command = ["ps", "-eo", "pid,ppid,stat,lstart"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 3) for line in found.splitlines()[1:]]
+    living = {pid: (parent, start) for pid, parent, state, start in rows if state[0] != "Z"}
+    chosen = set(living) if driver is None else {str(driver)}
+    while more := {pid for pid in living if living[pid][0] in chosen} - chosen:
+        chosen |= more
+    return {(pid, living[pid][1]) for pid in chosen & set(living)}
+
+
 def cli(*arguments: object, cwd: Path, environment: dict[str, str] | None = None) -> Done:
     """Runs `micronet-search` with arguments to its end."""
     return Command(*arguments, cwd=cwd, environment=environment).wait()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import studies
 import yaml
-from studies import Command, Done, Watch, assert_whole, cli, processes, read, tiny, write
+from studies import Command, Done, Watch, alive, assert_whole, cli, processes, read, tiny, write
 
 pytest.importorskip("ray")
 
@@ -73,8 +73,13 @@ def test_a_slot_and_a_driver_that_are_killed(tmp_path: Path, runs: Path, seed: i
     os.kill(pick.choice(processes(command.pid)["slot"]), signal.SIGKILL)
     assert command.until(lambda: re.search(r"the slot died|the slots died", command.out))
     time.sleep(pick.uniform(0, 3))
+    cluster = alive(command.pid)
     command.send(signal.SIGKILL)
     assert command.wait().code == -signal.SIGKILL
+    end = time.monotonic() + 45
+    while left_over := cluster & alive():
+        assert time.monotonic() < end, left_over
+        time.sleep(0.1)
     watch.look()
     left = finish_with_two_more(path, runs)
     watch.check(left)

@@ -12,6 +12,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from micronet_search.config.sweep import Execution
+from micronet_search.engine.ray import reaper
 from micronet_search.engine.ray.member import ASIDE, Member
 
 STORE = 256 * 2**20
@@ -44,13 +45,15 @@ class Cluster:
         self._nodes: dict[str, dict[str, Any]] = {}
         self._names: dict[str, str] = {}
         self.refused: dict[str, str] = {}
-        self._is_local = execution.address is None
+        self._reaper = reaper.start() if execution.address is None else None
         _connect(execution)
         self.device = _choose(execution.device)
 
     def close(self) -> None:
         """Leaves the cluster, or ends it where it was made here."""
         ray.shutdown()
+        if self._reaper is not None:
+            self._reaper.communicate()
 
     def look(self) -> list[str]:
         """Sees which nodes have joined and left.
@@ -66,7 +69,7 @@ class Cluster:
             self._tell(f"node {self.name(gone)} left")
         for node, found in self._nodes.items():
             self._names[node] = found["NodeManagerAddress"]
-        if not self._nodes and self._is_local:
+        if not self._nodes and self._reaper is not None:
             raise ValueError("Ray's node on this machine has died; the same command goes on")
         return list(self._nodes)
 
