@@ -279,14 +279,16 @@ def until(condition: Callable[[], bool], engine: Engine | None = None) -> None:
 
 
 def test_slots_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slot has one conversation at a time, and may be lost alone or with its node."""
+    """A slot has one conversation at a time, may wait for its processor, and may be lost."""
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     from micronet_search.engine.ray import cluster as ray_cluster
     from micronet_search.engine.ray import engine as ray_engine
 
     monkeypatch.setattr(ray_cluster, "Member", slow_to_clear(ray_cluster.Member))
+    monkeypatch.setattr(ray_engine, "SLOW", 0.5)
     monkeypatch.chdir(tmp_path)
     cluster = Cluster(True, head_node_args=studies.HEAD)
     first = cluster.add_node(num_cpus=1)
@@ -311,6 +313,14 @@ def test_slots_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         engine.release(7)
         until(lambda: engine.slots == 1, engine)
 
+        # somebody else has the processor of a node that joins
+        second = cluster.add_node(num_cpus=1)
+        on = NodeAffinitySchedulingStrategy(second.node_id, soft=False)
+        other = ray.remote(num_cpus=1, scheduling_strategy=on)(type("Other", (), {})).remote()
+        ray.get(other.__ray_ready__.remote(), timeout=60)
+        waits = f"node {second.node_ip_address}: a slot waits for 1 CPU"
+        until(lambda: any(line.startswith(waits) for line in told), engine)
+
         # a slot dies a moment before its node
         engine.start(endless)
         hear(engine, Trained)
@@ -319,6 +329,11 @@ def test_slots_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         cluster.remove_node(first, allow_graceful=False)
         assert isinstance(hear(engine, Crashed, Left), Left)
         engine.release(7)
+
+        ray.kill(other)
+        until(lambda: engine.slots == 1, engine)
+        engine.start(job())
+        assert isinstance(hear(engine, Ended, Crashed), Ended)
     finally:
         engine.close()
         cluster.shutdown()

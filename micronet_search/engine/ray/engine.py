@@ -6,7 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -21,6 +21,8 @@ PATIENCE = 0.5
 """Seconds that `wait` waits."""
 CENSUS = 2.0
 """Seconds between two looks at the cluster's nodes."""
+SLOW = 30.0
+"""Seconds after which a slot that Ray has not started is told of."""
 STARTS = 3
 """How often in a row a node's slots may die before they are ready."""
 
@@ -32,7 +34,11 @@ class _Member:
     Attributes:
         actor: Ray's handle.
         node: Where it is.
+        resources: What it takes of the node.
+        started: Is answered once its process is there.
         pending: The answer of `open` until it has come, then the stream of events, if there is one.
+        made: When it was asked for.
+        is_told: Whether the user knows that it has not started.
         ready: Whether it has answered.
         number: Of the trial that holds it.
         lost: What was heard in the place of an answer; then the node's own answer is pending.
@@ -40,7 +46,11 @@ class _Member:
 
     actor: Any
     node: str
+    resources: dict[str, float]
+    started: Any
     pending: Any
+    made: float = field(default_factory=time.monotonic)
+    is_told: bool = False
     ready: bool = False
     number: int | None = None
     lost: RayError | None = None
@@ -143,13 +153,31 @@ class Ray:
             here = sum(member.node == node for member in self._members)
             for _ in range(self._cluster.room(node) - here):
                 self._members.append(self._make(node))
+            self._tell_of_slow(node)
         if not self._members and self._cluster.refused:
             raise ValueError("\n".join(self._cluster.refused.values()))
 
     def _make(self, node: str) -> _Member:
         resources, threads = self._cluster.share(node)
         actor = self._cluster.make(node, resources)
-        return _Member(actor, node, actor.open.remote(self._dataset, self.device, threads))
+        started = actor.__ray_ready__.remote()
+        opened = actor.open.remote(self._dataset, self.device, threads)
+        return _Member(actor, node, resources, started, opened)
+
+    def _tell_of_slow(self, node: str) -> None:
+        """Tells, once, of slots that Ray does not start, as where others use the processors."""
+        late = time.monotonic() - SLOW
+        new = [m for m in self._members if m.node == node and not (m.ready or m.is_told)]
+        slow = [m for m in new if m.made < late and not ray.wait([m.started], timeout=0)[0]]
+        for member in slow:
+            member.is_told = True
+        if slow:
+            what = " and ".join(f"{amount:g} {kind}" for kind, amount in slow[0].resources.items())
+            slots = "a slot waits" if len(slow) == 1 else f"{len(slow)} slots wait, each"
+            self._tell(
+                f"node {self._cluster.name(node)}: {slots} for {what}; "
+                "somebody else may use them, which `ray status` tells"
+            )
 
     def _hear(self, member: _Member) -> tuple[int, Event] | None:
         """What a slot has to say."""
