@@ -125,6 +125,9 @@ class Records:
         Raises:
             TrackingError: It does not answer; what was told before that is not told again.
         """
+        self._again_where_refused(self._send)
+
+    def _send(self) -> None:
         recorder = self._connected()
         self._recorder = None  # what fails half-way is looked up anew
         for number in self.waiting():
@@ -154,7 +157,7 @@ class Records:
         try:
             if not self._is_told:
                 self.send()
-            self._connected().close(finished)
+            self._again_where_refused(lambda: self._connected().close(finished))
         except TrackingError as error:
             start = read_start(self._folder.record)
             write(self._folder.record, replace(start, finished=finished))
@@ -176,6 +179,17 @@ class Records:
             self._folder.record.unlink(missing_ok=True)
             self._recorder = recorder
         return self._recorder
+
+    def _again_where_refused(self, action: Callable[[], None]) -> None:
+        """A run that was deleted in MLflow meanwhile comes back when the study is opened anew."""
+        was_open = self._recorder is not None
+        try:
+            action()
+        except TrackingError as error:
+            if error.passing or not was_open:
+                raise
+            self._recorder = None
+            action()
 
     def _try(self, action: Callable[[], object]) -> None:
         try:
