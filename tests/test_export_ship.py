@@ -46,6 +46,7 @@ def shipped() -> Shipped:
 def trial(tmp_path: Path, shipped: Shipped) -> TrialFolder:
     study = Root(tmp_path / "mlruns").study("study")
     write_text(study.sweep, dump_yaml(SWEEP))
+    write_json(study.identity, {"id": "a1"})
     trial = study.trial(7)
     meta = {
         "candidate": shipped.candidate.model_dump(mode="json"),
@@ -85,7 +86,7 @@ def test_an_export_holds_the_model_and_its_figures(
     assert (destination / "model.safetensors").read_bytes() == trial.model.read_bytes()
     assert load_candidate(destination / "candidate.yaml") == shipped.candidate
     found = metadata(destination)
-    assert found["study"]
+    assert found["study"] == "a1"
     assert found["candidate"] == "study/0007"
     assert found["validation_accuracy"] == "0.75"
     assert float(found["score.imt"]) > 0

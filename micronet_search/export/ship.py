@@ -69,7 +69,8 @@ def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Expor
             export of this study lies at the destination.
     """
     destination, study = destination.resolve(), StudyFolder(trial.path.parents[1])
-    identity = study_id(study)
+    # a study from before MLflow was told at every start may have none
+    identity = study_id(study) if study.identity.exists() else ""
     _refuse_foreign(destination, identity)
     sweep, number = load_sweep(study.sweep), int(trial.path.name)
     outcome = _outcome(trial)
