@@ -85,15 +85,29 @@ def channels_last(tensor: Tensor) -> bool:
     return tensor.dim() != 4 or tensor.is_contiguous(memory_format=torch.channels_last)
 
 
+def channels_next_to_each_other(gradient: Tensor) -> bool:
+    """What a concatenation gives back is a part of one with its channels last."""
+    return channels_last(gradient) or gradient.stride(1) == 1
+
+
 @contextmanager
 def watched() -> Iterator[list[str]]:
-    """What the modules that run in here read or put out with the channels not last."""
+    """What the modules that run in here read, put out or are given back with channels not last."""
     found: list[str] = []
 
     def look(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        images = [image for image in (*inputs, output) if isinstance(image, Tensor)]
-        wrong = [image for image in images if not channels_last(image)]
-        found.extend(f"{type(module).__name__}: {[*i.shape]}, {i.stride()}" for i in wrong)
+        def tell(image: Tensor) -> None:
+            found.append(f"{type(module).__name__}: {[*image.shape]}, {image.stride()}")
+
+        def look_back(gradient: Tensor) -> None:
+            if not channels_next_to_each_other(gradient):
+                tell(gradient)
+
+        for image in (*inputs, output):
+            if isinstance(image, Tensor) and not channels_last(image):
+                tell(image)
+        if isinstance(output, Tensor) and output.requires_grad:
+            output.register_hook(look_back)
 
     handle = nn.modules.module.register_module_forward_hook(look)
     try:

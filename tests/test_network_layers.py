@@ -12,6 +12,7 @@ from micronet_search.network.layers import (
     ACTIVATIONS,
     Activation,
     Add,
+    GlobalMean,
     Residual,
     Scale,
     SqueezeExcite,
@@ -103,3 +104,14 @@ def test_convolutions_begin_with_the_variance_of_he() -> None:
     assert weight.var() == pytest.approx(2 / (32 * 9), rel=0.05)
     assert not biased.get_parameter("bias").any()
     assert not linear.bias.any()
+
+
+def test_global_mean_is_torchs_with_a_gradient_whose_channels_are_last() -> None:
+    torch.manual_seed(0)
+    image = torch.randn(3, 5, 4, 6).to(memory_format=torch.channels_last).requires_grad_()
+    given = torch.randn(3, 5, 1, 1)
+    found, expected = GlobalMean()(image), nn.AdaptiveAvgPool2d(1)(image)
+    assert torch.equal(found, expected)
+    (ours,), (theirs,) = (torch.autograd.grad(mean, image, given) for mean in (found, expected))
+    assert torch.equal(ours, theirs)
+    assert ours.is_contiguous(memory_format=torch.channels_last)

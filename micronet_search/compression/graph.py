@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import fx, nn
 
-from micronet_search.network.layers import Add, Scale
+from micronet_search.network.layers import Add, GlobalMean, Scale
 
 _NONNEGATIVE = nn.ReLU | nn.Sigmoid | nn.Hardsigmoid
 _KEEPS_SIGN = nn.AvgPool2d | nn.AdaptiveAvgPool2d | nn.Flatten | nn.Identity | Add | Scale
@@ -16,7 +16,7 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
         return not isinstance(module, nn.Sequential) and (
-            isinstance(module, nn.Conv2d | nn.Linear | Add | Scale)
+            isinstance(module, nn.Conv2d | nn.Linear | Add | GlobalMean | Scale)
             or super().is_leaf_module(module, qualified_name)
         )
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from micronet_search.config.network import Activation, Convolution, Stem
@@ -36,6 +38,34 @@ class Scale(nn.Module):
         return image * gate
 
 
+class GlobalMean(nn.AdaptiveAvgPool2d):
+    """The mean over all pixels, whose gradient has its channels last.
+
+    Torch's comes with the pixels last, and the layers before would work on mixed layouts.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, 1, 1)."""
+        mean: Tensor = _Mean.apply(image)
+        return mean
+
+
+class _Mean(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, image: Tensor) -> Tensor:
+        ctx.shape = image.shape
+        return image.mean((2, 3), keepdim=True)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        pixels = ctx.shape[2] * ctx.shape[3]
+        each: Tensor = (gradient / pixels).expand(ctx.shape)
+        return each.contiguous(memory_format=torch.channels_last)
+
+
 class Residual(nn.Module):
     """The sum of what a body and a shortcut make of an image, then an activation."""
 
@@ -55,7 +85,7 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self, channels: int, reduced: int, activation: Activation) -> None:
         super().__init__()
-        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.pool = GlobalMean()
         self.reduce = nn.Conv2d(channels, reduced, 1)
         self.activation = ACTIVATIONS[activation]()
         self.expand = nn.Conv2d(reduced, channels, 1)
@@ -126,7 +156,7 @@ def stem(config: Stem, channels: int) -> nn.Module:
 def classifier(width: int, classes: int) -> dict[str, nn.Module]:
     """Mean over all pixels and a linear classifier: (N, width, H, W) to (N, classes)."""
     return {
-        "pool": nn.AdaptiveAvgPool2d(1),
+        "pool": GlobalMean(),
         "flatten": nn.Flatten(),
         "classifier": nn.Linear(width, classes),
     }
