@@ -175,6 +175,11 @@ class Hold:
     call: int
     until: Path
 
+    @property
+    def reached(self) -> Path:
+        """A file that is there once the call has come."""
+        return self.until.with_suffix(".reached")
+
     def arm(self) -> None:
         owner, name = _place(self.function)
         function, calls = getattr(owner, name), itertools.count(1)
@@ -182,6 +187,7 @@ class Hold:
         @functools.wraps(function)
         def wrapper(*arguments: Any, **options: Any) -> Any:
             if next(calls) == self.call:
+                self.reached.touch()
                 while not self.until.exists():
                     time.sleep(0.005)
             return function(*arguments, **options)
@@ -264,7 +270,7 @@ class Command:
             if not self.running:
                 return False
             assert time.monotonic() < end, self.out
-            time.sleep(0.0005)
+            time.sleep(0.002)
         return True
 
 

@@ -317,7 +317,7 @@ def test_slots_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         second = cluster.add_node(num_cpus=1)
         on = NodeAffinitySchedulingStrategy(second.node_id, soft=False)
         other = ray.remote(num_cpus=1, scheduling_strategy=on)(type("Other", (), {})).remote()
-        ray.get(other.__ray_ready__.remote(), timeout=60)
+        ray.get(other.__ray_ready__.remote(), timeout=studies.PATIENCE)
         waits = f"node {second.node_ip_address}: a slot waits for 1 CPU"
         until(lambda: any(line.startswith(waits) for line in told), engine)
 

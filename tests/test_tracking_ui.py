@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studies import Command
+from studies import PATIENCE, Command
 
 from micronet_search.config.sweep import Sweep, Tracking
 from micronet_search.store.outcome import Outcome
@@ -88,7 +88,7 @@ def test_the_page_of_a_database_that_the_environment_names(tmp_path: Path, finis
         "ui", "--root", tmp_path / "none", "--port", port, cwd=tmp_path, environment=store
     )
     try:
-        assert page.until(lambda: answers(port, "localhost"), 240)
+        assert page.until(lambda: answers(port, "localhost"))
         assert answers(port, "127.0.0.1:9999")  # through a tunnel, say
         assert not answers(port, "10.evil.com")
         assert not answers(port, f"evil.com:{port}")
@@ -104,18 +104,19 @@ def test_the_page_of_a_database_that_the_environment_names(tmp_path: Path, finis
         assert not processes("cmdline", "mellon-42")
         page.send(signal.SIGKILL)
         assert page.wait().code == -9
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while left := processes("environ", str(moved)):
             assert time.monotonic() < end, left
             time.sleep(0.05)
     finally:
         for process in processes("environ", str(moved)):
-            os.kill(process, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
 
 
 def answers(port: int, host: str) -> bool:
     """Whether the page is shown to a request that names a host."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     with closing(connection):
         try:
             connection.request("GET", "/", headers={"Host": host})
@@ -154,7 +155,7 @@ def test_the_server_shows_the_records_and_takes_new_ones(tmp_path: Path) -> None
             shown(base, "b")
         finally:
             server.send_signal(signal.SIGINT)
-            _, errors = server.communicate(timeout=30)
+            _, errors = server.communicate(timeout=PATIENCE)
     assert server.returncode == 0
     assert "Traceback" not in errors
     assert sorted(path.name for path in tmp_path.iterdir()) == ["layers.csv", "my runs", "remote"]
@@ -178,9 +179,9 @@ def record(root: Root, artifact: Path, name: str = "a", **tracking: str) -> None
 
 
 def wait_for(base: str) -> None:
-    for _ in range(120):
+    for _ in range(1200):
         try:
-            urllib.request.urlopen(f"{base}/health", timeout=5).close()
+            urllib.request.urlopen(f"{base}/health", timeout=60).close()
             return
         except OSError:
             time.sleep(0.5)
@@ -202,5 +203,5 @@ def shown(base: str, study: str) -> None:
 def get(url: str, body: Any = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         return json.load(answer)

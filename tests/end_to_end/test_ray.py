@@ -15,7 +15,19 @@ from typing import Any
 import pytest
 import studies
 import yaml
-from studies import Command, Done, Watch, alive, assert_whole, cli, processes, read, tiny, write
+from studies import (
+    Command,
+    Done,
+    Hold,
+    Watch,
+    alive,
+    assert_whole,
+    cli,
+    processes,
+    read,
+    tiny,
+    write,
+)
 
 pytest.importorskip("ray")
 
@@ -23,10 +35,9 @@ KILLS = int(os.environ.get("MICRONET_KILLS", "1"))
 
 
 def sweep(folder: Path, **execution: Any) -> Path:
-    """Trials of a second and more, with rungs after epochs 2, 4 and 8, until they are stopped."""
+    """Trials until it is stopped, with rungs after epochs 2, 4 and 8."""
     tree = tiny(
         "ray",
-        dataset={"name": "digits", "validation": 300},
         candidate__training__epochs=12,
         search__trials=studies.ENDLESS,
         search__early_stopping={"rule": "moasha", "first_rung": 2, "reduction": 2},
@@ -76,7 +87,7 @@ def test_a_slot_and_a_driver_that_are_killed(tmp_path: Path, runs: Path, seed: i
     cluster = alive(command.pid)
     command.send(signal.SIGKILL)
     assert command.wait().code == -signal.SIGKILL
-    end = time.monotonic() + 45
+    end = time.monotonic() + studies.PATIENCE
     while left_over := cluster & alive():
         assert time.monotonic() < end, left_over
         time.sleep(0.1)
@@ -103,21 +114,22 @@ def test_nodes_that_join_and_are_killed(
 ) -> None:
     """One node begins, another joins, the first is killed with its trial, which goes on."""
     pick = random.Random(seed)
-    first = cluster.add_node(num_cpus=1)
+    first, go = cluster.add_node(num_cpus=1), tmp_path / "go"
     path = sweep(tmp_path, address=cluster.address, retries=0)
     watch = Watch(studies.Root(runs).study("ray"))
-    command = Command("run", path, "--root", runs, cwd=tmp_path)
+    # the driver waits at a rung of the first trial, and the slot for the driver
+    hold = Hold("micronet_search.study.driver:Driver._decide", pick.choice([1, 2, 3]), go)
+    command = Command("run", path, "--root", runs, "--trials", 4, cwd=tmp_path, kill=hold)
     assert is_ready(command, 1)
-    time.sleep(pick.uniform(0, 2))
+    assert command.until(hold.reached.exists)
     cluster.add_node(num_cpus=1)
-    assert is_ready(command, 2)
-    time.sleep(pick.uniform(0, 2))
     watch.look()
     cluster.remove_node(first, allow_graceful=False)
-    assert command.until(lambda: " left" in command.out)
-    command.send(signal.SIGINT)
-    assert command.wait().code == 130
-    left = finish_with_two_more(path, runs)
+    go.touch()
+    done = finish(command)
+    assert "left; it goes on from its checkpoint" in done.out
+    left = read(runs, "ray")
+    assert_whole(left, trials=4)
     watch.check(left)
     assert "failed" not in {outcome.state for outcome in left.outcomes.values()}
 
@@ -132,7 +144,7 @@ def test_students_in_several_slots_wait_for_one_teacher(tmp_path: Path, runs: Pa
     path = sweep(tmp_path, trials_per_device=2)
     tree = yaml.safe_load(path.read_text())
     network = {"family": "resnet", "stem": {"width": 8}, "widths": [8, 12], "layers": 1}
-    teacher = {"network": network, "training": {"epochs": 30, "learning_rate": 0.01}}
+    teacher = {"network": network, "training": {"epochs": 12, "learning_rate": 0.01}}
     tree["candidate"]["distillation"] = {"teacher": teacher}
     tree["search"] |= {"trials": 3, "early_stopping": "off"}
     done = finish(Command("run", write(path, tree), "--root", runs, cwd=tmp_path))
