@@ -94,11 +94,12 @@ def test_parse(tree: Any, expected: Any) -> None:
         ),
         *(
             (
-                {"one_of": {"x": 1, name: 2}},
+                {"one_of": {"x": 1, name: {"choices": [1]}}},
                 ("one_of", name),
-                f"found a branch named {name!r}, expected letters, digits, spaces, - and _",
+                f"found a branch named {name!r}, expected letters, digits, spaces, - and _, "
+                "and : or / between them",
             )
-            for name in ("res+se", "a,b", "a/b", "a:b", "a\n")
+            for name in ("res+se", "a,b", "a//b", "a;b", "(x)")
         ),
     ],
     ids=lambda found: str(found)[:40],
@@ -117,7 +118,9 @@ def test_all_that_is_wrong_is_collected() -> None:
 
 def test_the_path_of_a_choice_is_as_long_as_mlflow_takes_it() -> None:
     def tree(name: str) -> dict[str, Any]:
-        choice = {"one_of": {name: {"b": {"low": 1, "high": 2}}, "größer als 1_a-b": 1}}
+        choice = {
+            "one_of": {name: {"b": {"low": 1, "high": 2}}, "größer: als/1_a-b": {"choices": [1]}}
+        }
         return {"a": {"one_of": {"x": 1, "y": choice}}}
 
     space = distributions.parse(tree("n" * 244))
@@ -135,6 +138,10 @@ def test_the_path_of_a_choice_is_as_long_as_mlflow_takes_it() -> None:
     whole = {"a": {"one_of": {"n" * 241: {"one_of": {"x": 1}}}}}  # its path ends with one_of
     assert len(list(distributions.leaves(distributions.parse(whole)))[1]) == 250
     assert list(distributions.parse_all({"ab": whole["a"]})[1]) == [("ab", "one_of", "n" * 241)]
+
+
+def test_a_branch_without_choices_is_in_no_path() -> None:
+    assert not distributions.parse_all({"one_of": {"a,b": None, "x" * 300: {"c": 1}}})[1]
 
 
 def test_unparse_is_the_reverse_of_parse() -> None:

@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from micronet_search.config.kinds import Choices, OneOf, Range, steps
@@ -17,6 +18,8 @@ Wrong = tuple[Key, str]
 MAX_STEPS = 1_000_000
 MAX_PATH = 250
 """Characters of a choice's path: MLflow takes no longer name of a param."""
+_BRANCH = re.compile(r"[\w :-]+(/[\w :-]+)*")
+"""The name of a branch with choices in it, of which MLflow's params are named."""
 WORDS = {"one_of", "choices", "low", "high"}
 """The keys that make a mapping a distribution."""
 
@@ -97,9 +100,6 @@ def _wrong_one_of(branches: Any, key: Key) -> Iterator[Wrong]:
     for name in branches:
         if "." in name or name == "one_of":
             yield (*key, name), f"found a branch named {name!r}, expected a name without dots"
-        elif not re.fullmatch(r"[\w -]+", name):  # it is in the names of MLflow's params
-            message = f"found a branch named {describe(name)}"
-            yield (*key, name), f"{message}, expected letters, digits, spaces, - and _"
 
 
 def _wrong_path(node: Any, key: Key, below: Key) -> Iterator[Wrong]:
@@ -107,6 +107,10 @@ def _wrong_path(node: Any, key: Key, below: Key) -> Iterator[Wrong]:
     if isinstance(node, dict) and node.keys() & WORDS:
         names = [str(part) for part in below if part != "one_of"]
         path = ".".join([*names, "one_of"] if "one_of" in node else names)
+        for end, (word, name) in enumerate(pairwise(key), 2):
+            if word == "one_of" and not _BRANCH.fullmatch(str(name)):
+                message = f"found a branch named {describe(name)}, expected letters, digits, spaces"
+                yield key[:end], f"{message}, - and _, and : or / between them"
         if len(path) > MAX_PATH:
             message = f"found a path of {len(path)} characters, expected at most {MAX_PATH}"
             yield key, f"{message}; names of branches are in it"

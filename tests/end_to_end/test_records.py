@@ -15,7 +15,7 @@ import studies
 from mlflow import MlflowClient
 from studies import Command, Done, assert_whole, cli, read, tiny, write
 
-LONGEST = "größer als 1 "
+LONGEST = "größer: als/1 "
 LONGEST += "_" * (250 - len(f"pruning.{LONGEST}.sparsity"))
 """The longest name of a branch that MLflow takes, and all sorts of characters."""
 
@@ -203,4 +203,4 @@ def test_a_branch_whose_name_mlflow_does_not_take_is_refused_by_check(tmp_path: 
         sweep = write(tmp_path / "sweep.yaml", tiny(candidate__pruning=pruning(name)))
         found = cli("check", sweep, cwd=tmp_path).error
         assert re.match(rf"{sweep}:\d+:\d+: candidate\.pruning\.one_of\.", found), found
-        assert re.search("expected (letters, digits, spaces, - and _|at most 250)", found), found
+        assert re.search("expected (letters, digits, spaces|at most 250)", found), found
