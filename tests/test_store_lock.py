@@ -19,7 +19,7 @@ from micronet_search.store.paths import Root
 
 with driver_lock(Root(Path(sys.argv[1])).study("a")):
     print("locked", flush=True)
-    time.sleep(60)
+    time.sleep(3600)
 """
 
 
