@@ -1,77 +1,137 @@
-"""What a training step with fake quantizers costs, as a multiple of a plain one.
+"""What the memory layout and fake quantizers make of the time of an epoch.
 
-    python benchmarks/quantized_step.py [DEVICE]
+    OMP_NUM_THREADS=1 python benchmarks/quantized_step.py [--rounds N] [NETWORK ...]
 
-Prints the ratio of the median times of both steps, measured in turn in the same run, and the time
-of a prediction of the cost as a multiple of the plain step.
+Trains three trials of each network on random images of CIFAR-10's shape, an epoch of each in turn:
+one as trials are, one with contiguous images and weights, and one that is fine-tuned with weights
+and inputs of 4 bits. Prints the processor time of the plain one, a batch of it, and as multiples of
+it those of the other two and of a prediction of the cost. Each is the least of all rounds, on one
+thread, so that a busy machine changes little.
 """
 
 from __future__ import annotations
 
-import statistics
-import sys
+import argparse
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 
 from micronet_search import build
-from micronet_search.compression import quantize
 from micronet_search.config.candidate import Candidate
-from micronet_search.config.compression import Quantization
-from micronet_search.config.network import DenseNet, Stem
-from micronet_search.config.training import Training
+from micronet_search.data.images import Images, Normalization
+from micronet_search.data.splits import Splits
+from micronet_search.trial import Trial
 
-ROUNDS, BATCH = 15, 128
-
-
-def main(device: str) -> None:
-    candidate = Candidate(
-        network=DenseNet(
-            family="densenet",
-            stem=Stem(width=24, stride=2),
-            growth_rate=12,
-            layers=(4, 4, 4),
-            groups=(2, 3, 3),
-            bottleneck=2,
-        ),
-        training=Training(epochs=1, learning_rate=1e-3),
-        quantization=Quantization(weight_bits=4, activation_bits=4),
-    )
-    images = torch.randn(BATCH, 3, 32, 32, device=device)
-    plain = build.network(candidate).to(device)
-    quantized, _ = build.compressed(candidate)
-    quantized.to(device).eval()
-    quantize.calibrate(quantized, [images])
-    times = rounds(
-        {
-            "plain": lambda: step(plain, images),
-            "quantized": lambda: step(quantized, images),
-            "predict": lambda: build.predict(candidate),
-        }
-    )
-    for name in ("quantized", "predict"):
-        print(f"{name}: {times[name] / times['plain']:.2f} times a plain step")
-
-
-def step(network: nn.Module, images: torch.Tensor) -> None:
-    network.train()
-    network.zero_grad()
-    network(images).square().mean().backward()
-    if images.is_cuda:
-        torch.cuda.synchronize()
+BATCH, BATCHES, VALIDATION = 128, 4, 128
+NETWORKS: dict[str, dict[str, Any]] = {
+    "densenet": {
+        "family": "densenet",
+        "stem": {"width": 24, "stride": 2},
+        "growth_rate": 12,
+        "layers": [4, 4, 4],
+        "groups": [2, 3, 3],
+        "bottleneck": 2,
+    },
+    "resnet": {
+        "family": "resnet",
+        "stem": {"width": 16, "stride": 2},
+        "widths": [16, 32, 64],
+        "layers": 2,
+    },
+    "separable": {
+        "family": "resnet",
+        "stem": {"width": 32, "stride": 2},
+        "widths": [32, 64, 128],
+        "layers": 2,
+        "convolution": "separable",
+    },
+    "efficientnet": {
+        "family": "efficientnet",
+        "stem": {"width": 16, "stride": 2},
+        "widths": [16, 24, 40],
+        "layers": 2,
+        "expansions": 4,
+        "squeeze": 0.25,
+        "activation": "hard-swish",
+    },
+}
 
 
-def rounds(work: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """The median seconds of each, taken in turn."""
-    found: dict[str, list[float]] = {name: [] for name in work}
-    for _ in range(ROUNDS):
+class Contiguous(Trial):
+    """A trial whose images and weights are contiguous."""
+
+    def _place(self, network: nn.Module) -> None:
+        network.register_forward_pre_hook(lambda _, images: images[0].contiguous())
+
+
+def noise(count: int) -> Images:
+    pixels = torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8)
+    return Images(pixels, torch.arange(count) % 10)
+
+
+def candidate(network: dict[str, Any], rounds: int, *, quantized: bool) -> Candidate:
+    """One that trains an epoch to warm up, and then an epoch in each round and one before."""
+    epochs = rounds + 1
+    bits = {"weight_bits": 4, "activation_bits": 4, "epochs": epochs}
+    training = {
+        "epochs": 1 if quantized else 1 + epochs,
+        "batch_size": BATCH,
+        "learning_rate": 1e-3,
+        "augmentation": {"crop": 4, "flip": True},
+    }
+    tree = {"network": network, "training": training, "quantization": bits if quantized else None}
+    return Candidate.model_validate(tree)
+
+
+def epochs(kind: type[Trial], asked: Candidate, data: Splits) -> Callable[[], None]:
+    """Trains the next epoch of a trial at each call."""
+    trial = kind(asked, data, seed=0, device=torch.device("cpu"))
+    trial.begin()
+    trial.advance(2)
+    return lambda: trial.advance(trial.epoch + 1)
+
+
+def least(work: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """The least seconds of processor time of each, taken in turn."""
+    found = dict.fromkeys(work, float("inf"))
+    for _ in range(rounds):
         for name, run in work.items():
-            begun = time.perf_counter()
+            begun = time.process_time()
             run()
-            found[name].append(time.perf_counter() - begun)
-    return {name: statistics.median(seconds) for name, seconds in found.items()}
+            found[name] = min(found[name], time.process_time() - begun)
+    return found
 
 
-main(sys.argv[1] if len(sys.argv) > 1 else "cpu")
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("networks", nargs="*", default=list(NETWORKS), metavar="NETWORK")
+    parser.add_argument("--rounds", type=int, default=15)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    validation = noise(VALIDATION)
+    data = Splits(noise(BATCH * BATCHES), validation, validation, 10, Normalization(128, 0.0135))
+    print("| network | plain, ms a batch | contiguous | quantized | prediction, batches |")
+    print("|---|---|---|---|---|")
+    for name in given.networks:
+        plain, quantized = (
+            candidate(NETWORKS[name], given.rounds, quantized=asked) for asked in (False, True)
+        )
+        work: dict[str, Callable[[], object]] = {
+            "plain": epochs(Trial, plain, data),
+            "contiguous": epochs(Contiguous, plain, data),
+            "quantized": epochs(Trial, quantized, data),
+            "prediction": lambda asked=quantized: build.predict(asked),
+        }
+        found = least(work, given.rounds)
+        ratios = {key: seconds / found["plain"] for key, seconds in found.items()}
+        print(
+            f"| {name} | {1000 * found['plain'] / BATCHES:.1f} | {ratios['contiguous']:.2f} "
+            f"| {ratios['quantized']:.2f} | {BATCHES * ratios['prediction']:.2f} |",
+            flush=True,
+        )
+
+
+main()
