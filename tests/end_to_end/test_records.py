@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import studies
 from mlflow import MlflowClient
-from studies import Command, Done, assert_whole, cli, read, tiny, write
+from studies import Command, Done, Hold, assert_whole, cli, read, tiny, write
 
 LONGEST = "größer: als/1 "
 LONGEST += "_" * (250 - len(f"pruning.{LONGEST}.sparsity"))
@@ -136,16 +136,18 @@ def test_tags_that_were_edited_in_mlflow_are_set_right(
 def test_a_run_that_is_deleted_in_mlflow_comes_back_while_the_study_goes_on(
     tmp_path: Path, runs: Path, client: MlflowClient
 ) -> None:
-    sweep = write(tmp_path / "tiny.yaml", tiny(search__trials=6))
-    command = Command("run", sweep, "--root", runs, cwd=tmp_path)
-    assert command.until((runs / "studies/tiny/trials/0001/outcome.json").exists)
+    sweep = write(tmp_path / "tiny.yaml", tiny(search__trials=4))
+    hold = Hold("micronet_search.study.driver:Driver._start", 3, tmp_path / "go")
+    command = Command("run", sweep, "--root", runs, cwd=tmp_path, kill=hold)
+    assert command.until(hold.reached.exists)
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None
     (parent,) = client.search_runs([experiment.experiment_id], "tags.study LIKE '%'")
     client.delete_run(parent.info.run_id)
+    hold.until.touch()
     done = command.wait()
     assert done.code == 0, done
-    assert_whole(read(runs, "tiny"), trials=6)
+    assert_whole(read(runs, "tiny"), trials=4)
 
 
 DAMAGE = {
