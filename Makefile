@@ -25,7 +25,7 @@ test: install
 soak: install
 	MICRONET_KILLS=10 MICRONET_FUZZ=5000 MICRONET_DRAWS=2000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rP --timeout 3600 \
 	  -m 'not slow and not gpu and not cifar' tests/soak tests/end_to_end/test_ray.py \
-	  tests/end_to_end/test_kill.py tests/end_to_end/test_outage.py tests/test_fuzz.py \
+	  tests/end_to_end/test_kill.py tests/end_to_end/test_resume.py tests/end_to_end/test_outage.py tests/test_fuzz.py \
 	  tests/test_pipeline.py
 
 check: install

@@ -130,8 +130,7 @@ def test_a_trial_on_the_gpu_ships_a_network_that_the_cpu_agrees_with(
 def test_a_slot_out_of_memory_crashes_and_is_used_again() -> None:
     """The allocator's limit raises the error for real."""
     cuda = torch.device("cuda")
-    dataset = Dataset(name="digits", validation=300)
-    slot = Slot(dataset, cuda, threads=None)
+    slot = Slot(splits.load(Dataset(name="digits", validation=300)), cuda, threads=None)
     torch.cuda.set_per_process_memory_fraction(0.002)
     try:
         giant = candidate({**DENSENET, "network": {**DENSENET["network"], "stem": {"width": 4096}}})
