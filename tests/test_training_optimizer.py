@@ -63,17 +63,23 @@ def test_scales_do_not_decay() -> None:
     [
         pytest.param(
             "sgd",
-            lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.8, nesterov=True, weight_decay=0.01),
+            lambda p: torch.optim.SGD(
+                p, lr=0.1, momentum=0.8, nesterov=True, weight_decay=0.01, fused=True
+            ),
             id="sgd",
         ),
         pytest.param(
             "adam",
-            lambda p: torch.optim.Adam(p, lr=0.1, betas=(0.8, 0.999), weight_decay=0.01),
+            lambda p: torch.optim.Adam(
+                p, lr=0.1, betas=(0.8, 0.999), weight_decay=0.01, fused=True
+            ),
             id="adam",
         ),
         pytest.param(
             "adamw",
-            lambda p: torch.optim.AdamW(p, lr=0.1, betas=(0.8, 0.999), weight_decay=0.01),
+            lambda p: torch.optim.AdamW(
+                p, lr=0.1, betas=(0.8, 0.999), weight_decay=0.01, fused=True
+            ),
             id="adamw",
         ),
     ],
@@ -88,6 +94,24 @@ def test_steps_are_torchs(name: str, reference: Any) -> None:
             (layer(torch.ones(2, 5)) * factor).square().sum().backward()
             steps.step()
     assert torch.equal(ours.weight, theirs.weight)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "muon"])
+def test_steps_are_the_same_in_every_memory_layout(name: str) -> None:
+    """Torch's fused steps take gradients and state for as they lie in memory."""
+    layouts = (torch.contiguous_format, torch.channels_last)
+    ours, theirs = (network().to(memory_format=layout) for layout in layouts)
+    for found in (ours, theirs):
+        made = optimizer.create(found, config(optimizer=name, weight_decay=0.01), 0.01)
+        for seed in range(3):
+            made.zero_grad()
+            images = torch.randn(8, 2, 4, 4, generator=torch.Generator().manual_seed(seed))
+            found(images).square().sum().backward()
+            made.step()
+    for parameter, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
+        # the bias before the norm has no gradient but noise
+        if parameter is not ours[0].bias:
+            torch.testing.assert_close(parameter, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_one_step_of_nesterov_by_hand() -> None:

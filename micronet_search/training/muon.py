@@ -26,6 +26,7 @@ class MuonWithAdamW(Optimizer):
         lr: float,
         momentum: float,
         weight_decay: float,
+        fused: bool | None = None,
     ) -> None:
         """Makes both optimizers.
 
@@ -35,6 +36,7 @@ class MuonWithAdamW(Optimizer):
             lr: Of both.
             momentum: Muon's, and the first beta of AdamW.
             weight_decay: Of the weights.
+            fused: AdamW's.
         """
         self._weights = weights
         self._matrices = [_outputs_first(w, w).view(len(w), -1) for w in weights]
@@ -45,7 +47,7 @@ class MuonWithAdamW(Optimizer):
             weight_decay=weight_decay,
             adjust_lr_fn="match_rms_adamw",
         )
-        self._adamw = AdamW(others, lr=lr, betas=(momentum, 0.999))
+        self._adamw = AdamW(others, lr=lr, betas=(momentum, 0.999), fused=fused)
         groups = [*self._muon.param_groups, *self._adamw.param_groups]
         # a schedule that moves the momentum asks the defaults for it, and sets it in every group
         super().__init__(groups, {"lr": lr, "momentum": momentum})

@@ -20,6 +20,8 @@ def create(network: nn.Module, config: Training, learning_rate: float) -> torch.
     weights = [p for p in network.parameters() if p.dim() > 1]
     others = [p for p in network.parameters() if p.dim() <= 1]
     decay, momentum = config.weight_decay, config.momentum
+    # one call for all parameters; on a GPU torch chooses by itself
+    fused = True if all(p.is_cpu for p in others) else None
     if config.optimizer == "muon":
         # the classifier, or its factors
         linear = {m.weight for m in network.modules() if isinstance(m, nn.Linear)}
@@ -32,6 +34,7 @@ def create(network: nn.Module, config: Training, learning_rate: float) -> torch.
             lr=learning_rate,
             momentum=momentum,
             weight_decay=decay,
+            fused=fused,
         )
     groups = [
         {"params": weights, "weight_decay": decay},
@@ -40,12 +43,16 @@ def create(network: nn.Module, config: Training, learning_rate: float) -> torch.
     match config.optimizer:
         case "sgd":
             return torch.optim.SGD(
-                groups, lr=learning_rate, momentum=momentum, nesterov=momentum > 0
+                groups,
+                lr=learning_rate,
+                momentum=momentum,
+                nesterov=momentum > 0,
+                fused=fused,
             )
         case "adam":
-            return torch.optim.Adam(groups, lr=learning_rate, betas=(momentum, 0.999))
+            return torch.optim.Adam(groups, lr=learning_rate, betas=(momentum, 0.999), fused=fused)
         case "adamw":
-            return torch.optim.AdamW(groups, lr=learning_rate, betas=(momentum, 0.999))
+            return torch.optim.AdamW(groups, lr=learning_rate, betas=(momentum, 0.999), fused=fused)
 
 
 def schedule(
