@@ -11,10 +11,9 @@ from micronet_search.compression import factorize, prune, quantize, stored, stru
 from micronet_search.compression.fold import fold
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.network import Input
-from micronet_search.network import family
-from micronet_search.score import precision
+from micronet_search.network import family, precision
+from micronet_search.network.precision import Plan, layers_of
 from micronet_search.score.cost import Cost, count
-from micronet_search.score.precision import Plan, layers_of
 
 TRANSFORMS = ("thin", "factorize", "quantize")
 """The stages that change a network's layers when they are entered."""

@@ -20,7 +20,7 @@ from micronet_search.config.files import read_candidate
 from micronet_search.config.network import Input
 from micronet_search.data.images import Images, Normalization
 from micronet_search.export import check, onnx_model
-from micronet_search.score.precision import Plan, layers_of
+from micronet_search.network.precision import Plan, layers_of
 from micronet_search.shipped import Shipped
 
 DIGITS, CIFAR = Input(channels=1, height=8, width=8), Input()

@@ -15,7 +15,7 @@ from micronet_search.compression.factorize import factorize, svd, tucker
 from micronet_search.config.compression import FactorizationKind
 from micronet_search.config.network import DenseNet, EfficientNet, ResNet
 from micronet_search.network import family
-from micronet_search.score.precision import layers_of
+from micronet_search.network.precision import layers_of
 
 
 def composed_svd(factors: list[Tensor], groups: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import nn
 
 from micronet_search.compression import prune
 from micronet_search.config.compression import Pruning
-from micronet_search.score.precision import layers_of
+from micronet_search.network.precision import layers_of
 
 
 def network(seed: int = 0) -> nn.Sequential:

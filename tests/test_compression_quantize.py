@@ -17,7 +17,7 @@ from micronet_search.compression.quantize import (
     bounds,
 )
 from micronet_search.config.compression import Quantization
-from micronet_search.score.precision import layers_of, plan
+from micronet_search.network.precision import layers_of, plan
 
 BITS = (2, 3, 4, 8)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from micronet_search import build
 from micronet_search.compression import prune, quantize, stored
 from micronet_search.config.candidate import Candidate
-from micronet_search.score.precision import Plan, layers_of
+from micronet_search.network.precision import Plan, layers_of
 
 DENSENET = {
     "family": "densenet",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from micronet_search.compression import structured
 from micronet_search.config.network import MAX_LAYERS, Input, Network
 from micronet_search.network import family
-from micronet_search.score.precision import layers_of
+from micronet_search.network.precision import layers_of
 
 IMAGE = Input(channels=3, height=8, width=8)
 STEM = {"width": 12}

@@ -33,7 +33,7 @@ from micronet_search.export import check, onnx_model
 from micronet_search.export.onnx_layers import write_layer
 from micronet_search.export.onnx_writer import Context, GraphWriter
 from micronet_search.network.layers import Scale
-from micronet_search.score.precision import Plan, Precision
+from micronet_search.network.precision import Plan, Precision
 
 SEPARABLE = {"convolution": "separable"}
 BOTTLENECK = {"layer": "bottleneck", "groups": 2}

@@ -31,7 +31,7 @@ from micronet_search.export import check, onnx_model
 from micronet_search.export.errors import ExportError
 from micronet_search.export.onnx_layers import write_layer
 from micronet_search.export.onnx_writer import Context, GraphWriter
-from micronet_search.score.precision import Plan, Precision
+from micronet_search.network.precision import Plan, Precision
 
 
 def initializers(content: bytes) -> dict[str, TensorProto]:

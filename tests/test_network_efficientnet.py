@@ -15,8 +15,8 @@ from torchvision.models.efficientnet import FusedMBConvConfig
 
 from micronet_search.config.network import EfficientNet, Input
 from micronet_search.network import efficientnet
+from micronet_search.network.precision import layers_of, plan
 from micronet_search.score.cost import count
-from micronet_search.score.precision import layers_of, plan
 
 B0 = {
     "stem": {"width": 32, "stride": 2},

@@ -18,8 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from micronet_search.compression.graph import trace
 from micronet_search.config.network import Input, Network
 from micronet_search.network import family
+from micronet_search.network.precision import layers_of, part_of, plan
 from micronet_search.score.cost import count
-from micronet_search.score.precision import layers_of, part_of, plan
 
 NETWORKS = st.one_of(densenets(), resnets(), efficientnets())
 

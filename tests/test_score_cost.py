@@ -11,8 +11,8 @@ from micronet_search.config.compression import Quantization
 from micronet_search.config.model import Bits
 from micronet_search.config.network import Input
 from micronet_search.network.layers import Add, Scale
+from micronet_search.network.precision import layers_of, plan
 from micronet_search.score.cost import Cost, Stored, count
-from micronet_search.score.precision import layers_of, plan
 
 
 def network() -> nn.Sequential:

@@ -20,8 +20,8 @@ from micronet_search.compression.fold import fold
 from micronet_search.config.compression import Quantization
 from micronet_search.config.network import Input, Network
 from micronet_search.network import family
+from micronet_search.network.precision import layers_of, plan
 from micronet_search.score.cost import Cost, count
-from micronet_search.score.precision import layers_of, plan
 from micronet_search.score.rules import imt, micronet2019
 
 STATIC = Quantization(weight_bits=4, activation_bits=8)

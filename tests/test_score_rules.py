@@ -10,8 +10,8 @@ import torch
 from micronet_search.config.compression import Quantization
 from micronet_search.config.network import Input, ResNet
 from micronet_search.network import family
+from micronet_search.network.precision import layers_of, plan
 from micronet_search.score.cost import Cost, Layer, Stored, count
-from micronet_search.score.precision import layers_of, plan
 from micronet_search.score.rules import imt, micronet2019, scores
 
 

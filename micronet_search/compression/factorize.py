@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from micronet_search.config.compression import FactorizationKind
-from micronet_search.score.precision import layers_of
+from micronet_search.network.precision import layers_of
 
 Split = Callable[[Tensor, int, float], list[Tensor]]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from micronet_search.compression.graph import foldable_norms
-from micronet_search.score.precision import Plan
+from micronet_search.network.precision import Plan
 
 
 def affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from micronet_search.config.compression import Pruning
-from micronet_search.score.precision import groups_of, layers_of
+from micronet_search.network.precision import layer_sets_of, layers_of
 
 
 def sparsity_at(pruning: Pruning, progress: float) -> float:
@@ -40,15 +40,15 @@ def prunable(network: nn.Module, exclude: Collection[str] = ()) -> dict[str, nn.
 
     Args:
         network: Any.
-        exclude: Groups of layers left out: `first`, `last`, `depthwise` and `blockN`.
+        exclude: Sets of layers left out: `first`, `last`, `depthwise` and `blockN`.
     """
     layers = layers_of(network)
     names, found = list(layers), {}
     for name, layer in layers.items():
-        groups = groups_of(name, names)
+        sets = layer_sets_of(name, names)
         if isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1:
-            groups.add("depthwise")
-        if groups.isdisjoint(exclude):
+            sets.add("depthwise")
+        if sets.isdisjoint(exclude):
             found[name] = layer
     return found
 
@@ -60,7 +60,7 @@ def prune(network: nn.Module, sparsity: float, exclude: Collection[str] = ()) ->
     Args:
         network: Its biases and norms are left alone.
         sparsity: Fraction of these weights that are zero afterwards, rounded down to a weight.
-        exclude: Groups of layers that are left alone and do not count, as in `prunable`.
+        exclude: Sets of layers that are left alone and do not count, as in `prunable`.
     """
     weights = [layer.weight for layer in prunable(network, exclude).values()]
     if not weights:

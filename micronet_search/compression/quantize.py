@@ -23,7 +23,7 @@ from micronet_search.compression.rounding import (
     scales,
     straight,
 )
-from micronet_search.score.precision import Plan, Precision, layers_of
+from micronet_search.network.precision import Plan, Precision, layers_of
 
 _SAMPLES = 2**13
 _GRID = 40

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from micronet_search.compression.fold import affine
 from micronet_search.compression.quantize import InputQuantizer, SignQuantizer, WeightQuantizer
 from micronet_search.compression.rounding import SMALLEST_SCALE, by_row
-from micronet_search.score.precision import Plan, layers_of
+from micronet_search.network.precision import Plan, layers_of
 
 _FLOATS = {16: torch.float16, 32: torch.float32}
 

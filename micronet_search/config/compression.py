@@ -21,14 +21,14 @@ def _is_block(name: str) -> str:
     return name
 
 
-def _is_layer_group(name: str) -> str:
+def _is_layer_set(name: str) -> str:
     if not re.fullmatch(r"first|last|depthwise|block[1-9][0-9]?", name):
         raise ValueError(f"found {describe(name)}, expected first, last, depthwise or blockN")
     return name
 
 
 BlockName = Annotated[str, AfterValidator(_is_block)]
-LayerGroup = Annotated[str, AfterValidator(_is_layer_group)]
+LayerSet = Annotated[str, AfterValidator(_is_layer_set)]
 """`first` and `last` layer, all `depthwise` convolutions, or a block by its number from 1."""
 
 
@@ -85,7 +85,7 @@ class Pruning(Model):
 
     kind: Literal["unstructured"] = "unstructured"
     sparsity: Fraction
-    exclude: Annotated[tuple[LayerGroup, ...], Strict(False)] = ()
+    exclude: Annotated[tuple[LayerSet, ...], Strict(False)] = ()
     schedule: Literal["cubic", "iterative", "one-shot"] = "cubic"
     rounds: Annotated[int, Field(ge=2, le=100)] = ROUNDS
     epochs: Epochs = 0

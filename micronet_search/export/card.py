@@ -14,8 +14,8 @@ from micronet_search.config.files import dump_yaml
 from micronet_search.config.sweep import Dataset, Sweep
 from micronet_search.export import techniques, usage
 from micronet_search.export.check import Agreement
+from micronet_search.network.precision import Plan
 from micronet_search.score.cost import Cost
-from micronet_search.score.precision import Plan
 from micronet_search.score.rules import scores
 from micronet_search.store.outcome import Outcome
 

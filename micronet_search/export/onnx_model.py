@@ -15,7 +15,7 @@ from torch import fx
 from micronet_search.compression.graph import trace
 from micronet_search.export.onnx_layers import write_function, write_layer
 from micronet_search.export.onnx_writer import Context, GraphWriter
-from micronet_search.score.precision import Plan
+from micronet_search.network.precision import Plan
 from micronet_search.shipped import Shipped
 
 

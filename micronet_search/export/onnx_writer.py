@@ -14,7 +14,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from micronet_search.export.errors import ExportError
-from micronet_search.score.precision import Plan
+from micronet_search.network.precision import Plan
 
 OPSET = 21
 """The first one with 4-bit integers and `DequantizeLinear` of them."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.compression import Factorization, Quantization
 from micronet_search.config.training import Distillation
-from micronet_search.score.precision import Plan
+from micronet_search.network.precision import Plan
 
 FAMILIES = {"densenet": "a DenseNet", "resnet": "a ResNet", "efficientnet": "an EfficientNet"}
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from micronet_search.config.network import Input
 from micronet_search.network.layers import Add, Scale
-from micronet_search.score.precision import Plan
+from micronet_search.network.precision import Plan
 
 KINDS: Mapping[type[nn.Module], str] = {
     nn.ReLU: "relu",

@@ -73,8 +73,8 @@ def part_of(name: str) -> str:
     return name.split(".", 1)[0]
 
 
-def groups_of(name: str, names: Sequence[str]) -> set[str]:
-    """The groups of layers that a layer is in: its block, `first`, `last`.
+def layer_sets_of(name: str, names: Sequence[str]) -> set[str]:
+    """Returns the sets of layers that a layer belongs to: its block, `first`, `last`.
 
     Args:
         name: Of the layer.
@@ -118,7 +118,7 @@ def plan(quantization: Quantization | None, names: Iterable[str]) -> Plan:
 
 def _set_apart(quantization: Quantization, name: str, names: list[str]) -> list[Widths]:
     """The widths that are asked for some layers and hold for this one, the last ones over all."""
-    groups = groups_of(name, names)
+    groups = layer_sets_of(name, names)
     found = [widths for block, widths in quantization.blocks.items() if block in groups]
     found += [quantization.last] if "last" in groups else []
     found += [quantization.first] if "first" in groups else []

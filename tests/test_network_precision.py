@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from micronet_search.config.compression import Quantization
-from micronet_search.score.precision import Plan, Precision, groups_of, plan
+from micronet_search.network.precision import Plan, Precision, layer_sets_of, plan
 
 NAMES = ("stem", "body", "classifier")
 
@@ -50,9 +50,9 @@ DEEP = ("stem", "block1.0.conv", "block1.transition", "block12.0.conv", "norm.x"
         ("classifier.1", {"last"}),
     ],
 )
-def test_a_layer_is_in_the_groups_that_its_name_begins_with(name: str, expected: set[str]) -> None:
+def test_a_layer_is_in_the_sets_that_its_name_begins_with(name: str, expected: set[str]) -> None:
     names = ["stem.conv.0", "stem.conv.1", "block1.0.conv", "classifier.0", "classifier.1"]
-    assert groups_of(name, names) == expected
+    assert layer_sets_of(name, names) == expected
 
 
 def test_a_block_has_its_own_widths() -> None:
