@@ -13,11 +13,11 @@ import math
 import torch
 from torch import Tensor
 
-from micronet_search.compression import quantize
+from micronet_search.compression import quantizers
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.sweep import Dataset
 from micronet_search.data import splits
-from micronet_search.trial import Trial
+from micronet_search.trial.trial import Trial
 
 SEEDS = (0, 1, 2)
 
@@ -27,7 +27,7 @@ def as_they_are(start: Tensor, step: Tensor) -> Tensor:
 
 
 def rounded_as_they_are(value: Tensor, start: Tensor, step: Tensor, low: int, high: int) -> Tensor:
-    scale = as_they_are(start, step).clamp_min(quantize.SMALLEST_SCALE)
+    scale = as_they_are(start, step).clamp_min(quantizers.SMALLEST_SCALE)
     zero, factor = torch.zeros_like(scale), 1.0 / math.sqrt(value[0].numel() * high)
     if len(scale) == 1:
         return torch._fake_quantize_learnable_per_tensor_affine(
@@ -38,7 +38,7 @@ def rounded_as_they_are(value: Tensor, start: Tensor, step: Tensor, low: int, hi
     )
 
 
-BY_LOGARITHM = (quantize.scales, quantize.rounded)
+BY_LOGARITHM = (quantizers.scales, quantizers.rounded)
 AS_THEY_ARE = (as_they_are, rounded_as_they_are)
 
 
@@ -76,6 +76,6 @@ def accuracy(bits: int, seed: int) -> float:
 
 for bits in (8, 4, 3, 2):
     for name, functions in (("as they are", AS_THEY_ARE), ("by logarithm", BY_LOGARITHM)):
-        quantize.scales, quantize.rounded = functions
+        quantizers.scales, quantizers.rounded = functions
         found = [accuracy(bits, seed) for seed in SEEDS]
         print(f"{bits} bits, scales learned {name}:", *(f"{value:.3f}" for value in found))

@@ -23,7 +23,7 @@ from micronet_search import build
 from micronet_search.config.candidate import Candidate
 from micronet_search.data.images import Images, Normalization
 from micronet_search.data.splits import Splits
-from micronet_search.trial import Trial
+from micronet_search.trial.trial import Trial
 
 BATCH, BATCHES, VALIDATION = 128, 4, 128
 NETWORKS: dict[str, dict[str, Any]] = {

@@ -27,7 +27,7 @@ from micronet_search.data import splits
 from micronet_search.data.splits import Splits
 from micronet_search.export import check, onnx_model
 from micronet_search.store.outcome import Result
-from micronet_search.trial import Trial
+from micronet_search.trial.trial import Trial
 
 CPU = torch.device("cpu")
 COMPRESSING = 3

@@ -5,7 +5,9 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from torch import nn
 
+from micronet_search.compression.techniques import techniques_of
 from micronet_search.config import distributions
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.files import read_candidate
@@ -179,3 +181,10 @@ def random_candidate(
             return read_candidate(tree | parts, image, classes)
         except ValidationError:  # Too much warm-up, too many strides, blocks that are not there.
             continue
+
+
+def reshape(network: nn.Module, candidate: Candidate) -> None:
+    """Applies the techniques that change which tensors there are, as a trial does."""
+    for technique in techniques_of(candidate):
+        if technique.reshapes:
+            technique.transform(network, candidate)

@@ -11,10 +11,13 @@ from typing import Any
 import onnx
 import onnxruntime
 import torch
+from candidates import reshape
 from torch import Tensor, nn
 
 from micronet_search import build
-from micronet_search.compression import prune, quantize, stored
+from micronet_search.compression import stored
+from micronet_search.compression.pruning import prune
+from micronet_search.compression.quantization import calibrate, insert
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.files import read_candidate
 from micronet_search.config.network import Input
@@ -67,7 +70,7 @@ def random_shipped(
     candidate, built = _thinned(quantization, image, network, parts)
     normalization = Normalization.of(images)
     _randomize(built, normalization(images))
-    prune.prune(built, 0.3)
+    prune(built, 0.3)
     plan = _quantize(candidate, built, normalization(images))
     _find_all_classes(built, normalization(images))
     return Shipped(candidate, stored.store(built, plan), normalization)
@@ -111,10 +114,7 @@ def _thinned(
     }
     candidate = read_candidate(tree, image, 10)
     found = build.network(candidate, seed=3)
-    if candidate.structured_pruning:
-        build.transform(found, candidate, "thin")
-    if candidate.factorization:
-        build.transform(found, candidate, "factorize")
+    reshape(found, candidate)
     return candidate, found
 
 
@@ -140,9 +140,9 @@ def _find_all_classes(network: nn.Module, images: Tensor) -> None:
 
 def _quantize(candidate: Candidate, network: nn.Sequential, images: Tensor) -> Plan:
     plan = build.plan(candidate, network)
-    quantize.insert(network.eval(), plan)
+    insert(network.eval(), plan)
     if plan.integer:
-        quantize.calibrate(network, [images])
+        calibrate(network, [images])
     return plan
 
 

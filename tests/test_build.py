@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 import torch
+from candidates import reshape
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from micronet_search import build
-from micronet_search.compression import prune, quantize, stored, structured
+from micronet_search.compression import stored, structured_pruning
+from micronet_search.compression.pruning import prune
+from micronet_search.compression.quantization import calibrate, insert
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.network import Input
 from micronet_search.score.rules import imt
@@ -60,12 +63,12 @@ def compressed(candidate: Candidate) -> dict[str, Tensor]:
     """The stored tensors of an untrained network, through the same steps as a trained one."""
     network = build.network(candidate)
     if candidate.pruning:
-        prune.prune(network, candidate.pruning.sparsity)
+        prune(network, candidate.pruning.sparsity)
     plan = build.plan(candidate, network)
-    quantize.insert(network, plan)
+    insert(network, plan)
     if plan.integer:
         size = candidate.input
-        quantize.calibrate(network, [torch.randn(2, size.channels, size.height, size.width)])
+        calibrate(network, [torch.randn(2, size.channels, size.height, size.width)])
     return stored.store(network, plan)
 
 
@@ -202,8 +205,8 @@ def test_what_thinning_leaves_does_not_depend_on_the_image(size: int) -> None:
     image = Input(height=size, width=size + 3)
     candidate = candidate.model_copy(update={"input": image})
     thinned, expected = (build.network(candidate, seed=3) for _ in range(2))
-    build.transform(thinned, candidate, "thin")
-    structured.thin(expected, image, 0.5)
+    reshape(thinned, candidate)
+    structured_pruning.thin(expected, image, 0.5)
     found, wanted = thinned.state_dict(), expected.state_dict()
     assert found.keys() == wanted.keys()
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)

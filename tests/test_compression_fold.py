@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from micronet_search import build
-from micronet_search.compression.factorize import factorize
+from micronet_search.compression.factorization import factorize
 from micronet_search.compression.fold import affine, fold
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.compression import FactorizationKind

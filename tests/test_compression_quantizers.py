@@ -11,7 +11,7 @@ from brevitas.core.function_wrapper import Identity, RoundSte, TensorClamp
 from brevitas.core.quant import BinaryQuant, IntQuant
 from torch import Tensor, nn
 
-from micronet_search.compression.quantize import (
+from micronet_search.compression.quantizers import (
     SMALLEST_SCALE,
     DynamicInputQuantizer,
     Half,

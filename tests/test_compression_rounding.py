@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from micronet_search.compression.quantize import InputQuantizer, Quantizer, WeightQuantizer
+from micronet_search.compression.quantizers import InputQuantizer, Quantizer, WeightQuantizer
 from micronet_search.compression.rounding import SMALLEST_SCALE, rounded
 
 LAYOUTS = pytest.mark.parametrize(

@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from candidates import reshape
 from torch import Tensor, nn
 
 from micronet_search import build
-from micronet_search.compression import prune, quantize, stored
+from micronet_search.compression import quantizers, stored
+from micronet_search.compression.pruning import prune
+from micronet_search.compression.quantization import calibrate, insert
 from micronet_search.config.candidate import Candidate
 from micronet_search.network.precision import Plan, layers_of
 
@@ -102,10 +105,7 @@ def trained(asked: Candidate) -> tuple[nn.Sequential, Plan]:
     """As if trained: norms that do something, a third of the weights zero, scales calibrated."""
     torch.manual_seed(0)
     network = build.network(asked)
-    if asked.structured_pruning is not None:
-        build.transform(network, asked, "thin")
-    if asked.factorization is not None:
-        build.transform(network, asked, "factorize")
+    reshape(network, asked)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None
@@ -114,11 +114,11 @@ def trained(asked: Candidate) -> tuple[nn.Sequential, Plan]:
             module.running_var.uniform_(0.5, 2.0)
             module.weight.data.uniform_(0.5, 2.0)
             module.bias.data.normal_()
-    prune.prune(network, 0.33)
+    prune(network, 0.33)
     widths = build.plan(asked, network)
-    quantize.insert(network, widths)
+    insert(network, widths)
     if widths.integer:
-        quantize.calibrate(network, [torch.randn(16, 3, 8, 8)])
+        calibrate(network, [torch.randn(16, 3, 8, 8)])
     return network.eval(), widths
 
 
@@ -195,11 +195,11 @@ def test_integers_and_scales_by_hand() -> None:
     quantize_plan = Plan({"1": widths.layers["1"]}, widths.rest_bits)
     network[1].weight.data = torch.tensor([[0.5, -1.0, 0.1], [9.0, -9.0, 0.26]])
     network[1].bias.data = torch.tensor([0.1, 0.2])
-    quantize.insert(network, quantize_plan)
+    insert(network, quantize_plan)
     network[1].weight_quantizer.set_scale(torch.tensor([0.25, 0.5]))
     network[1].input_quantizer.set_scale(torch.tensor([1e-9]))
     tensors = stored.store(network, quantize_plan)
     assert tensors["1.weight"].tolist() == [[2, -4, 0], [7, -8, 1]]
     assert tensors["1.weight_scale"].tolist() == [0.25, 0.5]
-    assert tensors["1.input_scale"].item() == quantize.SMALLEST_SCALE
+    assert tensors["1.input_scale"].item() == quantizers.SMALLEST_SCALE
     assert torch.equal(tensors["1.bias"], torch.tensor([0.1, 0.2]).half())

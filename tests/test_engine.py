@@ -38,7 +38,7 @@ from micronet_search.engine.work import (
 from micronet_search.score.rules import scores
 from micronet_search.store import checkpoint
 from micronet_search.store.outcome import Result
-from micronet_search.trial import Trial
+from micronet_search.trial.trial import Trial
 
 CPU = torch.device("cpu")
 
@@ -358,7 +358,7 @@ def test_checkpoints_have_a_cadence(
 
     def advance(trial: Trial, to_epoch: int) -> None:
         train(trial, to_epoch)
-        trial.curve[-1] = replace(trial.curve[-1], seconds=seconds)
+        trial.history.curve[-1] = replace(trial.history.curve[-1], seconds=seconds)
         now[0] += seconds
 
     monkeypatch.setattr(Trial, "advance", advance)

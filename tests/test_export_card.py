@@ -74,10 +74,10 @@ def test_every_technique_has_its_tag() -> None:
         "micronet-search",
         "onnx",
         "resnet",
-        "quantization",
-        "pruning",
         "structured-pruning",
         "factorization",
+        "pruning",
+        "quantization",
         "distillation",
     ]
 

@@ -26,7 +26,7 @@ from exports import (
 from onnx import numpy_helper
 from torch import nn
 
-from micronet_search.compression import quantize
+from micronet_search.compression import quantizers
 from micronet_search.config.sweep import Dataset
 from micronet_search.data.splits import Splits, load
 from micronet_search.export import check, onnx_model
@@ -158,8 +158,8 @@ def test_trained_networks_predict_the_same(name: str, digits: Splits) -> None:
 def test_dynamic_inputs_are_rounded_as_by_the_quantizer(
     bits: int, signed: bool, linear: bool
 ) -> None:
-    layer = quantize.QuantizedLinear(7, 7) if linear else quantize.QuantizedConv2d(7, 7, 1)
-    layer.input_quantizer = quantizer = quantize.DynamicInputQuantizer(bits, signed=signed)
+    layer = quantizers.QuantizedLinear(7, 7) if linear else quantizers.QuantizedConv2d(7, 7, 1)
+    layer.input_quantizer = quantizer = quantizers.DynamicInputQuantizer(bits, signed=signed)
     values = 2.0 ** torch.arange(-20, 20, 4)[:, None, None, None] * torch.randn(1, 7, 3, 3)
     values = torch.cat([values, torch.zeros(1, 7, 3, 3)])
     values = values if signed else values.abs()

@@ -25,7 +25,7 @@ from exports import (
 from onnx import TensorProto, numpy_helper
 from torch import nn
 
-from micronet_search.compression import quantize
+from micronet_search.compression import quantizers
 from micronet_search.config.network import Input
 from micronet_search.export import check, onnx_model
 from micronet_search.export.errors import ExportError
@@ -192,8 +192,8 @@ def test_onnx_runtime_rounds_no_weight_again(bits: tuple[int, int], tmp_path: Pa
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("bits", range(2, 9))
 def test_inputs_are_rounded_as_by_the_quantizer(bits: int, signed: bool, weight_bits: int) -> None:
-    layer = quantize.QuantizedConv2d(1, 1, 1, bias=False)
-    layer.input_quantizer = quantizer = quantize.InputQuantizer(bits, signed=signed)
+    layer = quantizers.QuantizedConv2d(1, 1, 1, bias=False)
+    layer.input_quantizer = quantizer = quantizers.InputQuantizer(bits, signed=signed)
     step = 8.0 / 2**bits
     tensors = {
         "layer.weight": torch.ones(1, 1, 1, 1).to(

@@ -19,7 +19,7 @@ from micronet_search.engine.work import Crashed, Ended, Job, Reached
 from micronet_search.store import checkpoint
 from micronet_search.store.outcome import Result
 from micronet_search.training.evaluate import accuracy
-from micronet_search.trial import Trial
+from micronet_search.trial.trial import Trial
 
 pytestmark = [
     pytest.mark.gpu,

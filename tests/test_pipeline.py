@@ -13,13 +13,15 @@ import pytest
 import torch
 
 from micronet_search import build, shipped
-from micronet_search.compression import prune, quantize, stored
+from micronet_search.compression import stored
+from micronet_search.compression.pruning import prune
+from micronet_search.compression.quantization import calibrate, insert
 from micronet_search.config.candidate import Candidate
 from micronet_search.data.images import Images, Normalization
 from micronet_search.data.splits import Splits
 from micronet_search.export import check, onnx_model
 from micronet_search.score.rules import scores
-from micronet_search.trial import Trial
+from micronet_search.trial.trial import Trial
 
 CPU = torch.device("cpu")
 CHUNKS = 10
@@ -68,18 +70,15 @@ def test_all_that_can_be_drawn_is_built_counted_and_learns(chunk: int) -> None:
         assert Candidate.model_validate(asked.model_dump(mode="json")) == asked
         predicted = build.predict(asked)
         network = build.network(asked)
-        for stage in build.TRANSFORMS[:2]:
-            if {"thin": asked.structured_pruning, "factorize": asked.factorization}[stage]:
-                build.transform(network, asked, stage)
+        candidates.reshape(network, asked)
         assert sum(p.numel() for p in network.parameters()) == predicted.parameters
         if asked.pruning is not None:
-            prune.prune(network, asked.pruning.sparsity, asked.pruning.exclude)
+            prune(network, asked.pruning.sparsity, asked.pruning.exclude)
         widths = build.plan(asked, network)
-        if asked.quantization is not None:
-            build.transform(network, asked, "quantize")
+        insert(network, widths)
         images = noise().normalization(noise().train.images)
         if widths.integer:
-            quantize.calibrate(network, [images])
+            calibrate(network, [images])
         logits = network.train()(images)
         assert logits.shape == (len(images), CLASSES)
         torch.nn.functional.cross_entropy(logits, noise().train.labels).backward()

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import (
     OneCycleLR,
 )
 
-from micronet_search.compression.quantize import WeightQuantizer
+from micronet_search.compression.quantizers import WeightQuantizer
 from micronet_search.config.training import Cosine, Linear, Training
 from micronet_search.training import optimizer
 

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 
 from micronet_search import build
-from micronet_search.compression import prune, stored
+from micronet_search.compression import stored
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.sweep import Dataset
 from micronet_search.data import splits
 from micronet_search.data.splits import Splits
+from micronet_search.network.precision import layers_of
 from micronet_search.score.rules import imt
-from micronet_search.stages import stages
 from micronet_search.store import checkpoint
 from micronet_search.store.outcome import Result
 from micronet_search.training.fit import DivergenceError
-from micronet_search.trial import Trial
+from micronet_search.trial.trial import Trial
 
 CPU = torch.device("cpu")
 FOUR_BITS = {"weight_bits": 4, "activation_bits": 8, "epochs": 2}
@@ -104,7 +104,7 @@ def test_the_curve_goes_through_the_stages() -> None:
 
 
 def test_stages_start_where_the_one_before_ends() -> None:
-    found = [(s.name, s.start, s.end, s.learning_rate) for s in stages(EVERYTHING, integer=True)]
+    found = [(s.name, s.start, s.end, s.learning_rate) for s in begun(EVERYTHING).stages]
     assert found == [
         ("fit", 0, 2, 0.01),
         ("prune", 2, 5, pytest.approx(0.003)),
@@ -204,7 +204,7 @@ def test_zeros_follow_the_cubic_and_stay(optimizer: str, ema: float | None) -> N
 
 
 def weights_of_network(trial: Trial) -> Tensor:
-    return torch.cat([layer.weight.flatten() for layer in prune.layers_of(trial.network).values()])
+    return torch.cat([layer.weight.flatten() for layer in layers_of(trial.network).values()])
 
 
 def test_the_accuracy_is_the_shipped_networks() -> None:
@@ -264,7 +264,7 @@ def test_stopped_at_a_rung_it_has_the_predicted_score() -> None:
     trial.advance(1)
     outcome = trial.stopped("too slow").outcome
     assert (outcome.state, outcome.reason) == ("stopped", "too slow")
-    assert outcome.accuracy == trial.curve[-1].accuracy
+    assert outcome.accuracy == trial.history.curve[-1].accuracy
     assert outcome.scores["imt"] == imt(build.predict(EVERYTHING)).to_json()
 
 

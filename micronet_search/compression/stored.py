@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from micronet_search.compression.fold import affine
-from micronet_search.compression.quantize import InputQuantizer, SignQuantizer, WeightQuantizer
+from micronet_search.compression.quantizers import InputQuantizer, SignQuantizer, WeightQuantizer
 from micronet_search.compression.rounding import SMALLEST_SCALE, by_row
 from micronet_search.network.precision import Plan, layers_of
 

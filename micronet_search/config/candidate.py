@@ -10,33 +10,28 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from micronet_search.config.compression import (
-    Factorization,
-    Pruning,
-    Quantization,
-    StructuredPruning,
-)
+from micronet_search.config.compression import Compression
 from micronet_search.config.model import Model
 from micronet_search.config.network import MAX_LAYERS, Input, Network
 from micronet_search.config.training import Distillation, Training
 
 
-class Candidate(Model):
-    """One configuration with every choice made: what a trial evaluates and `score` counts.
-
-    The network is fitted, thinned, factorized, pruned and quantized, in this order, and learns from
-    a teacher meanwhile.
-    """
+class Fitted(Model):
+    """The network of a candidate, and how it is fitted before it is compressed."""
 
     input: Input = Input()
     classes: Annotated[int, Field(ge=2, le=100_000)] = 10
     network: Network
     training: Training
     distillation: Distillation | None = None
-    structured_pruning: StructuredPruning | None = None
-    factorization: Factorization | None = None
-    pruning: Pruning | None = None
-    quantization: Quantization | None = None
+
+
+class Candidate(Compression, Fitted):
+    """One configuration with every choice made: what a trial evaluates and `score` counts.
+
+    The network is fitted, and then compressed by one technique after another, in the order of the
+    fields of `Compression`. It learns from the teacher of `distillation` meanwhile.
+    """
 
     # What is judged here is judged against `network` or `input`: `options` relies on it.
 

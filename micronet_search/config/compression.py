@@ -151,3 +151,15 @@ class Quantization(Model):
         if min(bits for bits in asked if bits is not None) > INTEGER:
             self._settle(mode="static", epochs=0)
         return self
+
+
+class Compression(Model):
+    """The techniques that make a trained network smaller, in their order; null for none.
+
+    The module `micronet_search.compression.FIELD` says what each does.
+    """
+
+    structured_pruning: StructuredPruning | None = None
+    factorization: Factorization | None = None
+    pruning: Pruning | None = None
+    quantization: Quantization | None = None

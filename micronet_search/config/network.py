@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, Strict, field_serializer, model_validator
 
@@ -71,6 +71,8 @@ class DenseNet(Model):
         compression: Share of the channels that a transition keeps.
         convolution: Of the 3x3 convolutions, `plain` or `separable`.
     """
+
+    title: ClassVar[str] = "a DenseNet"
 
     family: Literal["densenet"]
     stem: Stem
@@ -137,6 +139,8 @@ class ResNet(Model):
         convolution: Of the 3x3 convolutions, `plain` or `separable`.
     """
 
+    title: ClassVar[str] = "a ResNet"
+
     family: Literal["resnet"]
     stem: Stem
     widths: Widths
@@ -198,6 +202,8 @@ class EfficientNet(Model):
             of 8 as published; the candidate holds the products, and 1 here.
         depth_multiplier: Factor of the layers, rounded up; the candidate holds the products.
     """
+
+    title: ClassVar[str] = "an EfficientNet"
 
     family: Literal["efficientnet"]
     stem: Stem

@@ -16,7 +16,7 @@ from micronet_search.data.splits import Splits
 from micronet_search.store.checkpoint import DamagedCheckpointError
 from micronet_search.store.outcome import TRACEBACK, Epoch, Result
 from micronet_search.training.fit import DivergenceError
-from micronet_search.trial import Trial
+from micronet_search.trial.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -156,13 +156,13 @@ def work(
         while trial.epoch < trial.epochs:
             if decided:
                 trial.advance(trial.epoch + 1)
-                yield Trained(trial.curve[-1], trial.epochs)
+                yield Trained(trial.history.curve[-1], trial.epochs)
             decided = True
             # one more epoch like the last may not go beyond what a crash is allowed to cost
-            unsaved = time.monotonic() - saved + trial.curve[-1].seconds
+            unsaved = time.monotonic() - saved + trial.history.curve[-1].seconds
             is_due = unsaved > job.checkpoint_minutes * 60
             if trial.epoch in stops or is_due or pausing():
-                order = yield Reached(trial.curve[-1], trial.checkpoint())
+                order = yield Reached(trial.history.curve[-1], trial.checkpoint())
                 saved = time.monotonic()
                 if isinstance(order, Stop):
                     yield Ended(trial.stopped(order.reason))

@@ -127,7 +127,7 @@ class Facts:
 def write(facts: Facts) -> str:
     """The card in Markdown, with the front matter that model hubs read."""
     candidate, sweep = facts.candidate, facts.sweep
-    image, family = candidate.input, techniques.FAMILIES[candidate.network.family]
+    image, family = candidate.input, candidate.network.title
     return _TEXT.format(
         front=_front(candidate),
         title=f"{sweep.name}, trial {facts.trial}",

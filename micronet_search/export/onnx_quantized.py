@@ -12,7 +12,7 @@ import numpy as np
 from onnx import TensorProto
 from torch import nn
 
-from micronet_search.compression.quantize import DynamicInputQuantizer, InputQuantizer
+from micronet_search.compression.quantizers import DynamicInputQuantizer, InputQuantizer
 from micronet_search.compression.rounding import SMALLEST_SCALE
 from micronet_search.export.onnx_writer import Context, GraphWriter, integer_type
 

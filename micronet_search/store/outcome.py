@@ -18,6 +18,8 @@ TRACEBACK = "traceback.txt"
 _PARTS = {"parameters", "operations", "score"}
 _COUNTED = ("parameters", "nonzeros", "macs", "storage_bits")
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+State = Literal["complete", "stopped", "failed"]
+"""How a trial can end."""
 _Accuracy = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -67,7 +69,7 @@ class Outcome:
 
     __pydantic_config__ = _STRICT
 
-    state: Literal["complete", "stopped", "failed"]
+    state: State
     started: float
     ended: float
     device: str

@@ -37,7 +37,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, database: Path) -> s
 def run_until_the_second_trial_runs(folder: Path, runs: Path) -> Command:
     """It waits for the file `go` in the second epoch of that trial, whatever time passes."""
     sweep = write(folder / "sweep.yaml", long())
-    hold = Hold("micronet_search.trial:Trial.advance", ALL_EPOCHS + 2, folder / "go")
+    hold = Hold("micronet_search.trial.trial:Trial.advance", ALL_EPOCHS + 2, folder / "go")
     command = Command("run", sweep, "--root", runs, cwd=folder, kill=hold)
     assert command.until((runs / "studies/paused/trials/0001/candidate.yaml").exists)
     return command

@@ -38,7 +38,7 @@ def test_a_kill_in_a_long_fit_costs_no_more_than_the_sweep_says(
     """No epoch lasts as short a time as is allowed here, so each is followed by a checkpoint."""
     sweep = write(tmp_path / "sweep.yaml", long_fit("long", checkpoint_minutes=1e-6))
     epoch = random.Random(seed).randrange(2, EPOCHS)
-    kill = Kill("micronet_search.trial:Trial.advance", "after", epoch)
+    kill = Kill("micronet_search.trial.trial:Trial.advance", "after", epoch)
     command = Command("run", sweep, "--root", runs, cwd=tmp_path, kill=kill)
     assert command.wait().code == -signal.SIGKILL
     saved = curve(runs / "studies/long/trials/0000/checkpoint.safetensors")
@@ -52,7 +52,7 @@ def test_a_kill_in_a_long_fit_costs_no_more_than_the_sweep_says(
 def test_sigterm_pauses_like_ctrl_c(tmp_path: Path, runs: Path) -> None:
     sweep = write(tmp_path / "sweep.yaml", long_fit("terminated", checkpoint_minutes=1e-6))
     checkpoint = runs / "studies/terminated/trials/0000/checkpoint.safetensors"
-    kill = studies.Signal("micronet_search.trial:Trial.advance", signal.SIGTERM, 3)
+    kill = studies.Signal("micronet_search.trial.trial:Trial.advance", signal.SIGTERM, 3)
     done = Command("run", sweep, "--root", runs, cwd=tmp_path, kill=kill).wait()
     assert done.code == 130, done
     assert done.err == ""
@@ -64,7 +64,7 @@ def test_sigterm_pauses_like_ctrl_c(tmp_path: Path, runs: Path) -> None:
 
 def test_a_second_sigterm_leaves_at_once(tmp_path: Path, runs: Path) -> None:
     sweep = write(tmp_path / "sweep.yaml", long_fit("twice"))
-    kill = studies.Signal("micronet_search.trial:Trial.advance", signal.SIGTERM, 3, times=2)
+    kill = studies.Signal("micronet_search.trial.trial:Trial.advance", signal.SIGTERM, 3, times=2)
     done = Command("run", sweep, "--root", runs, cwd=tmp_path, kill=kill).wait()
     assert done.code == 130, done
     assert done.err.startswith("left at once")
@@ -142,7 +142,7 @@ def test_two_roots_share_a_database_and_no_study(tmp_path: Path, runs: Path) -> 
     url = f"sqlite:///{tmp_path}/optuna.db"
     tree = tiny("shared", search__trials=1, tracking={"optuna": url})
     sweep = write(tmp_path / "sweep.yaml", tree)
-    killed = Kill("micronet_search.trial:Trial.advance", "after", 2)
+    killed = Kill("micronet_search.trial.trial:Trial.advance", "after", 2)
     command = Command("run", sweep, "--root", runs, cwd=tmp_path, kill=killed)
     assert command.wait().code == -signal.SIGKILL
     other = tmp_path / "other"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from studies import Command, Fault, Kill, Memory, assert_whole, cli, read, tiny, write
 
-ADVANCE = "micronet_search.trial:Trial.advance"
+ADVANCE = "micronet_search.trial.trial:Trial.advance"
 MOASHA = {"rule": "moasha", "first_rung": 1, "reduction": 3}
 
 

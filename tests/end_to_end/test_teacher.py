@@ -85,7 +85,7 @@ def test_a_teacher_goes_on_after_a_break(tmp_path: Path, runs: Path) -> None:
 
 def test_ctrl_c_pauses_the_teacher(tmp_path: Path, runs: Path) -> None:
     sweep = write(tmp_path / "sweep.yaml", taught("paused", fitted(30), execution=OFTEN))
-    hold = Hold("micronet_search.trial:Trial.advance", 5, tmp_path / "go")
+    hold = Hold("micronet_search.trial.trial:Trial.advance", 5, tmp_path / "go")
     command = Command("run", sweep, "--root", runs, cwd=tmp_path, kill=hold)
     assert command.until(lambda: any((runs / "teachers").glob("*/checkpoint.safetensors")))
     command.send(signal.SIGINT)

@@ -7,14 +7,16 @@ counted like any other. Shapes follow from shapes alone, so that they are known 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from micronet_search.compression.technique import Technique
+from micronet_search.config.candidate import Candidate
 from micronet_search.config.compression import FactorizationKind
-from micronet_search.network.precision import layers_of
+from micronet_search.network.precision import Plan, layers_of
 
 Split = Callable[[Tensor, int, float], list[Tensor]]
 
@@ -167,3 +169,34 @@ def _convolution(
     layer.weight = nn.Parameter(weight.contiguous())
     layer.register_parameter("bias", None if bias is None else nn.Parameter(bias))
     return layer
+
+
+_KINDS: dict[FactorizationKind, str] = {
+    "svd": "SVD: layers became products of two, through fewer channels",
+    "tucker": "Tucker-2: convolutions became products of three, through fewer channels",
+}
+
+
+class LowRankFactorization(Technique):
+    """Puts products of smaller layers in the place of some, and fine-tunes them."""
+
+    stage, field, reshapes = "factorize", "factorization", True
+
+    def transform(self, network: nn.Module, candidate: Candidate) -> None:
+        """Replaces layers by their factors, in place."""
+        config = candidate.factorization
+        assert config is not None
+        factorize(network, config.kind, config.ratio)
+
+    def has_effect(self, candidate: Candidate) -> bool:
+        """Returns whether some rank is below the full one."""
+        return candidate.factorization is not None and candidate.factorization.ratio < 1.0
+
+    def figures(self, candidate: Candidate, plan: Plan) -> Iterator[tuple[str, str]]:
+        """Yields the kind and the rank."""
+        if candidate.factorization is not None and self.has_effect(candidate):
+            yield "factorization", _KINDS[candidate.factorization.kind]
+            yield "rank, as a share of the full one", f"{candidate.factorization.ratio:.2%}"
+
+
+TECHNIQUE = LowRankFactorization()

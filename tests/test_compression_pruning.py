@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from micronet_search.compression import prune
+from micronet_search.compression.pruning import TECHNIQUE, prunable, prune, sparsity_at
 from micronet_search.config.compression import Pruning
 from micronet_search.network.precision import layers_of
 
@@ -34,7 +34,7 @@ def asked(**pruning: Any) -> Pruning:
     [(0.0, 0.0), (0.25, 0.4625), (0.5, 0.7), (0.75, 0.7875), (1.0, 0.8), (1.5, 0.8)],
 )
 def test_the_cubic_rise(progress: float, expected: float) -> None:
-    assert prune.sparsity_at(asked(), progress) == pytest.approx(expected)
+    assert sparsity_at(asked(), progress) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_the_cubic_rise(progress: float, expected: float) -> None:
 )
 def test_each_round_removes_a_fifth_of_what_is_left(progress: float, expected: float) -> None:
     pruning = asked(schedule="iterative", rounds=3, sparsity=0.488)
-    assert prune.sparsity_at(pruning, progress) == pytest.approx(expected)
+    assert sparsity_at(pruning, progress) == pytest.approx(expected)
 
 
 @given(st.integers(2, 100))
@@ -61,13 +61,13 @@ def test_rounds_are_equally_long(rounds: int) -> None:
     pruning = asked(schedule="iterative", rounds=rounds)
     for epoch in range(2 * rounds):
         expected = 1.0 - 0.2 ** ((epoch // 2 + 1) / rounds)
-        found = prune.sparsity_at(pruning, (epoch + 1) / (2 * rounds))
+        found = sparsity_at(pruning, (epoch + 1) / (2 * rounds))
         assert found == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
 def test_in_one_shot_all_go_at_once(progress: float) -> None:
-    assert prune.sparsity_at(asked(schedule="one-shot"), progress) == 0.8
+    assert sparsity_at(asked(schedule="one-shot"), progress) == 0.8
 
 
 @settings(max_examples=30)
@@ -75,7 +75,7 @@ def test_in_one_shot_all_go_at_once(progress: float) -> None:
 def test_the_smallest_of_all_layers_are_zero(sparsity: float, seed: int) -> None:
     pruned = network(seed)
     before = weights(pruned)
-    prune.prune(pruned, sparsity)
+    prune(pruned, sparsity)
     after = weights(pruned)
 
     zeros = int(sparsity * 150 + 1e-9)
@@ -89,29 +89,29 @@ def test_the_smallest_of_all_layers_are_zero(sparsity: float, seed: int) -> None
 @pytest.mark.parametrize(("sparsity", "zeros"), [(0.3, 45), (0.58, 87), (0.07, 10), (0.0, 0)])
 def test_how_many(sparsity: float, zeros: int) -> None:
     pruned = network()
-    prune.prune(pruned, sparsity)
+    prune(pruned, sparsity)
     assert int((weights(pruned) == 0).sum()) == zeros
 
 
 def test_equal_weights_are_counted_one_by_one() -> None:
     layer = nn.Sequential(nn.Linear(10, 2))
     layer[0].weight.data.fill_(0.5)
-    prune.prune(layer, 0.35)
+    prune(layer, 0.35)
     assert int((layer[0].weight == 0).sum()) == 7
 
 
 def test_what_is_zero_stays_pruned_as_the_sparsity_rises() -> None:
     pruned = network()
-    prune.prune(pruned, 0.4)
+    prune(pruned, 0.4)
     zeros = weights(pruned) == 0
-    prune.prune(pruned, 0.6)
+    prune(pruned, 0.6)
     assert bool((weights(pruned)[zeros] == 0).all())
     assert int((weights(pruned) == 0).sum()) == 90
 
 
 def test_biases_and_norms_are_left_alone() -> None:
     pruned, fresh = network(), network()
-    prune.prune(pruned, 0.9)
+    prune(pruned, 0.9)
     for module in (0, 3):
         assert torch.equal(pruned[module].bias, fresh[module].bias)
     assert torch.equal(pruned[1].weight, fresh[1].weight)
@@ -123,13 +123,13 @@ def test_masks_keep_zeros_exact_through_momentum(optimizer: type[torch.optim.Opt
     momentum = {"momentum": 0.9} if optimizer is torch.optim.SGD else {}
     steps = optimizer(pruned.parameters(), lr=0.1, **momentum)
     for sparsity in (0.0, 0.5):
-        prune.prune(pruned, sparsity)
-        kept = prune.masks(pruned)
+        prune(pruned, sparsity)
+        keep_zeros = TECHNIQUE.after_step(pruned)
         for _ in range(3):
             steps.zero_grad()
             pruned(torch.randn(4, 2, 4, 4)).square().sum().backward()
             steps.step()
-            prune.apply(pruned, kept)
+            keep_zeros(pruned)
     assert int((weights(pruned) == 0).sum()) == 75
 
 
@@ -160,12 +160,12 @@ def blocks_network() -> nn.Sequential:
     ],
 )
 def test_layers_that_are_pruned_by_name(exclude: tuple[str, ...], expected: list[str]) -> None:
-    assert list(prune.prunable(blocks_network(), exclude)) == expected
+    assert list(prunable(blocks_network(), exclude)) == expected
 
 
 def test_excluded_layers_are_left_alone_and_out_of_the_sparsity() -> None:
     pruned, fresh = blocks_network(), blocks_network()
-    prune.prune(pruned, 0.5, ("first", "block10"))
+    prune(pruned, 0.5, ("first", "block10"))
     zeros = {n: int((layer.weight == 0).sum()) for n, layer in layers_of(pruned).items()}
     assert zeros["stem"] == zeros["block10.0"] == 0
     assert sum(zeros.values()) == 36  # of 36 + 24 + 12
@@ -174,9 +174,9 @@ def test_excluded_layers_are_left_alone_and_out_of_the_sparsity() -> None:
 
 def test_where_all_are_excluded_nothing_is_pruned() -> None:
     pruned, fresh = blocks_network(), blocks_network()
-    prune.prune(pruned, 0.5, ("block1", "block10", "first", "last"))
+    prune(pruned, 0.5, ("block1", "block10", "first", "last"))
     assert torch.equal(torch.cat(masked(pruned)), torch.cat(masked(fresh)))
 
 
 def masked(network: nn.Module) -> list[torch.Tensor]:
-    return [mask.flatten() for mask in prune.masks(network).values()]
+    return [(layer.weight != 0).flatten() for layer in layers_of(network).values()]

@@ -14,10 +14,21 @@ from typing import Any
 import torch
 from torch import nn
 
+from micronet_search.compression.technique import Technique
+from micronet_search.config.candidate import Candidate
 from micronet_search.config.network import Input
+from micronet_search.network.precision import Plan
 
 Cut = tuple[nn.Module, Callable[[nn.Module, list[int]], object]]
 """A layer, and what removes some of its input or output channels."""
+
+
+MAX_VALUES = 100_000_000
+"""Parameters, and values between layers, of a network that is thinned: 400 MB each."""
+
+
+class TooLargeError(ValueError):
+    """A network cannot be thinned, because it would fill the memory."""
 
 
 def thin(network: nn.Module, image: Input, ratio: float) -> None:
@@ -136,3 +147,54 @@ def _least(group: Any, ratio: float) -> set[int]:
     # as many of each chunk, at the same places
     places = importance.view(chunks, size).mean(0).argsort(stable=True)[:count].tolist()
     return {chunk * size + place for chunk in range(chunks) for place in places}
+
+
+class ChannelPruning(Technique):
+    """Removes channels from the layers, and fine-tunes the thinner network."""
+
+    stage, field, reshapes = "thin", "structured_pruning", True
+
+    def transform(self, network: nn.Module, candidate: Candidate) -> None:
+        """Removes channels in place, also of a network on `meta`.
+
+        Raises:
+            TooLargeError: The network is on `meta` and too large to be built for this.
+        """
+        config = candidate.structured_pruning
+        assert config is not None
+        # which channels go together is the same for all images, so the smallest one will do
+        side = 2**candidate.network.halvings
+        image = Input(channels=candidate.input.channels, height=side, width=side)
+        if next(network.parameters()).is_meta:
+            # Torch-Pruning needs values, but how many channels go does not depend on them
+            _refuse_giant(network, image)
+            thin(network.to_empty(device="cpu"), image, config.ratio)
+            network.to("meta")
+        else:
+            thin(network, image, config.ratio)
+
+    def has_effect(self, candidate: Candidate) -> bool:
+        """Returns whether some channels may go."""
+        return candidate.structured_pruning is not None and candidate.structured_pruning.ratio > 0
+
+    def figures(self, candidate: Candidate, plan: Plan) -> Iterator[tuple[str, str]]:
+        """Yields the share of channels that go."""
+        if candidate.structured_pruning is not None and self.has_effect(candidate):
+            ratio = candidate.structured_pruning.ratio
+            yield "channels removed from each layer", f"{ratio:.2%}"
+
+
+def _refuse_giant(network: nn.Module, image: Input) -> None:
+    channels = sum(m.out_channels for m in network.modules() if isinstance(m, nn.Conv2d))
+    found = {
+        "parameters": sum(math.prod(p.shape) for p in network.parameters()),
+        "values between its layers": channels * image.height * image.width,
+    }
+    for name, total in found.items():
+        if total > MAX_VALUES:
+            raise TooLargeError(
+                f"the network to thin has {total:,} {name}, expected at most {MAX_VALUES:,}"
+            )
+
+
+TECHNIQUE = ChannelPruning()

@@ -7,13 +7,18 @@ so that nothing but the weights has to be saved.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from micronet_search.compression.technique import Repair, Technique
+from micronet_search.config.candidate import Candidate
 from micronet_search.config.compression import Pruning
 from micronet_search.network.precision import layer_sets_of, layers_of
+
+RISE = 0.75
+"""The share of the stage's epochs over which the sparsity rises."""
 
 
 def sparsity_at(pruning: Pruning, progress: float) -> float:
@@ -74,14 +79,38 @@ def prune(network: nn.Module, sparsity: float, exclude: Collection[str] = ()) ->
         weight.mul_(kept.view_as(weight))
 
 
-def masks(network: nn.Module) -> dict[str, Tensor]:
-    """Where each layer's weights are not zero, by the layer's name."""
-    return {name: layer.weight != 0 for name, layer in layers_of(network).items()}
+class UnstructuredPruning(Technique):
+    """Zeros single weights while the network is fine-tuned, and keeps them zero from then on."""
+
+    stage, field = "prune", "pruning"
+
+    def before_epoch(self, network: nn.Module, candidate: Candidate, progress: float) -> None:
+        """Zeros more weights, as the schedule says; all of them three quarters into the stage."""
+        config = candidate.pruning
+        assert config is not None
+        prune(network, sparsity_at(config, progress / RISE), config.exclude)
+
+    def after_step(self, network: nn.Module) -> Repair:
+        """Returns what zeros again each weight that is zero now."""
+        masks = {name: layer.weight != 0 for name, layer in layers_of(network).items()}
+
+        @torch.no_grad()
+        def zero(changed: nn.Module) -> None:
+            layers = layers_of(changed)
+            for name, mask in masks.items():
+                layers[name].weight.mul_(mask)
+
+        return zero
+
+    def sparsity(self, network: nn.Module, candidate: Candidate) -> dict[str, float]:
+        """Returns the same sparsity for all layers that are pruned."""
+        config = candidate.pruning
+        assert config is not None
+        return dict.fromkeys(prunable(network, config.exclude), config.sparsity)
+
+    def has_effect(self, candidate: Candidate) -> bool:
+        """Returns whether some weight becomes zero."""
+        return candidate.pruning is not None and candidate.pruning.sparsity > 0
 
 
-@torch.no_grad()
-def apply(network: nn.Module, kept: Mapping[str, Tensor]) -> None:
-    """Zeroes, in place, what the masks leave out."""
-    layers = layers_of(network)
-    for name, mask in kept.items():
-        layers[name].weight.mul_(mask)
+TECHNIQUE = UnstructuredPruning()

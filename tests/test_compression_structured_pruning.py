@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from micronet_search.compression import structured
+from micronet_search.compression import structured_pruning
 from micronet_search.config.network import MAX_LAYERS, Input, Network
 from micronet_search.network import family
 from micronet_search.network.precision import layers_of
@@ -39,7 +39,7 @@ def built(network: dict[str, Any], seed: int = 0) -> nn.Sequential:
 
 def thinned(network: dict[str, Any], ratio: float, seed: int = 0) -> nn.Sequential:
     plain = built(network, seed)
-    structured.thin(plain, IMAGE, ratio)
+    structured_pruning.thin(plain, IMAGE, ratio)
     return plain
 
 
@@ -215,7 +215,7 @@ def test_shapes_are_those_of_the_configuration_whatever_the_weights(
 @given(networks(), RATIOS)
 def test_channels_that_are_zero_can_be_removed(network: dict[str, Any], ratio: float) -> None:
     plain = built(network)
-    chosen = structured.choose(plain, IMAGE, ratio)
+    chosen = structured_pruning.choose(plain, IMAGE, ratio)
     for (layer, remove_from), channels in chosen.items():
         if remove_from.__name__ == "prune_out_channels":
             for parameter in layer.parameters(recurse=False):
@@ -223,7 +223,7 @@ def test_channels_that_are_zero_can_be_removed(network: dict[str, Any], ratio: f
     images = some_images()
     with torch.no_grad():
         expected = plain(images)
-    structured.remove(chosen)
+    structured_pruning.remove(chosen)
     torch.testing.assert_close(plain(images), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -254,7 +254,7 @@ def test_the_smallest_go() -> None:
         ..., None, None
     ]
     network[4].weight.data.fill_(1.0)
-    structured.thin(network, IMAGE, 0.5)
+    structured_pruning.thin(network, IMAGE, 0.5)
     assert network[0].weight[:, 0, 0, 0].tolist() == [5.0, 4.0]
     assert network[4].weight.shape == (2, 2)
     assert len(network[4].bias) == 2
@@ -268,7 +268,7 @@ def test_groups_lose_the_channels_at_the_same_places() -> None:
     )  # fmt: skip
     network[0].weight.data = torch.arange(1.0, 7.0)[:, None].repeat(1, 3)[..., None, None]
     network[1].weight.data.fill_(1.0)
-    structured.thin(network, IMAGE, 1 / 3)
+    structured_pruning.thin(network, IMAGE, 1 / 3)
     assert network[0].weight[:, 0, 0, 0].tolist() == [2.0, 3.0, 5.0, 6.0]
     assert network[1].weight.shape == (2, 2, 1, 1)
     assert (network[1].in_channels, network[1].groups) == (4, 2)
@@ -277,7 +277,7 @@ def test_groups_lose_the_channels_at_the_same_places() -> None:
 def test_a_ratio_of_zero_changes_nothing() -> None:
     plain = built(RESNET)
     before = copy.deepcopy(plain.state_dict())
-    structured.thin(plain, IMAGE, 0.0)
+    structured_pruning.thin(plain, IMAGE, 0.0)
     assert all(torch.equal(before[name], value) for name, value in plain.state_dict().items())
 
 
@@ -287,7 +287,7 @@ def test_mode_statistics_and_randomness_are_left_as_they_were(training: bool) ->
     before = copy.deepcopy(plain.state_dict())
     randomness = torch.get_rng_state()
     with torch.no_grad():
-        structured.thin(plain, IMAGE, 0.01)
+        structured_pruning.thin(plain, IMAGE, 0.01)
     assert plain.training is training
     assert all(module.training is training for module in plain.modules())
     assert torch.equal(randomness, torch.get_rng_state())

@@ -6,18 +6,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from micronet_search.compression import quantize
-from micronet_search.compression.quantize import (
+from micronet_search.compression.quantization import best_scale, calibrate, insert
+from micronet_search.compression.quantizers import (
     SMALLEST_SCALE,
     DynamicInputQuantizer,
     InputQuantizer,
     SignQuantizer,
     WeightQuantizer,
-    best_scale,
     bounds,
 )
 from micronet_search.config.compression import Quantization
-from micronet_search.network.precision import layers_of, plan
+from micronet_search.network.precision import Plan, layers_of, plan
 
 BITS = (2, 3, 4, 8)
 
@@ -50,7 +49,7 @@ def test_best_scale_of_zeros_is_the_smallest() -> None:
 def test_insert_keeps_the_parameters_and_folds() -> None:
     network = little_network()
     weight = network[2].weight
-    quantize.insert(network, planned(network, 8))
+    insert(network, planned(network, 8))
     assert network[2].weight is weight
     assert isinstance(network[0].input_quantizer, nn.Identity)
     assert isinstance(network[2].input_quantizer, InputQuantizer)
@@ -63,7 +62,7 @@ def test_insert_of_signs_and_dynamic_inputs() -> None:
     network = little_network()
     quantization = {"weight_bits": 1, "activation_bits": 4, "mode": "dynamic"}
     widths = plan(Quantization.model_validate(quantization), layers_of(network))
-    quantize.insert(network, widths)
+    insert(network, widths)
     assert {type(layer.weight_quantizer) for layer in layers_of(network).values()} == {
         SignQuantizer
     }
@@ -72,14 +71,14 @@ def test_insert_of_signs_and_dynamic_inputs() -> None:
     assert [type(quantizer) for quantizer in found] == [DynamicInputQuantizer] * 2
     assert [(quantizer.low, quantizer.high) for quantizer in found] == [(0, 15), (0, 15)]
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    quantize.calibrate(network, [torch.randn(4, 1, 8, 8)])
+    calibrate(network, [torch.randn(4, 1, 8, 8)])
     after = network.state_dict()
     assert all(torch.equal(before[name], tensor) for name, tensor in after.items())
 
 
 def test_insert_leaves_single_precision_alone() -> None:
     network = little_network()
-    quantize.insert(network, plan(None, layers_of(network)))
+    insert(network, plan(None, layers_of(network)))
     assert [type(module) for module in network] == [type(m) for m in little_network()]
 
 
@@ -96,7 +95,7 @@ def little_network() -> nn.Sequential:
     )
 
 
-def planned(network: nn.Module, bits: int) -> quantize.Plan:
+def planned(network: nn.Module, bits: int) -> Plan:
     quantization = Quantization.model_validate({"weight_bits": bits, "activation_bits": bits})
     return plan(quantization, layers_of(network))
 
@@ -105,8 +104,8 @@ def test_calibration_keeps_what_eight_bits_can() -> None:
     network = little_network().eval()
     images = torch.randn(256, 1, 8, 8)
     expected = network(images)
-    quantize.insert(network, planned(network, 8))
-    quantize.calibrate(network, images.split(64))
+    insert(network, planned(network, 8))
+    calibrate(network, images.split(64))
     found = network.eval()(images)
     assert (found - expected).norm() < 0.02 * expected.norm()
     assert (found.argmax(1) == expected.argmax(1)).float().mean() > 0.97
@@ -118,8 +117,8 @@ def test_calibration_sees_every_pixel_of_a_row() -> None:
     network[0].weight.data.fill_(1.0)
     images = torch.zeros(512, 1, 16, 16)
     images[..., -1] = 5.0
-    quantize.insert(network, planned(network, 8))
-    quantize.calibrate(network, [images])
+    insert(network, planned(network, 8))
+    calibrate(network, [images])
     assert network[2].input_quantizer.scale.item() == pytest.approx(5.0 / 255, rel=0.05)
 
 
@@ -129,8 +128,8 @@ def test_eight_bits_survive_a_high_learning_rate(optimizer: type[torch.optim.Opt
     layer = nn.Linear(16, 4)
     images, targets = torch.randn(64, 16), torch.randn(64, 4)
     network = nn.Sequential(layer)
-    quantize.insert(network, planned(network, 8))
-    quantize.calibrate(network, [images])
+    insert(network, planned(network, 8))
+    calibrate(network, [images])
     steps = optimizer(network.parameters(), lr=0.05)
     for _ in range(50):
         steps.zero_grad()

@@ -1,4 +1,4 @@
-"""Quantization: fewer bits for weights and for the inputs of layers, learned by fine-tuning.
+"""Quantizers: modules that round weights, or inputs of layers, to few bits.
 
 Weights are symmetric per output channel, from -2^(b-1) to 2^(b-1) - 1, or signs; inputs have one
 scale a layer, or one an image, and are unsigned where they are never negative. The scales of a
@@ -8,14 +8,9 @@ signs and of images follow from the values.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
-
 import torch
 from torch import Tensor, nn
 
-from micronet_search.compression.fold import fold
-from micronet_search.compression.graph import nonnegative_inputs
 from micronet_search.compression.rounding import (
     SMALLEST_SCALE,
     by_row,
@@ -23,10 +18,6 @@ from micronet_search.compression.rounding import (
     scales,
     straight,
 )
-from micronet_search.network.precision import Plan, Precision, layers_of
-
-_SAMPLES = 2**13
-_GRID = 40
 
 
 def bounds(bits: int, *, signed: bool) -> tuple[int, int]:
@@ -179,103 +170,3 @@ class QuantizedLinear(nn.Linear):
         """As the plain layer."""
         weight = self.weight_quantizer(self.weight)
         return nn.functional.linear(self.input_quantizer(input), weight, self.bias)
-
-
-def insert(network: nn.Module, plan: Plan) -> None:
-    """Folds the norms that are to be, and puts quantizers in, in place; scales to learn are 1."""
-    if plan.rest_bits == 32:
-        return
-    fold(network, plan)
-    nonnegative = nonnegative_inputs(network)
-    for name, layer in layers_of(network).items():
-        precision = plan.layers[name]
-        # the layer keeps its parameters and hyperparameters, and gains the quantizers
-        layer.__class__ = QuantizedConv2d if isinstance(layer, nn.Conv2d) else QuantizedLinear
-        layer.weight_quantizer = _weight_quantizer(precision, layer.weight.shape[0])
-        layer.input_quantizer = _input_quantizer(precision, signed=name not in nonnegative)
-        layer.to(layer.weight.device)
-
-
-def _weight_quantizer(precision: Precision, channels: int) -> nn.Module:
-    if precision.weight_bits == 1:
-        return SignQuantizer()
-    if precision.scales_weights:
-        return WeightQuantizer(precision.weight_bits, channels)
-    return Half() if precision.weight_bits == 16 else nn.Identity()
-
-
-def _input_quantizer(precision: Precision, *, signed: bool) -> nn.Module:
-    if precision.scales_input:
-        kind = DynamicInputQuantizer if precision.dynamic else InputQuantizer
-        return kind(precision.activation_bits, signed=signed)
-    return Half() if precision.activation_bits == 16 else nn.Identity()
-
-
-@torch.no_grad()
-def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Sets every learned scale to the one with the least squared error, in place.
-
-    Args:
-        network: With quantizers in.
-        batches: Normalised training images, each (N, C, H, W).
-    """
-    inputs: dict[str, list[Tensor]] = {}
-    handles = []
-    for name, layer in layers_of(network).items():
-        rounding = layer.weight_quantizer
-        if isinstance(rounding, WeightQuantizer):
-            rounding.set_scale(best_scale(layer.weight.flatten(1), rounding.low, rounding.high))
-        if isinstance(layer.input_quantizer, InputQuantizer):
-            inputs[name] = []
-            handles.append(layer.input_quantizer.register_forward_hook(_collect(inputs[name])))
-    network.eval()
-    for batch in batches:
-        network(batch)
-    for handle in handles:
-        handle.remove()
-    for name, seen in inputs.items():
-        quantizer = network.get_submodule(f"{name}.input_quantizer")
-        assert isinstance(quantizer, InputQuantizer)
-        values = torch.cat(seen)[None]
-        quantizer.set_scale(best_scale(values, quantizer.low, quantizer.high))
-
-
-def _collect(
-    seen: list[Tensor],
-) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
-    """A hook that keeps a sample of a quantizer's input, and passes it on as it was."""
-
-    def hook(_: nn.Module, inputs: tuple[Tensor, ...], __: Tensor) -> Tensor:
-        flat = inputs[0].flatten()
-        step = max(1, flat.numel() // _SAMPLES)
-        # without a common divisor, or it would see the first pixel of each row alone
-        while math.gcd(step, flat.numel()) > 1:
-            step += 1
-        seen.append(flat[::step].float())
-        value: Tensor = inputs[0]
-        return value
-
-    return hook
-
-
-def best_scale(values: Tensor, low: int, high: int) -> Tensor:
-    """The scale of each row with the least squared error, among 40 even parts of its range.
-
-    Args:
-        values: (rows, samples).
-        low: The least integer.
-        high: The greatest.
-
-    Returns:
-        (rows,), at least `SMALLEST_SCALE`.
-    """
-    largest = values.abs().amax(1)
-    best = torch.full_like(largest, SMALLEST_SCALE)
-    least = torch.full_like(largest, torch.inf)
-    for part in range(1, _GRID + 1):
-        scale = (largest / high * (part / _GRID)).clamp_min(SMALLEST_SCALE)
-        rounded = (values / scale[:, None]).round().clamp(low, high) * scale[:, None]
-        error = (rounded - values).square().sum(1)
-        best = torch.where(error < least, scale, best)
-        least = torch.minimum(error, least)
-    return best

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from micronet_search.compression.factorize import factorize, svd, tucker
+from micronet_search.compression.factorization import factorize, svd, tucker
 from micronet_search.config.compression import FactorizationKind
 from micronet_search.config.network import DenseNet, EfficientNet, ResNet
 from micronet_search.network import family

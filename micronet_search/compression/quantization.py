@@ -1,0 +1,186 @@
+"""Quantization: fewer bits for weights and for the inputs of layers, learned by fine-tuning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from micronet_search.compression.fold import fold
+from micronet_search.compression.graph import nonnegative_inputs
+from micronet_search.compression.quantizers import (
+    DynamicInputQuantizer,
+    Half,
+    InputQuantizer,
+    QuantizedConv2d,
+    QuantizedLinear,
+    Quantizer,
+    SignQuantizer,
+    WeightQuantizer,
+)
+from micronet_search.compression.rounding import SMALLEST_SCALE
+from micronet_search.compression.technique import Technique
+from micronet_search.config.candidate import Candidate
+from micronet_search.config.compression import Quantization
+from micronet_search.network.precision import Plan, Precision, layers_of, plan
+
+_SAMPLES = 2**13
+_GRID = 40
+
+
+def insert(network: nn.Module, plan: Plan) -> None:
+    """Folds the norms that are to be, and puts quantizers in, in place; scales to learn are 1."""
+    if plan.rest_bits == 32:
+        return
+    fold(network, plan)
+    nonnegative = nonnegative_inputs(network)
+    for name, layer in layers_of(network).items():
+        precision = plan.layers[name]
+        # the layer keeps its parameters and hyperparameters, and gains the quantizers
+        layer.__class__ = QuantizedConv2d if isinstance(layer, nn.Conv2d) else QuantizedLinear
+        layer.weight_quantizer = _weight_quantizer(precision, layer.weight.shape[0])
+        layer.input_quantizer = _input_quantizer(precision, signed=name not in nonnegative)
+        layer.to(layer.weight.device)
+
+
+def _weight_quantizer(precision: Precision, channels: int) -> nn.Module:
+    if precision.weight_bits == 1:
+        return SignQuantizer()
+    if precision.scales_weights:
+        return WeightQuantizer(precision.weight_bits, channels)
+    return Half() if precision.weight_bits == 16 else nn.Identity()
+
+
+def _input_quantizer(precision: Precision, *, signed: bool) -> nn.Module:
+    if precision.scales_input:
+        kind = DynamicInputQuantizer if precision.dynamic else InputQuantizer
+        return kind(precision.activation_bits, signed=signed)
+    return Half() if precision.activation_bits == 16 else nn.Identity()
+
+
+@torch.no_grad()
+def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Sets every learned scale to the one with the least squared error, in place.
+
+    Args:
+        network: With quantizers in.
+        batches: Normalised training images, each (N, C, H, W).
+    """
+    inputs: dict[str, list[Tensor]] = {}
+    handles = []
+    for name, layer in layers_of(network).items():
+        rounding = layer.weight_quantizer
+        if isinstance(rounding, WeightQuantizer):
+            rounding.set_scale(best_scale(layer.weight.flatten(1), rounding.low, rounding.high))
+        if isinstance(layer.input_quantizer, InputQuantizer):
+            inputs[name] = []
+            handles.append(layer.input_quantizer.register_forward_hook(_collect(inputs[name])))
+    network.eval()
+    for batch in batches:
+        network(batch)
+    for handle in handles:
+        handle.remove()
+    for name, seen in inputs.items():
+        quantizer = network.get_submodule(f"{name}.input_quantizer")
+        assert isinstance(quantizer, InputQuantizer)
+        values = torch.cat(seen)[None]
+        quantizer.set_scale(best_scale(values, quantizer.low, quantizer.high))
+
+
+def _collect(
+    seen: list[Tensor],
+) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    """A hook that keeps a sample of a quantizer's input, and passes it on as it was."""
+
+    def hook(_: nn.Module, inputs: tuple[Tensor, ...], __: Tensor) -> Tensor:
+        flat = inputs[0].flatten()
+        step = max(1, flat.numel() // _SAMPLES)
+        # without a common divisor, or it would see the first pixel of each row alone
+        while math.gcd(step, flat.numel()) > 1:
+            step += 1
+        seen.append(flat[::step].float())
+        value: Tensor = inputs[0]
+        return value
+
+    return hook
+
+
+def best_scale(values: Tensor, low: int, high: int) -> Tensor:
+    """The scale of each row with the least squared error, among 40 even parts of its range.
+
+    Args:
+        values: (rows, samples).
+        low: The least integer.
+        high: The greatest.
+
+    Returns:
+        (rows,), at least `SMALLEST_SCALE`.
+    """
+    largest = values.abs().amax(1)
+    best = torch.full_like(largest, SMALLEST_SCALE)
+    least = torch.full_like(largest, torch.inf)
+    for part in range(1, _GRID + 1):
+        scale = (largest / high * (part / _GRID)).clamp_min(SMALLEST_SCALE)
+        rounded = (values / scale[:, None]).round().clamp(low, high) * scale[:, None]
+        error = (rounded - values).square().sum(1)
+        best = torch.where(error < least, scale, best)
+        least = torch.minimum(error, least)
+    return best
+
+
+_MODES = {
+    "static": "static: the range of a layer's inputs was learned and is fixed",
+    "dynamic": "dynamic: the range of a layer's inputs is computed from each image as it passes",
+}
+
+
+class LearnedQuantization(Technique):
+    """Folds norms, puts quantizers in, and fine-tunes the network with them."""
+
+    stage, field = "quantize", "quantization"
+
+    def epochs(self, candidate: Candidate, plan: Plan) -> int:
+        """Returns the epochs of the field; 0 where no layer is integer, with nothing to learn."""
+        assert candidate.quantization is not None
+        return candidate.quantization.epochs if plan.integer else 0
+
+    def transform(self, network: nn.Module, candidate: Candidate) -> None:
+        """Folds norms and puts quantizers in, in place; scales to learn are 1."""
+        insert(network, plan(candidate.quantization, layers_of(network)))
+
+    def calibrate(self, network: nn.Module, images: Iterable[Tensor]) -> None:
+        """Sets the learned scales to those with the least error, in place."""
+        if any(isinstance(module, Quantizer) for module in network.modules()):
+            calibrate(network, images)
+
+    def figures(self, candidate: Candidate, plan: Plan) -> Iterator[tuple[str, str]]:
+        """Yields the widths, and how the ranges of inputs come about."""
+        config = candidate.quantization
+        yield from _widths(config or Quantization(weight_bits=32, activation_bits=32))
+        if config is not None and any(p.scales_input for p in plan.layers.values()):
+            yield "quantization of inputs", _MODES[config.mode]
+
+
+def _widths(config: Quantization) -> Iterator[tuple[str, str]]:
+    apart = {
+        "the first layer": config.first,
+        **{f"`{name}`": widths for name, widths in config.blocks.items()},
+        "the last layer": config.last,
+    }
+    yield "bits of weights", _weight_bits(config.weight_bits)
+    for place, widths in apart.items():
+        if widths.weight_bits:
+            yield f"bits of weights, {place}", _weight_bits(widths.weight_bits)
+    yield "bits of activations", str(config.activation_bits)
+    for place, widths in apart.items():
+        if widths.activation_bits:
+            yield f"bits of activations, {place}", str(widths.activation_bits)
+
+
+def _weight_bits(bits: int) -> str:
+    return "1: signs, with a scale for each output channel" if bits == 1 else str(bits)
+
+
+TECHNIQUE = LearnedQuantization()

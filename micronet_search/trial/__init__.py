@@ -1,0 +1,1 @@
+"""One candidate through its stages. Knows neither Optuna nor MLflow."""

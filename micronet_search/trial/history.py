@@ -1,0 +1,86 @@
+"""What a trial has done so far, and how it ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from micronet_search.score.cost import Cost
+from micronet_search.score.rules import scores
+from micronet_search.store.outcome import Epoch, Outcome, Result, State
+from micronet_search.store.tables import to_csv
+
+
+@dataclass
+class History:
+    """What a trial has done so far.
+
+    Attributes:
+        started: Unix time of the first start.
+        curve: A row for each epoch.
+        seconds: The time of each stage.
+    """
+
+    started: float = field(default_factory=time.time)
+    curve: list[Epoch] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs were trained."""
+        return len(self.curve)
+
+    @contextmanager
+    def clock(self, stage: str) -> Iterator[None]:
+        """Adds the time that the context takes to a stage."""
+        begun = time.perf_counter()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begun
+
+    def result(
+        self,
+        state: State,
+        device: str,
+        *,
+        cost: Cost | None = None,
+        accuracy: float | None = None,
+        reason: str | None = None,
+        files: dict[str, bytes] | None = None,
+    ) -> Result:
+        """Returns the result of the trial, which ends now.
+
+        Args:
+            state: How it ended.
+            device: Where it ran.
+            cost: Measured, or for a stopped trial predicted; None for a failed one.
+            accuracy: On the validation split, 0 to 1.
+            reason: Why it was stopped or failed.
+            files: What it leaves beside its curve, by name.
+        """
+        outcome = Outcome(
+            state=state,
+            started=self.started,
+            ended=time.time(),
+            device=device,
+            reason=reason,
+            accuracy=accuracy,
+            seconds=self.seconds,
+            curve=tuple(self.curve),
+            **({} if cost is None else _counted(cost)),
+        )
+        rows = [asdict(row) for row in self.curve]
+        curve = {"curve.csv": to_csv(rows).encode()} if rows else {}
+        return Result(outcome, curve | (files or {}))
+
+
+def _counted(cost: Cost) -> dict[str, Any]:
+    return {
+        "scores": {name: score.to_json() for name, score in scores(cost).items()},
+        "parameters": cost.parameters,
+        "nonzeros": cost.nonzeros,
+        "macs": cost.macs,
+        "storage_bits": cost.storage_bits,
+    }

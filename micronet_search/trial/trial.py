@@ -1,0 +1,260 @@
+"""A trial: a loop over the stages of one candidate."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import torch
+from torch import Tensor, nn
+
+from micronet_search import build
+from micronet_search.compression import stored
+from micronet_search.compression.technique import Repair
+from micronet_search.config.candidate import Candidate
+from micronet_search.data.batches import (
+    batches_in_epoch,
+    evaluation_batches,
+    normalized,
+    training_batches,
+)
+from micronet_search.data.splits import Splits
+from micronet_search.store import checkpoint
+from micronet_search.store.outcome import Epoch, Result
+from micronet_search.store.tables import to_csv
+from micronet_search.training.distillation import SoftTargets
+from micronet_search.training.evaluate import accuracy
+from micronet_search.training.fit import DivergenceError, Fit
+from micronet_search.trial import saved
+from micronet_search.trial.history import History
+from micronet_search.trial.stages import Stage, stages
+from micronet_search.trial.teacher import Teacher
+
+EVALUATION_BATCH = 1000
+CALIBRATION_BATCHES = 4
+
+
+class Trial:
+    """Trains, compresses and scores one candidate: `begin`, `advance` as often as wanted, `finish`.
+
+    Every epoch draws its randomness from the seed and its own number, so that a trial that goes on
+    from a checkpoint does what it would have done without the break.
+    """
+
+    def __init__(
+        self,
+        candidate: Candidate,
+        splits: Splits,
+        *,
+        seed: int,
+        device: torch.device,
+        teacher: bytes | None = None,
+    ) -> None:
+        """Prepares a trial.
+
+        Args:
+            candidate: What is evaluated.
+            splits: The dataset, on `device`.
+            seed: Where all of the randomness comes from.
+            device: Where it trains.
+            teacher: The model file of the teacher, where the candidate has one.
+        """
+        self.candidate = candidate
+        self.splits = splits
+        self.seed = seed
+        self.device = device
+        self.teacher = teacher
+        self.plan, self.cost = build.planned(candidate)
+        self.stages = stages(candidate, self.plan)
+        self.history = History()
+        self._entered = 0
+        self._fit: Fit | None = None
+
+    @property
+    def epoch(self) -> int:
+        """Epochs trained so far, over all stages."""
+        return self.history.epoch
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all stages together."""
+        return self.stages[-1].end
+
+    def begin(self, content: bytes | None = None) -> None:
+        """Makes the network, or takes it from a checkpoint.
+
+        Raises:
+            DamagedCheckpointError: The checkpoint is not what was saved.
+            ValueError: The teacher is not the model of a trial.
+        """
+        self.network = build.network(self.candidate, self.seed)
+        self._soft_targets = self._distilled()
+        found = None if content is None else saved.unpack(content, self.stages)
+        if found is not None:
+            self.history, self._entered = found.history, found.entered
+        for stage in self.stages[: self._entered]:
+            if stage.technique is not None:
+                stage.technique.transform(self.network, self.candidate)
+        self._place(self.network)
+        if found is None:
+            return
+        if found.fit is not None:
+            self._fit = self._new_fit(self.stages[self._entered - 1])
+        with saved.damaged_where_it_does_not_fit():
+            self.network.load_state_dict(found.network)
+            if self._fit is not None and found.fit is not None:
+                self._fit.restore(found.fit)
+
+    def checkpoint(self) -> bytes:
+        """Returns all that `begin` needs to go on from here."""
+        fit = None if self._fit is None else self._fit.state()
+        return saved.pack(self.history, self._entered, dict(self.network.state_dict()), fit)
+
+    def advance(self, to_epoch: int) -> None:
+        """Trains until `to_epoch` epochs are done, over as many stages as they lie in.
+
+        Raises:
+            DivergenceError: The loss became NaN or infinite.
+        """
+        while self.epoch < to_epoch:
+            while self._fit is None:
+                self._enter()
+            stage = self.stages[self._entered - 1]
+            with self.history.clock(stage.name):
+                self._train(stage, self._fit)
+                if self.epoch == stage.end:
+                    self._fit.finish()
+                    self._fit = None
+
+    def finish(self) -> Result:
+        """Evaluates and scores the shipped network, after the last epoch.
+
+        Raises:
+            DivergenceError: Some value is beyond the width in which it is stored.
+        """
+        assert self.epoch == self.epochs, (self.epoch, self.epochs)
+        while self._entered < len(self.stages):
+            self._enter()
+        tensors = stored.store(self.network, self.plan)
+        for name, tensor in tensors.items():
+            if not tensor.isfinite().all():
+                raise DivergenceError(f"{name} is not finite as stored, in {tensor.dtype}")
+        stored.install(self.network, tensors)
+        with self.history.clock("evaluate"):
+            found = self._accuracy(self.network)
+        cost = self.cost.measured(tensors)
+        model = {
+            "candidate": self.candidate.model_dump(mode="json"),
+            "normalization": asdict(self.splits.normalization),
+        }
+        files = {
+            "model.safetensors": checkpoint.pack(tensors, model),
+            "layers.csv": to_csv([layer.to_json() for layer in cost.layers]).encode(),
+        }
+        device = str(self.device)
+        return self.history.result("complete", device, cost=cost, accuracy=found, files=files)
+
+    def stopped(self, reason: str) -> Result:
+        """Returns the result of a trial that ends at a rung, with its predicted score."""
+        reached, device = self.history.curve[-1].accuracy, str(self.device)
+        return self.history.result(
+            "stopped", device, cost=self.cost, accuracy=reached, reason=reason
+        )
+
+    def failed(self, reason: str) -> Result:
+        """Returns the result of a trial that cannot go on."""
+        return self.history.result("failed", str(self.device), reason=reason)
+
+    def _distilled(self) -> SoftTargets | None:
+        asked = self.candidate.distillation
+        if asked is None:
+            return None
+        assert self.teacher is not None
+        network = Teacher(self.teacher, self.splits.normalization)
+        self._place(network)
+        return SoftTargets(network, asked.temperature, asked.weight)
+
+    def _place(self, network: nn.Module) -> None:
+        # convolutions read channels-last images faster, as `normalized` makes them
+        network.to(self.device).to(memory_format=torch.channels_last)
+
+    def _enter(self) -> None:
+        """Begins the next stage; one without epochs is over with that."""
+        stage = self.stages[self._entered]
+        with self.history.clock(stage.name):
+            if stage.technique is not None:
+                stage.technique.transform(self.network, self.candidate)
+                self._place(self.network)
+                stage.technique.calibrate(self.network, self._calibration())
+                if not stage.epochs:
+                    stage.technique.before_epoch(self.network, self.candidate, 1.0)
+            self._entered += 1
+            if stage.epochs:
+                self._fit = self._new_fit(stage)
+
+    def _new_fit(self, stage: Stage) -> Fit:
+        training = self.candidate.training
+        return Fit(
+            self.network,
+            training,
+            epochs=stage.epochs,
+            steps_per_epoch=batches_in_epoch(len(self.splits.train), training.batch_size),
+            learning_rate=stage.learning_rate,
+            warmup=stage.warmup,
+            soft_targets=self._soft_targets,
+        )
+
+    def _train(self, stage: Stage, fit: Fit) -> None:
+        """Trains one epoch, and adds its row to the curve."""
+        begun = time.perf_counter()
+        done = self.epoch - stage.start
+        if stage.technique is not None:
+            progress = (done + 1) / stage.epochs
+            stage.technique.before_epoch(self.network, self.candidate, progress)
+        repair = self._repair()
+        loss = fit.epoch(self._batches(stage, done), lambda: repair(self.network))
+        if fit.judged is not self.network:
+            repair(fit.judged)
+        found = self._accuracy(fit.judged)
+        seconds, epoch = time.perf_counter() - begun, self.epoch + 1
+        self.history.curve.append(Epoch(epoch, stage.name, loss, found, seconds, time.time()))
+
+    def _repair(self) -> Repair:
+        """Returns what the techniques so far want done after each step."""
+        begun = [stage.technique for stage in self.stages[: self._entered] if stage.technique]
+        repairs = [repair for one in begun if (repair := one.after_step(self.network))]
+
+        def repair_all(network: nn.Module) -> None:
+            for repair in repairs:
+                repair(network)
+
+        return repair_all
+
+    def _batches(self, stage: Stage, done: int) -> Iterator[tuple[Tensor, Tensor]]:
+        training, splits = self.candidate.training, self.splits
+        return training_batches(
+            splits.train,
+            splits.normalization,
+            training.augmentation,
+            training.batch_size,
+            splits.classes,
+            self._generator(self.epoch),
+            mixing=done < stage.epochs - training.augmentation.unmixed_epochs,
+        )
+
+    def _accuracy(self, network: nn.Module) -> float:
+        validation, normalization = self.splits.validation, self.splits.normalization
+        return accuracy(network, evaluation_batches(validation, normalization, EVALUATION_BATCH))
+
+    def _calibration(self) -> Iterator[Tensor]:
+        size, images = self.candidate.training.batch_size, self.splits.train.images
+        generator = self._generator(-1)
+        chosen = torch.randperm(len(images), generator=generator, device=self.device)
+        for part in chosen.split(size)[:CALIBRATION_BATCHES]:
+            yield normalized(images[part], self.splits.normalization)
+
+    def _generator(self, epoch: int) -> torch.Generator:
+        digest = hashlib.blake2b(f"{self.seed}/{epoch}".encode(), digest_size=7).digest()
+        return torch.Generator(self.device).manual_seed(int.from_bytes(digest))
