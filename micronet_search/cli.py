@@ -124,7 +124,7 @@ def run(
 @app.command()
 def sync(study: Study, root: Root = DEFAULT_ROOT) -> None:
     """Delivers to MLflow what it was not told because it did not answer."""
-    from micronet_search.study.records import sync as deliver
+    from micronet_search.study.projection import sync as deliver
 
     print(f"{study}: {deliver(_root(root), study)} trials delivered to MLflow")
 

@@ -169,7 +169,7 @@ def test_a_trial_is_recorded_whole(
     }
     assert found["info"] == ("FINISHED", start, 1_700_000_100_500, "trial 0012")
     assert found["artifacts"] == ["candidate.yaml", "layers.csv"]
-    assert recorder.recorded() == {12}
+    assert recorder.recorded == {12}
     kept = root.artifacts / sweep.name / children[12].info.run_id / "artifacts" / "layers.csv"
     assert kept.read_text() == "layers.csv"
 
@@ -191,7 +191,7 @@ def test_a_failed_trial_is_recorded_with_what_it_has(
     assert children[0].data.tags["reason"] == "loss is nan"
     assert children[0].data.tags["state"] == "failed"
     assert children[0].data.tags["feasible"] == "false"
-    assert recorder.recorded() == {0}
+    assert recorder.recorded == {0}
 
 
 def test_a_long_curve_and_many_params_are_recorded_whole(
@@ -231,10 +231,12 @@ def test_recording_twice_changes_nothing(
     artifacts[0].write_text("name: a")
 
     def record(recorder: Recorder) -> None:
-        recorder.record_sweep(artifacts[0], environment("cpu"))
+        recorder.record_start(artifacts[0], environment("cpu"))
         recorder.record_trial(0, PARAMS, complete(), True, artifacts)
-        recorder.record_study(front, points, 0.1, 0.02, 0)
-        recorder.close(finished=True)
+        recorder.record_progress(1, START, 0.1, 0.02)
+        recorder.record_front(front)
+        recorder.record_picture(points, [0])
+        recorder.record_status("FINISHED")
 
     recorder = Recorder.open(sweep, root)
     record(recorder)
@@ -287,31 +289,28 @@ def test_a_record_cut_short_is_completed(
             recorder.record_trial(7, PARAMS, complete(), True, artifacts)
 
     again = Recorder.open(sweep, root)
-    assert again.recorded() == ({7} if (step, when) == ("set_terminated", "after") else set())
+    assert again.recorded == ({7} if (step, when) == ("set_terminated", "after") else set())
     again.record_trial(7, PARAMS, complete(), True, artifacts)
 
-    assert again.recorded() == {7}
+    assert again.recorded == {7}
     assert content(client, runs(client, sweep)[1][7]) == uninterrupted
 
 
 def test_the_front_moves(root: Root, sweep: Sweep, client: MlflowClient) -> None:
     recorder = Recorder.open(sweep, root)
-    points = []
     for number, accuracy in enumerate((0.91, 0.92, 0.85)):
-        feasible = accuracy >= 0.9
-        recorder.record_trial(number, {}, complete(accuracy=accuracy), feasible, [])
-        points.append(Point(number, accuracy, 0.02, feasible))
+        recorder.record_trial(number, {}, complete(accuracy=accuracy), accuracy >= 0.9, [])
 
     def fronts() -> list[str]:
         return [run.data.tags["front"] for _, run in sorted(runs(client, sweep)[1].items())]
 
     assert fronts() == ["false", "false", "false"]
-    recorder.record_study([{"trial": 0, "score": 0.02}], points[:1], 0.1, 0.02, 0)
+    recorder.record_front([{"trial": 0, "score": 0.02}])
     assert fronts() == ["true", "false", "false"]
     recorder = Recorder.open(sweep, root)
-    recorder.record_study([{"trial": 1, "score": 0.019}], points, 0.2, 0.019, 2)
+    recorder.record_front([{"trial": 1, "score": 0.019}])
     assert fronts() == ["false", "true", "false"]
-    recorder.record_study([], points, 0.2, None, 3)
+    recorder.record_front([])
     assert fronts() == ["false", "false", "false"]
 
 
@@ -320,15 +319,17 @@ def test_the_parent_holds_the_study(
 ) -> None:
     (tmp_path / "sweep.yaml").write_text("name: a\n")
     recorder = Recorder.open(sweep, root)
-    recorder.record_sweep(tmp_path / "sweep.yaml", environment("cuda:0"))
-    recorder.record_study([], [], 0.0, None, 0)
+    recorder.record_start(tmp_path / "sweep.yaml", environment("cuda:0"))
+    recorder.record_progress(1, START, 0.0, None)
     rows = [{"trial": 3, "accuracy": 0.91, "score": 0.02, "family": "densenet, wide"}]
-    recorder.record_study(rows, [Point(3, 0.91, 0.02, True)], 0.25, 0.02, 3)
+    recorder.record_progress(3, START + 1, 0.25, 0.02)
+    recorder.record_front(rows)
+    recorder.record_picture([Point(3, 0.91, 0.02, True)], [3])
     parent, _ = runs(client, sweep)
     run_id = parent.info.run_id
 
     history = client.get_metric_history(run_id, "hypervolume")
-    assert [(m.step, m.value) for m in history] == [(0, 0.0), (3, 0.25)]
+    assert [(m.step, m.value) for m in history] == [(1, 0.0), (3, 0.25)]
     best = client.get_metric_history(run_id, "best_score")
     assert [(m.step, m.value) for m in best] == [(3, 0.02)]
     assert parent.info.run_name == sweep.name
@@ -348,9 +349,9 @@ def test_the_parent_runs_while_the_driver_does(
     for finished in (False, True):
         recorder = Recorder.open(sweep, root)
         found.append(runs(client, sweep)[0].info.status)
-        recorder.begin()
+        recorder.record_status("RUNNING")
         found.append(runs(client, sweep)[0].info.status)
-        recorder.close(finished)
+        recorder.record_status("FINISHED" if finished else "SCHEDULED")
     Recorder.open(sweep, root)
     found.append(runs(client, sweep)[0].info.status)
 
@@ -364,7 +365,7 @@ def test_a_deleted_experiment_comes_back(root: Root, sweep: Sweep, client: Mlflo
     client.delete_experiment(experiment.experiment_id)
 
     recorder = Recorder.open(sweep, root)
-    assert recorder.recorded() == {0}
+    assert recorder.recorded == {0}
     recorder.record_trial(1, {}, complete(), True, [])
     assert set(runs(client, sweep)[1]) == {0, 1}
 
@@ -379,7 +380,7 @@ def test_deleted_runs_stay_deleted_and_a_deleted_parent_comes_back(
 
     recorder = Recorder.open(sweep, root)
     recorder.record_trial(0, {}, complete(), True, [])
-    recorder.record_study([{"trial": 0}], [], 0.1, 0.02, 0)
+    recorder.record_front([{"trial": 0}])
     parent, children = runs(client, sweep)
     assert parent.info.lifecycle_stage == "active"
     assert children[0].info.lifecycle_stage == "deleted"
@@ -391,9 +392,9 @@ def test_a_study_begun_anew_is_another_one(root: Root, sweep: Sweep, client: Mlf
     root.study(sweep.name).identity.unlink()
 
     recorder = Recorder.open(sweep, root)
-    assert recorder.recorded() == set()
+    assert recorder.recorded == set()
     recorder.record_trial(0, {"a": 1}, complete(accuracy=0.5), False, [])
-    assert recorder.recorded() == {0}
+    assert recorder.recorded == {0}
 
 
 def test_trials_are_found_by_their_names_and_their_tags(
@@ -411,7 +412,7 @@ def test_trials_are_found_by_their_names_and_their_tags(
     client.delete_run(ids[6])
 
     recorder = Recorder.open(sweep, root)
-    assert recorder.recorded() == set(range(7))
+    assert recorder.recorded == set(range(7))
     for number in range(7):
         recorder.record_trial(number, {"a": 1}, complete(2), True, [])
     client.restore_run(ids[6])
@@ -433,10 +434,10 @@ def test_a_trial_that_nothing_tells_is_recorded_anew(
     expected = client.get_run(odd).to_dictionary()
 
     recorder = Recorder.open(sweep, root)
-    assert recorder.recorded() == set()
+    assert recorder.recorded == set()
     recorder.record_trial(0, {}, complete(1), True, [])
-    recorder.record_study([{"trial": 0}], [], 0.1, 0.02, 0)
-    assert Recorder.open(sweep, root).recorded() == {0}
+    recorder.record_front([{"trial": 0}])
+    assert Recorder.open(sweep, root).recorded == {0}
     assert client.get_run(odd).to_dictionary() == expected
 
 
@@ -447,9 +448,9 @@ def test_a_study_of_that_name_elsewhere_is_let_be(
     there = Root(tmp_path / "there")
     for place in (root, there):
         recorder = Recorder.open(here, place)
-        recorder.begin()
+        recorder.record_status("RUNNING")
         recorder.record_trial(0, {}, complete(), True, [])
-        recorder.record_study([{"trial": 0}], [], 0.1, 0.02, 0)
+        recorder.record_front([{"trial": 0}])
     Recorder.open(here, root)
 
     experiment = client.get_experiment_by_name(sweep.name)
@@ -486,7 +487,7 @@ def test_many_trials_are_found_again(
         return real(self, experiments, query, view, max_results, None, page_token)
 
     monkeypatch.setattr(MlflowClient, "search_runs", two_a_page)
-    assert Recorder.open(sweep, root).recorded() == {0, 1, 2, 3, 4}
+    assert Recorder.open(sweep, root).recorded == {0, 1, 2, 3, 4}
     assert len(pages) == 1 + 3  # the parent's, and the children's
 
 
@@ -495,4 +496,4 @@ def test_a_record_that_fails_is_one_line(root: Root, sweep: Sweep, tmp_path: Pat
     with pytest.raises(TrackingError, match=r"failed: .*nowhere") as error:
         recorder.record_trial(0, {}, complete(), True, [tmp_path / "nowhere"])
     assert "\n" not in str(error.value)
-    assert recorder.recorded() == set()
+    assert recorder.recorded == set()

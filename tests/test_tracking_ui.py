@@ -175,7 +175,7 @@ def record(root: Root, artifact: Path, name: str = "a", **tracking: str) -> None
     )
     recorder = Recorder.open(sweep, root)
     recorder.record_trial(0, {}, Outcome("complete", 1.0, 2.0, "cpu"), False, [artifact])
-    recorder.close(finished=True)
+    recorder.record_status("FINISHED")
 
 
 def wait_for(base: str) -> None:

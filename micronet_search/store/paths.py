@@ -60,11 +60,6 @@ class TrialFolder:
         return self.path / "outcome.json"
 
     @property
-    def record(self) -> Path:
-        """What MLflow has not been told yet, beside the other files."""
-        return self.path / "record.json"
-
-    @property
     def artifacts(self) -> tuple[Path, ...]:
         """The files that MLflow keeps with the trial, where they exist."""
         named = (self.candidate, self.outcome, self.curve, self.layers, self.model)
@@ -117,9 +112,9 @@ class StudyFolder:
         return self.path / "dataset.json"
 
     @property
-    def record(self) -> Path:
-        """What of the driver's start MLflow has not been told yet."""
-        return self.path / "record.json"
+    def start(self) -> Path:
+        """What the driver's last start ran on, and how it ended."""
+        return self.path / "start.json"
 
     def trial(self, number: int) -> TrialFolder:
         """The folder of a trial, whether it exists or not."""

@@ -36,7 +36,7 @@ from micronet_search.store.paths import Root, StudyFolder, TrialFolder
 from micronet_search.study.draws import Draws
 from micronet_search.study.ledger import Ledger
 from micronet_search.study.progress import Observer, Progress, Running
-from micronet_search.study.records import Records
+from micronet_search.study.projection import Projection
 from micronet_search.study.teachers import Teachers
 
 PAUSING = (signal.SIGINT, signal.SIGTERM)
@@ -52,7 +52,7 @@ class Driver:
         root: Root,
         study: optuna.Study,
         engine: Engine,
-        records: Records,
+        projection: Projection,
         teachers: Teachers,
         progress: Progress,
         observe: Observer,
@@ -65,7 +65,7 @@ class Driver:
         self.progress = progress
         self.observe = observe
         self._teachers = teachers
-        self._ledger = Ledger(sweep, self.folder, study, records, progress)
+        self._ledger = Ledger(sweep, self.folder, study, projection, progress)
         self._draws = Draws(sweep, study, progress, self._report)
         self._trials: dict[int, Trial] = {}
         self._rungs: dict[int, dict[int, tuple[float, float]]] = {}

@@ -1,4 +1,4 @@
-"""What has ended: in the study's folder, in Optuna and in MLflow, in this order."""
+"""The trials that have ended: in the study's folder, in Optuna and in MLflow, in this order."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from micronet_search.store.files import write_bytes, write_json
 from micronet_search.store.outcome import Outcome, Result, read_outcome
 from micronet_search.store.paths import StudyFolder
 from micronet_search.study.progress import Progress
-from micronet_search.study.records import Records
+from micronet_search.study.projection import Projection
 from micronet_search.study.survey import is_feasible, score_of, survey, violations
 
 
 class Ledger:
-    """Enters how trials ended.
+    """Enters trials that have ended.
 
-    `outcome.json` comes first, then Optuna, then MLflow, so that what a crash leaves can be entered
-    again from the first; doing so changes nothing that is there.
+    `outcome.json` comes first, then Optuna, then MLflow, so that a crash in between is repaired
+    from the file. Entering a trial again changes nothing.
     """
 
     def __init__(
@@ -29,20 +29,17 @@ class Ledger:
         sweep: Sweep,
         folder: StudyFolder,
         study: optuna.Study,
-        records: Records,
+        projection: Projection,
         progress: Progress,
     ) -> None:
-        """Opens the books of a study whose lock is held; the progress is kept up to date."""
+        """Takes over the ledger of a study whose lock is held, and keeps its progress."""
         self._objectives = sweep.objectives
         self._folder = folder
         self._study = study
         self._keep_hours = sweep.search.early_stopping.keep_hours
-        self._records = records
+        self._projection = projection
         self._progress = progress
-
-    @property
-    def _outcomes(self) -> dict[int, Outcome]:
-        return self._progress.outcomes
+        self._outcomes = progress.outcomes
 
     def enter(self, trial: Trial, result: Result) -> None:
         """Enters a trial that has just ended."""
@@ -51,19 +48,23 @@ class Ledger:
         for name, content in result.files.items():
             assert Path(name).name == name, name
             write_bytes(files.path / name, content)
-        self._outcomes[number] = result.outcome
-        self._survey()
-        self._records.post(number, trial.params, self._progress.survey, len(self._outcomes))
         write_json(files.outcome, result.outcome.to_json())
+        self._outcomes[number] = result.outcome
         self._tell(trial, result.outcome)
-        self._records.deliver()
-        self._tidy()
+        self.catch_up()
 
     def replay(self, number: int, untold: Trial | None) -> bool:
-        """Reads how a trial ended, and tells Optuna where it does not know yet.
+        """Enters a trial of an earlier start, if it has ended.
+
+        Args:
+            number: The trial's.
+            untold: The trial, if Optuna has not been told how it ended.
 
         Returns:
-            Whether the trial has ended.
+            Whether it has ended.
+
+        Raises:
+            ValueError: Its `outcome.json` is damaged.
         """
         path = self._folder.trial(number).outcome
         if not path.exists():
@@ -75,19 +76,17 @@ class Ledger:
         return True
 
     def catch_up(self) -> None:
-        """Records what was replayed and MLflow does not know yet."""
-        self._survey()
-        trials = self._study.get_trials(deepcopy=False)
-        self._records.restore(lambda number: trials[number].params)
-        self._records.deliver()
+        """Brings the survey, MLflow and the checkpoints up to date with what was entered."""
+        self._progress.survey = survey(self._outcomes, self._objectives)
+        self.deliver()
         self._tidy()
 
     def deliver(self) -> None:
-        """Tells MLflow what it has not been told because it did not answer."""
-        self._records.deliver()
+        """Brings MLflow up to date, in case it did not answer before."""
+        self._projection.update()
 
     def line(self, number: int) -> str:
-        """How a trial ended, for the log."""
+        """Returns how a trial ended, for the log."""
         outcome = self._outcomes[number]
         text = f"trial {number} {outcome.state}"
         if outcome.accuracy is not None:
@@ -108,11 +107,8 @@ class Ledger:
             stopped = outcome.state == "stopped"
             self._study.tell(trial, state=TrialState.PRUNED if stopped else TrialState.FAIL)
 
-    def _survey(self) -> None:
-        self._progress.survey = survey(self._outcomes, self._objectives)
-
     def _tidy(self) -> None:
-        """Removes the checkpoints that have served their time."""
+        """Removes the checkpoints that are not needed any more."""
         keep = self._keep_hours
         for number, outcome in self._outcomes.items():
             over = keep is not None and time.time() - outcome.ended >= keep * 3600

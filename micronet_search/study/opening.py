@@ -6,11 +6,7 @@ import shutil
 from contextlib import ExitStack
 from typing import Any
 
-import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.study import StudyDirection
 
 from micronet_search.config.files import dump_yaml, load_candidate, load_sweep
 from micronet_search.config.loading import dotted
@@ -23,16 +19,14 @@ from micronet_search.engine.slot import choose_device
 from micronet_search.search import samplers, space
 from micronet_search.store.files import write_text
 from micronet_search.store.identity import study_id
-from micronet_search.store.journal import cut_to_last_whole_line
 from micronet_search.store.lock import driver_lock
-from micronet_search.store.paths import Root, StudyFolder
+from micronet_search.store.paths import Root
 from micronet_search.study import resume, teachers
 from micronet_search.study.driver import Driver
 from micronet_search.study.progress import Observer, Progress
-from micronet_search.study.records import Records
+from micronet_search.study.projection import Projection
+from micronet_search.study.storage import open_study, reason
 from micronet_search.tracking.passwords import masked
-
-DIRECTIONS = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
 
 
 def run(sweep: Sweep, root: Root, observe: Observer, *, new_total: bool = False) -> Progress:
@@ -74,7 +68,6 @@ def run(sweep: Sweep, root: Root, observe: Observer, *, new_total: bool = False)
             sweep = resume.resumed(sweep, before, ended, new_total, tell)
             resume.refuse_other_sweep(before, sweep)
             progress.total = sweep.search.trials
-        records = Records(sweep, root, progress.outcomes, tell)
         try:
             enter("loading the dataset")
             loaded = splits.load(sweep.dataset)
@@ -83,13 +76,16 @@ def run(sweep: Sweep, root: Root, observe: Observer, *, new_total: bool = False)
             engine, device = open_engine(loaded, sweep.dataset, sweep.execution, tell)
             stack.callback(engine.close)
             enter("opening Optuna's and MLflow's records")
-            study = _open_storage(sweep, folder)
+            study = open_study(sweep, folder)
+            seed = samplers.start_seed(sweep.search.seed, len(study.get_trials(deepcopy=False)))
+            study.sampler = samplers.create(sweep.search.sampler, seed)
             for params in known:
                 study.enqueue_trial(params, skip_if_exists=True)
             text = dump_yaml(sweep.dump())
             write_text(folder.sweep, text, private=masked(text) != text)
             resume.keep(folder, fingerprints)
-            records.begin(device)
+            projection = Projection(sweep, root, study, progress.outcomes, tell)
+            projection.begin(device)
             study_id(folder)  # also where MLflow does not answer
         except BaseException:
             if is_new and not folder.identity.exists():  # else MLflow may know of it
@@ -98,13 +94,12 @@ def run(sweep: Sweep, root: Root, observe: Observer, *, new_total: bool = False)
         finished = False
         try:
             shared = teachers.Teachers(root, fingerprints["train"].digest, sweep)
-            driver = Driver(sweep, root, study, engine, records, shared, progress, observe)
+            driver = Driver(sweep, root, study, engine, projection, shared, progress, observe)
             finished = driver.run()
         except StorageInternalError as error:
-            reason = masked(_first_line(error), sweep.tracking.optuna or "")
-            raise ValueError(f"Optuna's storage failed: {reason}") from error
+            raise ValueError(f"Optuna's storage failed: {reason(error, sweep)}") from error
         finally:
-            records.close(finished)
+            projection.close(finished)
         return progress
 
 
@@ -140,34 +135,3 @@ def _known(sweep: Sweep, path: str, images: Input, classes: int) -> dict[str, An
         return space.find_choices(sweep.space, candidate.model_dump(mode="json"))
     except space.OutsideSpaceError as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def _open_storage(sweep: Sweep, folder: StudyFolder) -> optuna.Study:
-    """Creates or opens the Optuna study; call it under the driver's lock."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    cut_to_last_whole_line(folder.journal)
-    try:
-        storage: BaseStorage | str = sweep.tracking.optuna or JournalStorage(
-            JournalFileBackend(str(folder.journal))
-        )
-        study = optuna.create_study(
-            study_name=sweep.name, storage=storage, directions=DIRECTIONS, load_if_exists=True
-        )
-    except OSError:
-        raise
-    except Exception as error:
-        place = "tracking.optuna" if sweep.tracking.optuna else str(folder.journal)
-        reason = masked(_first_line(error), sweep.tracking.optuna or "")
-        raise ValueError(
-            f"{place}: expected a storage of Optuna's that answers, found: {reason}"
-        ) from error
-    resume.refuse_other_storage(folder, study)
-    if sweep.tracking.optuna:
-        resume.claim(folder, study)
-    seed = samplers.start_seed(sweep.search.seed, len(study.get_trials(deepcopy=False)))
-    study.sampler = samplers.create(sweep.search.sampler, seed)
-    return study
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,61 +1,47 @@
-"""What of an outcome goes into MLflow, as plain values."""
+"""An outcome as rows of MLflow's."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from micronet_search.store.outcome import Outcome
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric, Param
 
 MAX_PARAM, MAX_TAG = 6000, 8000
 """Characters of a value that MLflow takes; whole it stands in the trial's files."""
 
 
-@dataclass(frozen=True)
-class Metric:
-    """One row of MLflow's metrics.
-
-    Attributes:
-        key: Its name.
-        value: A finite number.
-        timestamp: Unix time in milliseconds.
-        step: The epoch, or the trial for a study's; 0 for what a trial has once.
-    """
-
-    key: str
-    value: float
-    timestamp: int
-    step: int
-
-
 def milliseconds(seconds: float) -> int:
-    """A Unix time as MLflow has it."""
+    """Returns a Unix time as MLflow has it."""
     return int(seconds * 1000)
 
 
 def metrics(outcome: Outcome, rule: str) -> list[Metric]:
-    """The metrics of a trial, without those that are missing or not finite.
+    """Returns the metrics of a trial, without those that are missing or not finite.
 
-    Nothing but the outcome goes in, the times least of all, so that a trial which is recorded
-    twice gives the same rows.
+    They follow from the outcome alone, times included, so that a trial which is recorded twice
+    gives the same rows.
 
     Args:
         outcome: How the trial ended.
         rule: The rule whose score the study minimises.
     """
+    from mlflow.entities import Metric
+
     ended = milliseconds(outcome.ended)
-    once = [(key, value, ended, 0) for key, value in _once(outcome, rule).items()]
-    curve = [
-        (key, value, milliseconds(epoch.ended), epoch.epoch)
-        for epoch in outcome.curve
-        for key, value in (("train.loss", epoch.loss), ("validation.accuracy", epoch.accuracy))
-    ]
+    found = [(key, value, ended, 0) for key, value in _once(outcome, rule).items()]
+    for epoch in outcome.curve:
+        time, step = milliseconds(epoch.ended), epoch.epoch
+        found.append(("train.loss", epoch.loss, time, step))
+        found.append(("validation.accuracy", epoch.accuracy, time, step))
     return [
-        Metric(key, float(value), timestamp, step)
-        for key, value, timestamp, step in once + curve
+        Metric(key, float(value), time, step)
+        for key, value, time, step in found
         if value is not None and math.isfinite(value)
     ]
 
@@ -78,17 +64,19 @@ def _once(outcome: Outcome, rule: str) -> dict[str, float | None]:
     }
 
 
-def params(values: Mapping[str, Any]) -> dict[str, str]:
-    """The searched leaves as texts; what is no text as compact JSON, as in Optuna."""
+def params(choices: Mapping[str, Any]) -> list[Param]:
+    """Returns the searched choices as texts; what is no text as compact JSON, as in Optuna."""
+    from mlflow.entities import Param
+
     texts = {
         name: value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-        for name, value in values.items()
+        for name, value in choices.items()
     }
-    return {name: text[:MAX_PARAM] for name, text in texts.items()}
+    return [Param(name, text[:MAX_PARAM]) for name, text in texts.items()]
 
 
 def tags(outcome: Outcome, feasible: bool) -> dict[str, str]:
-    """The tags of a trial that its outcome decides."""
+    """Returns the tags of a trial that its outcome decides."""
     found = {"state": outcome.state, "feasible": truth(feasible), "device": outcome.device}
     if outcome.state == "stopped":
         found["rung"] = str(outcome.curve[-1].epoch)
@@ -96,5 +84,5 @@ def tags(outcome: Outcome, feasible: bool) -> dict[str, str]:
 
 
 def truth(value: bool) -> str:
-    """A truth value as a tag."""
+    """Returns a truth value as a tag."""
     return "true" if value else "false"

@@ -12,7 +12,7 @@ from studies import Command, Kill, Watch, assert_judged, assert_whole, cli, read
 
 DRIVER = "micronet_search.study.driver:Driver."
 LEDGER = "micronet_search.study.ledger:Ledger."
-RECORDS = "micronet_search.study.records:Records."
+PROJECTION = "micronet_search.study.projection:Projection."
 MLFLOW = "mlflow:MlflowClient."
 MOASHA = {"rule": "moasha", "first_rung": 1, "reduction": 2}
 
@@ -34,9 +34,11 @@ POINTS = [
     Kill("optuna.trial:Trial.set_constraint", "after"),
     Kill("optuna:Study.tell", "before"),
     Kill("optuna:Study.tell", "after"),
-    Kill(RECORDS + "post", "before"),
-    Kill(RECORDS + "post", "after"),
-    Kill(RECORDS + "send", "before", 2),
+    Kill("micronet_search.study.start:write_json", "after"),
+    Kill("micronet_search.study.ledger:write_json", "before"),
+    Kill("micronet_search.study.ledger:write_json", "after"),
+    Kill(PROJECTION + "_project", "before", 2),
+    Kill(PROJECTION + "_show", "before", 2),
     Kill(MLFLOW + "create_run", "after"),
     Kill(MLFLOW + "log_batch", "after", 2),
     Kill(MLFLOW + "log_artifact", "after", 3),

@@ -4,11 +4,12 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -20,7 +21,7 @@ from studies import Command, Hold, Setting, assert_whole, cli, read, tiny, write
 
 from micronet_search.tracking.client import TrackingError, connect, reported
 
-SOON = Setting("micronet_search.study.records:PATIENCE", 0.2)
+SOON = Setting("micronet_search.study.projection:PATIENCE", 0.2)
 PATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "300"}
 """A server that answers late, on a busy machine, is none that is gone: that one refuses at once."""
 START = "micronet_search.study.driver:Driver._start"
@@ -91,8 +92,15 @@ def broken_server(port: int, status: int = 500, code: str | None = None) -> Iter
         thread.join()
 
 
-def waiting(root: Path) -> set[str]:
-    return {path.parent.name for path in root.glob("studies/outage/trials/*/record.json")}
+def waiting(root: Path) -> set[int]:
+    """The trials that have ended and that MLflow's database does not have whole."""
+    query = (
+        "SELECT value FROM tags JOIN runs USING (run_uuid) "
+        "WHERE key = 'trial' AND status IN ('FINISHED', 'FAILED')"
+    )
+    with closing(sqlite3.connect(root / "mlflow.db", studies.PATIENCE)) as database:
+        recorded = {int(value) for (value,) in database.execute(query)}
+    return studies.outcomes(root, "outage").keys() - recorded
 
 
 def test_nothing_is_lost_while_the_server_is_gone(tmp_path: Path, runs: Path, port: int) -> None:
@@ -104,7 +112,7 @@ def test_nothing_is_lost_while_the_server_is_gone(tmp_path: Path, runs: Path, po
     assert done.code == 0, done
     assert done.out.count("trials go on, and what is to be recorded waits") == 1
     assert "the records of 2 trials wait beside them: `micronet-search sync outage`" in done.out
-    assert waiting(runs) == {"0000", "0001"}
+    assert waiting(runs) == {0, 1}
     assert "Connection refused" in cli("sync", "outage", "--root", runs, cwd=tmp_path).error
 
     # answering 500
@@ -113,7 +121,7 @@ def test_nothing_is_lost_while_the_server_is_gone(tmp_path: Path, runs: Path, po
         assert done.code == 0, done
         assert "500" in done.out
         assert "500" in cli("sync", "outage", "--root", runs, cwd=tmp_path).error
-    assert waiting(runs) == {"0000", "0001", "0002"}
+    assert waiting(runs) == {0, 1, 2}
 
     # delivered by hand, once, in its order
     with mlflow_server(runs, port):
@@ -132,7 +140,7 @@ def test_nothing_is_lost_while_the_server_is_gone(tmp_path: Path, runs: Path, po
         changes = [SOON, gone, back]
         command = Command(*arguments, cwd=tmp_path, environment=PATIENT, kill=changes)
         assert command.until((runs / "studies/outage/trials/0004/outcome.json").exists)
-        assert not waiting(runs) - {"0004"}
+        assert not waiting(runs) - {4}
     gone.until.touch()
     assert command.until(lambda: len(waiting(runs)) > 2)
     with mlflow_server(runs, port):
@@ -159,7 +167,7 @@ def test_a_refusal_is_told_at_once_and_loses_nothing(tmp_path: Path, runs: Path,
     with broken_server(port, 403):
         assert "403" in cli(*run, cwd=tmp_path).error
         assert "403" in cli("sync", "outage", "--root", runs, cwd=tmp_path).error
-    assert waiting(runs) == {"0000"}
+    assert waiting(runs) == {0}
     assert len(studies.outcomes(runs, "outage")) == 1
 
 

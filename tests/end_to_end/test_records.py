@@ -157,23 +157,20 @@ DAMAGE = {
 }
 
 
-def test_damaged_records_are_named_by_sync_and_made_anew_by_run(
+def test_a_damaged_start_is_named_by_sync_and_made_anew_by_run(
     tmp_path: Path, runs: Path, run: Callable[..., Done], gone: dict[str, str]
 ) -> None:
     assert run(1, environment=gone).code == 0
-    paths = [runs / "studies/tiny" / name for name in ("trials/0000/record.json", "record.json")]
-    for path in paths:
-        whole = path.read_text()
-        for damage in DAMAGE.values():
-            path.write_text(damage(whole))
-            found = cli("sync", "tiny", "--root", runs, cwd=tmp_path).error
-            assert found.startswith(f"{path} is damaged, expected "), found
-        path.write_text(whole)
+    path = runs / "studies/tiny/start.json"
+    whole = path.read_text()
+    for damage in DAMAGE.values():
+        path.write_text(damage(whole))
+        found = cli("sync", "tiny", "--root", runs, cwd=tmp_path).error
+        assert found.startswith(f"{path} is damaged, expected "), found
 
     # MLflow does not answer, and then it does
     for environment in (gone, {}):
-        for path in paths:
-            path.write_text("")
+        path.write_text("")
         assert run(2, environment=environment).code == 0
     assert_whole(read(runs, "tiny"), trials=2)
 

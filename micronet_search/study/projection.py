@@ -1,0 +1,265 @@
+"""MLflow as a projection of what is in a study's folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import optuna
+from optuna.exceptions import StorageInternalError
+
+from micronet_search.config.files import load_sweep
+from micronet_search.config.sweep import Sweep
+from micronet_search.store.lock import driver_lock
+from micronet_search.store.outcome import Outcome, read_outcomes
+from micronet_search.store.paths import Root
+from micronet_search.study.start import Start, migrate, read_start, write_start
+from micronet_search.study.storage import open_study
+from micronet_search.study.survey import is_feasible, score_of, survey
+from micronet_search.tracking.client import TrackingError
+from micronet_search.tracking.environment import environment
+from micronet_search.tracking.picture import Point
+from micronet_search.tracking.recorder import Recorder
+
+PATIENCE = 10.0
+"""Seconds after which a store that did not answer is asked again."""
+
+REDRAW = 60.0
+"""Seconds for which a picture of the front stands while the driver runs."""
+
+T = TypeVar("T")
+
+
+class Projection:
+    """Brings MLflow up to date with a study's folder.
+
+    MLflow itself says what it has: it is asked once, and again after anything that failed. What it
+    lacks is recorded in the order in which trials ended. While it does not answer, trials go on.
+    """
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        root: Root,
+        study: optuna.Study,
+        outcomes: Mapping[int, Outcome],
+        tell: Callable[[str], None],
+    ) -> None:
+        """Takes over the projection of a study whose lock is held.
+
+        Args:
+            sweep: Whose study it is.
+            root: Where it is.
+            study: Knows the choices of every trial.
+            outcomes: Of the trials that have ended, as they are by then.
+            tell: Is told when MLflow stops to answer, and when it does again.
+        """
+        self._sweep = sweep
+        self._root = root
+        self._folder = root.study(sweep.name)
+        self._study = study
+        self._outcomes = outcomes
+        self._tell = tell
+        self._recorder: Recorder | None = None
+        # what MLflow had when it last answered; None if it may have anything
+        self._known: set[int] | None = None if self._folder.ended() else set()
+        self._is_driving = False
+        self._is_silent = False
+        self._next_try = 0.0
+        self._shown = self._drawn = 0  # ended trials in the front, and in its picture
+        self._next_picture = 0.0
+        migrate(self._folder)
+
+    def begin(self, device: str) -> None:
+        """Has MLflow show that the driver runs.
+
+        Raises:
+            TrackingError: MLflow refuses, so waiting would not help.
+        """
+        self._is_driving = True
+        write_start(self._folder, Start(environment(device)))
+        self._try(lambda recorder: None)
+
+    def update(self) -> None:
+        """Brings MLflow up to date, unless it is, or has just failed to answer.
+
+        Raises:
+            TrackingError: MLflow refuses, so waiting would not help.
+        """
+        if time.monotonic() >= self._next_try and not self._is_up_to_date():
+            self._try(self._project)
+
+    def deliver(self) -> int:
+        """Brings MLflow up to date, with a new picture.
+
+        Returns:
+            How many trials it lacked.
+
+        Raises:
+            TrackingError: MLflow does not answer, or refuses.
+        """
+        self._next_picture = 0.0
+        return self._with_recorder(self._project)
+
+    def close(self, finished: bool) -> None:
+        """Brings MLflow up to date at the driver's end.
+
+        Args:
+            finished: Whether the study is, or waits for the driver's next start.
+
+        Raises:
+            TrackingError: MLflow refuses, so waiting would not help.
+        """
+        write_start(self._folder, replace(read_start(self._folder), finished=finished))
+        try:
+            self._with_recorder(self._record_status)
+            with suppress(StorageInternalError):  # the driver ends for it, and says so
+                self.deliver()
+        except TrackingError as error:
+            if not error.passing:
+                raise
+            self._tell(
+                f"{error}; the records of {self._waiting()} trials wait beside them: "
+                f"`micronet-search sync {self._sweep.name}` delivers them"
+            )
+
+    def _waiting(self) -> str:
+        if self._known is None:
+            return f"up to {len(self._outcomes)}"
+        return str(len(self._outcomes.keys() - self._known))
+
+    # --- when MLflow is asked ---
+
+    def _try(self, action: Callable[[Recorder], object]) -> None:
+        """Runs an action on the recorder; the first outage and its end are told."""
+        try:
+            self._with_recorder(action)
+        except TrackingError as error:
+            if not error.passing:
+                raise
+            self._next_try = time.monotonic() + PATIENCE
+            if not self._is_silent:
+                self._tell(f"{error}; trials go on, and what is to be recorded waits beside them")
+            self._is_silent = True
+        else:
+            if self._is_silent:
+                self._tell("MLflow answers again")
+            self._is_silent = False
+
+    def _with_recorder(self, action: Callable[[Recorder], T]) -> T:
+        """Runs an action on the recorder, which is opened anew after one that failed half-way.
+
+        A refusal may come from a run that was deleted in MLflow meanwhile: opening restores it.
+        """
+        recorder, self._recorder = self._recorder, None
+        if recorder is not None:
+            try:
+                result = action(recorder)
+            except TrackingError as error:
+                if error.passing:
+                    raise
+            else:
+                self._recorder = recorder
+                return result
+        recorder = self._open()
+        result = action(recorder)
+        self._recorder = recorder
+        return result
+
+    def _open(self) -> Recorder:
+        recorder = Recorder.open(self._sweep, self._root)
+        self._known = recorder.recorded
+        self._shown = self._drawn = 0
+        recorder.record_start(self._folder.sweep, read_start(self._folder).environment or {})
+        self._record_status(recorder)
+        return recorder
+
+    # --- what MLflow lacks ---
+
+    def _is_up_to_date(self) -> bool:
+        shown = self._recorder is not None and self._shown == len(self._outcomes)
+        return shown and not self._picture_is_due()
+
+    def _picture_is_due(self) -> bool:
+        return self._drawn != len(self._outcomes) and time.monotonic() >= self._next_picture
+
+    def _record_status(self, recorder: Recorder) -> None:
+        """Records what the driver's last start came to; a dead driver's study stays as it is."""
+        finished = read_start(self._folder).finished
+        if finished is not None:
+            recorder.record_status("FINISHED" if finished else "SCHEDULED")
+        elif self._is_driving:
+            recorder.record_status("RUNNING")
+
+    def _project(self, recorder: Recorder) -> int:
+        """Records what MLflow lacks, and returns how many trials it lacked.
+
+        What MLflow has comes first, so that a late result changes no step that is recorded.
+        """
+        goals, ended = self._sweep.objectives, self._outcomes
+        lacking = ended.keys() - recorder.recorded
+        trials = self._study.get_trials(deepcopy=False) if lacking else []
+        so_far: dict[int, Outcome] = {}
+        order = sorted(ended, key=lambda number: (number in lacking, ended[number].ended, number))
+        for step, number in enumerate(order, 1):
+            so_far[number] = outcome = ended[number]
+            if number in lacking:
+                files, feasible = self._folder.trial(number), is_feasible(outcome, goals)
+                artifacts = [path for path in files.artifacts if path.exists()]
+                choices = trials[number].params
+                recorder.record_trial(number, choices, outcome, feasible, artifacts)
+            if step not in recorder.steps:
+                found = survey(so_far, goals)
+                recorder.record_progress(step, outcome.ended, found.hypervolume, found.best_score)
+        self._show(recorder)
+        return len(lacking)
+
+    def _show(self, recorder: Recorder) -> None:
+        """Records the front, and its picture where that is due."""
+        count, goals = len(self._outcomes), self._sweep.objectives
+        front = survey(self._outcomes, goals).front
+        if self._shown != count:
+            recorder.record_front([self._row(number) for number in front])
+            self._shown = count
+        if self._picture_is_due():
+            points = [
+                Point(
+                    number, outcome.accuracy, score_of(outcome, goals), is_feasible(outcome, goals)
+                )
+                for number, outcome in sorted(self._outcomes.items())
+                if outcome.accuracy is not None
+            ]
+            recorder.record_picture(points, front)
+            self._drawn, self._next_picture = count, time.monotonic() + REDRAW
+
+    def _row(self, number: int) -> dict[str, Any]:
+        outcome = self._outcomes[number]
+        return {
+            "trial": number,
+            "accuracy": outcome.accuracy,
+            "score": score_of(outcome, self._sweep.objectives),
+            "parameters": outcome.parameters,
+            "nonzeros": outcome.nonzeros,
+            "macs": outcome.macs,
+        }
+
+
+def sync(root: Root, name: str) -> int:
+    """Brings MLflow up to date with a study's folder, whatever its driver could not tell.
+
+    Returns:
+        How many trials MLflow lacked.
+
+    Raises:
+        ValueError: There is no such study, its driver runs, a file or Optuna's storage is damaged,
+            or MLflow does not answer.
+    """
+    folder = root.started(name)
+    sweep = load_sweep(folder.sweep)
+    with driver_lock(folder):
+        outcomes = read_outcomes(folder, sweep.objectives.score.rule)
+        study = open_study(sweep, folder)
+        return Projection(sweep, root, study, outcomes, print).deliver()

@@ -1,0 +1,121 @@
+"""The runs of a study in MLflow: its own, the parent, and one for each trial below it."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from micronet_search.store.paths import StudyFolder
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_SUFFIX = " (superseded)"
+_NAME = re.compile(r"trial ([0-9]{1,9})")
+
+
+def whereabouts(folder: StudyFolder, uri: str) -> str:
+    """Returns where a study is, which tells it from another of its name in the same store."""
+    path = str(folder.path.absolute())
+    return path if uri.startswith("sqlite:") else f"{socket.gethostname()}:{path}"
+
+
+def is_deleted(run: Run) -> bool:
+    """Returns whether the user has deleted a run."""
+    return bool(run.info.lifecycle_stage == "deleted")
+
+
+def find_experiment(client: MlflowClient, name: str, location: str | None) -> str:
+    """Finds or creates the study's experiment; a deleted one comes back with all its runs."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        return str(client.create_experiment(name, location))
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
+
+
+def find_parent(
+    client: MlflowClient, experiment: str, name: str, identity: str, folder: str
+) -> Run:
+    """Finds or creates the study's own run; a new one is SCHEDULED, a deleted one comes back.
+
+    The run of another study that was in the same folder is marked as superseded.
+    """
+    from mlflow.entities import ViewType
+
+    found = client.search_runs([experiment], "tags.study LIKE '%'", ViewType.ALL)
+    mine = next((run for run in found if run.data.tags["study"] == identity), None)
+    for run in found:
+        tags = run.data.tags
+        if run is not mine and tags.get("folder") == folder and "superseded" not in tags:
+            _supersede(client, run)
+    if mine is None:
+        tags = {"study": identity, "folder": folder}
+        run_id = client.create_run(experiment, tags=tags, run_name=name).info.run_id
+        client.update_run(run_id, "SCHEDULED")
+        return client.get_run(run_id)
+    run_id, tags = mine.info.run_id, mine.data.tags
+    if is_deleted(mine):
+        client.restore_run(run_id)
+    if tags.get("folder") != folder:
+        client.set_tag(run_id, "folder", folder)
+    if "superseded" in tags:  # its folder is back
+        client.update_run(run_id, name=mine.info.run_name.removesuffix(_SUFFIX))
+        client.delete_tag(run_id, "superseded")
+    return mine
+
+
+def find_trials(client: MlflowClient, parent: Run) -> dict[int, Run]:
+    """Finds the runs of the trials below a study's own, deleted ones among them, by number.
+
+    A run is known by its name and by its tag `trial`; runs on which the two agree come first. A
+    tag that was edited or deleted in MLflow is repaired. Runs without either are the user's own.
+    """
+    trials: dict[int, Run] = {}
+    for run in sorted(_children(client, parent), key=lambda run: len(set(_numbers(run)))):
+        number = next((number for number in _numbers(run) if number not in trials), None)
+        if number is None:
+            continue
+        trials[number] = run
+        if run.data.tags.get("trial") != str(number) and not is_deleted(run):
+            client.set_tag(run.info.run_id, "trial", str(number))
+    return trials
+
+
+def _children(client: MlflowClient, parent: Run) -> Iterator[Run]:
+    from mlflow.entities import ViewType
+
+    query, token = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'", None
+    while True:
+        page = client.search_runs(
+            [parent.info.experiment_id], query, ViewType.ALL, page_token=token
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _numbers(run: Run) -> list[int]:
+    """Returns the trial's number as the name has it, which is edited least, and as the tag has."""
+    texts = (run.info.run_name or "", f"trial {run.data.tags.get('trial')}")
+    found = (_NAME.fullmatch(text) for text in texts)
+    return [int(match[1]) for match in found if match]
+
+
+def _supersede(client: MlflowClient, run: Run) -> None:
+    """Marks the run of a study that is no more; its front is told from that of its successor."""
+    if is_deleted(run):
+        return
+    run_id = run.info.run_id
+    query = f"tags.`mlflow.parentRunId` = '{run_id}' AND tags.front = 'true'"
+    for child in client.search_runs([run.info.experiment_id], query):
+        client.set_tag(child.info.run_id, "front", "superseded")
+    if run.info.status in ("RUNNING", "SCHEDULED"):
+        client.set_terminated(run_id, "KILLED")
+    client.update_run(run_id, name=run.info.run_name.removesuffix(_SUFFIX) + _SUFFIX)
+    client.set_tag(run_id, "superseded", "true")
