@@ -17,7 +17,7 @@ from threading import Thread
 import pytest
 import requests
 import studies
-from studies import Command, Hold, Setting, assert_whole, cli, read, tiny, write
+from studies import Command, Hold, Kill, Setting, assert_whole, cli, read, tiny, write
 
 from micronet_search.tracking.client import TrackingError, connect, reported
 
@@ -213,15 +213,63 @@ def test_sync_leaves_a_running_study_to_its_driver(tmp_path: Path, runs: Path) -
     assert command.wait().code == -9
 
 
+@pytest.mark.parametrize("command", ["run", "sync"])
 def test_records_that_mlflow_has_lost_are_made_again(
-    tmp_path: Path, runs: Path, database: Path
+    tmp_path: Path, runs: Path, database: Path, command: str
 ) -> None:
     sweep = write(tmp_path / "sweep.yaml", tiny("lost", search__trials=3))
     assert cli("run", sweep, "--root", runs, cwd=tmp_path).code == 0
     before = read(runs, "lost")
     (runs / "mlflow.db").write_bytes(database.read_bytes())
-    assert cli("run", sweep, "--root", runs, cwd=tmp_path).code == 0
+    subject = sweep if command == "run" else "lost"
+    done = cli(command, subject, "--root", runs, cwd=tmp_path)
+    assert done.code == 0, done
     after = read(runs, "lost")
     assert_whole(after, trials=3)
-    assert after.parent.metrics["hypervolume"] == before.parent.metrics["hypervolume"]
+    assert after.parent.metrics == before.parent.metrics
+    assert without_ids(after.parent) == without_ids(before.parent)
+    for number, run in after.children.items():
+        assert run.metrics == before.children[number].metrics
+        assert run.params == before.children[number].params
     assert studies.outcomes(runs, "lost") == before.outcomes
+
+
+def without_ids(run: studies.Run) -> dict[str, str]:
+    """The tags that a study decides; MLflow's own name users and runs."""
+    return {key: value for key, value in run.tags.items() if not key.startswith("mlflow.")}
+
+
+def test_records_that_an_earlier_version_left_are_delivered(
+    tmp_path: Path, runs: Path, port: int
+) -> None:
+    gone = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+    sweep = write(tmp_path / "sweep.yaml", tiny("outage", search__trials=2))
+    assert cli("run", sweep, "--root", runs, cwd=tmp_path, environment=gone).code == 0
+    folder = runs / "studies/outage"
+    (folder / "start.json").rename(folder / "record.json")
+    note = {"entered": 0.0, "params": {}, "step": 9, "hypervolume": 9.0, "best_score": None}
+    for trial in folder.glob("trials/*"):
+        (trial / "record.json").write_text(json.dumps(note))
+    done = cli("sync", "outage", "--root", runs, cwd=tmp_path)
+    assert done.out == "outage: 2 trials delivered to MLflow\n", done
+    left = read(runs, "outage")
+    assert_whole(left, trials=2)
+    assert left.parent.tags["device"] == "cpu"
+    assert not list(folder.rglob("record.json"))
+
+
+@pytest.mark.parametrize(("seconds", "code"), [(1e9, 0), (0.0, -signal.SIGKILL)])
+def test_the_picture_is_not_drawn_for_every_trial(
+    tmp_path: Path, runs: Path, seconds: float, code: int
+) -> None:
+    """A driver that drew a third one, after the first trial's and the end's, would be gone."""
+    sweep = write(tmp_path / "sweep.yaml", tiny("drawn", search__trials=4))
+    changes = [
+        Setting("micronet_search.study.projection:REDRAW", seconds),
+        Kill("mlflow:MlflowClient.log_figure", "before", 3),
+    ]
+    done = Command("run", sweep, "--root", runs, cwd=tmp_path, kill=changes).wait()
+    assert done.code == code, done
+    if code:
+        assert cli("run", sweep, "--root", runs, cwd=tmp_path).code == 0
+    assert_whole(read(runs, "drawn"), trials=4)
