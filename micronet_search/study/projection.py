@@ -12,7 +12,7 @@ import optuna
 from optuna.exceptions import StorageInternalError
 
 from micronet_search.config.files import load_sweep
-from micronet_search.config.sweep import Sweep
+from micronet_search.config.sweep import Objectives, Sweep
 from micronet_search.store.lock import driver_lock
 from micronet_search.store.outcome import Outcome, read_outcomes
 from micronet_search.store.paths import Root
@@ -54,23 +54,19 @@ class Projection:
             sweep: Whose study it is.
             root: Where it is.
             study: Knows the choices of every trial.
-            outcomes: Of the trials that have ended, as they are by then.
+            outcomes: Of the trials that have ended; it may grow.
             tell: Is told when MLflow stops to answer, and when it does again.
         """
-        self._sweep = sweep
-        self._root = root
-        self._folder = root.study(sweep.name)
+        self._sweep, self._root, self._folder = sweep, root, root.study(sweep.name)
         self._study = study
         self._outcomes = outcomes
         self._tell = tell
         self._recorder: Recorder | None = None
-        # what MLflow had when it last answered; None if it may have anything
+        # the trials that MLflow had when it last answered; None if it may have any
         self._known: set[int] | None = None if self._folder.ended() else set()
-        self._is_driving = False
-        self._is_silent = False
-        self._next_try = 0.0
-        self._shown = self._drawn = 0  # ended trials in the front, and in its picture
-        self._next_picture = 0.0
+        self._is_driving = self._is_silent = False
+        self._next_try = self._next_picture = 0.0
+        self._shown = self._drawn = 0  # how many trials the front and its picture are of
         migrate(self._folder)
 
     def begin(self, device: str) -> None:
@@ -81,7 +77,7 @@ class Projection:
         """
         self._is_driving = True
         write_start(self._folder, Start(environment(device)))
-        self._try(lambda recorder: None)
+        self._try(self._record_status)
 
     def update(self) -> None:
         """Brings MLflow up to date, unless it is, or has just failed to answer.
@@ -89,11 +85,12 @@ class Projection:
         Raises:
             TrackingError: MLflow refuses, so waiting would not help.
         """
-        if time.monotonic() >= self._next_try and not self._is_up_to_date():
+        is_shown = self._recorder is not None and self._shown == len(self._outcomes)
+        if time.monotonic() >= self._next_try and (not is_shown or self._picture_is_due()):
             self._try(self._project)
 
     def deliver(self) -> int:
-        """Brings MLflow up to date, with a new picture.
+        """Brings MLflow up to date at once, the picture too.
 
         Returns:
             How many trials it lacked.
@@ -121,17 +118,11 @@ class Projection:
         except TrackingError as error:
             if not error.passing:
                 raise
+            count = len(self._outcomes.keys() - (self._known or ()))
             self._tell(
-                f"{error}; the records of {self._waiting()} trials wait beside them: "
-                f"`micronet-search sync {self._sweep.name}` delivers them"
+                f"{error}; the records of {'up to ' if self._known is None else ''}{count} trials "
+                f"wait beside them: `micronet-search sync {self._sweep.name}` delivers them"
             )
-
-    def _waiting(self) -> str:
-        if self._known is None:
-            return f"up to {len(self._outcomes)}"
-        return str(len(self._outcomes.keys() - self._known))
-
-    # --- when MLflow is asked ---
 
     def _try(self, action: Callable[[Recorder], object]) -> None:
         """Runs an action on the recorder; the first outage and its end are told."""
@@ -150,22 +141,19 @@ class Projection:
             self._is_silent = False
 
     def _with_recorder(self, action: Callable[[Recorder], T]) -> T:
-        """Runs an action on the recorder, which is opened anew after one that failed half-way.
+        """Runs an action on the recorder; after a failure the next one opens it anew.
 
-        A refusal may come from a run that was deleted in MLflow meanwhile: opening restores it.
+        Where MLflow refuses, a run may have been deleted meanwhile: opening restores it.
         """
-        recorder, self._recorder = self._recorder, None
-        if recorder is not None:
-            try:
-                result = action(recorder)
-            except TrackingError as error:
-                if error.passing:
-                    raise
-            else:
-                self._recorder = recorder
-                return result
-        recorder = self._open()
-        result = action(recorder)
+        was_open = self._recorder is not None
+        recorder = self._recorder or self._open()
+        self._recorder = None
+        try:
+            result = action(recorder)
+        except TrackingError as error:
+            if error.passing or not was_open:
+                raise
+            return self._with_recorder(action)
         self._recorder = recorder
         return result
 
@@ -177,17 +165,8 @@ class Projection:
         self._record_status(recorder)
         return recorder
 
-    # --- what MLflow lacks ---
-
-    def _is_up_to_date(self) -> bool:
-        shown = self._recorder is not None and self._shown == len(self._outcomes)
-        return shown and not self._picture_is_due()
-
-    def _picture_is_due(self) -> bool:
-        return self._drawn != len(self._outcomes) and time.monotonic() >= self._next_picture
-
     def _record_status(self, recorder: Recorder) -> None:
-        """Records what the driver's last start came to; a dead driver's study stays as it is."""
+        """Records whether the driver runs, or how it ended; one that was killed did neither."""
         finished = read_start(self._folder).finished
         if finished is not None:
             recorder.record_status("FINISHED" if finished else "SCHEDULED")
@@ -197,7 +176,7 @@ class Projection:
     def _project(self, recorder: Recorder) -> int:
         """Records what MLflow lacks, and returns how many trials it lacked.
 
-        What MLflow has comes first, so that a late result changes no step that is recorded.
+        The trials that it has come first, so that a late one changes no step that is recorded.
         """
         goals, ended = self._sweep.objectives, self._outcomes
         lacking = ended.keys() - recorder.recorded
@@ -207,10 +186,9 @@ class Projection:
         for step, number in enumerate(order, 1):
             so_far[number] = outcome = ended[number]
             if number in lacking:
-                files, feasible = self._folder.trial(number), is_feasible(outcome, goals)
-                artifacts = [path for path in files.artifacts if path.exists()]
-                choices = trials[number].params
-                recorder.record_trial(number, choices, outcome, feasible, artifacts)
+                feasible = is_feasible(outcome, goals)
+                artifacts = [file for file in self._folder.trial(number).artifacts if file.exists()]
+                recorder.record_trial(number, trials[number].params, outcome, feasible, artifacts)
             if step not in recorder.steps:
                 found = survey(so_far, goals)
                 recorder.record_progress(step, outcome.ended, found.hypervolume, found.best_score)
@@ -219,32 +197,34 @@ class Projection:
 
     def _show(self, recorder: Recorder) -> None:
         """Records the front, and its picture where that is due."""
-        count, goals = len(self._outcomes), self._sweep.objectives
-        front = survey(self._outcomes, goals).front
-        if self._shown != count:
-            recorder.record_front([self._row(number) for number in front])
-            self._shown = count
+        outcomes, goals = self._outcomes, self._sweep.objectives
+        front = survey(outcomes, goals).front
+        if self._shown != len(outcomes):
+            recorder.record_front([_row(number, outcomes[number], goals) for number in front])
+            self._shown = len(outcomes)
         if self._picture_is_due():
             points = [
                 Point(
                     number, outcome.accuracy, score_of(outcome, goals), is_feasible(outcome, goals)
                 )
-                for number, outcome in sorted(self._outcomes.items())
+                for number, outcome in sorted(outcomes.items())
                 if outcome.accuracy is not None
             ]
             recorder.record_picture(points, front)
-            self._drawn, self._next_picture = count, time.monotonic() + REDRAW
+            self._drawn, self._next_picture = len(outcomes), time.monotonic() + REDRAW
 
-    def _row(self, number: int) -> dict[str, Any]:
-        outcome = self._outcomes[number]
-        return {
-            "trial": number,
-            "accuracy": outcome.accuracy,
-            "score": score_of(outcome, self._sweep.objectives),
-            "parameters": outcome.parameters,
-            "nonzeros": outcome.nonzeros,
-            "macs": outcome.macs,
-        }
+    def _picture_is_due(self) -> bool:
+        return self._drawn != len(self._outcomes) and time.monotonic() >= self._next_picture
+
+
+def _row(number: int, outcome: Outcome, goals: Objectives) -> dict[str, Any]:
+    """Returns the row of a trial on the front in `front.csv`."""
+    costs = {name: getattr(outcome, name) for name in ("parameters", "nonzeros", "macs")}
+    return {
+        "trial": number,
+        "accuracy": outcome.accuracy,
+        "score": score_of(outcome, goals),
+    } | costs
 
 
 def sync(root: Root, name: str) -> int:
