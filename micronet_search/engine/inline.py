@@ -19,11 +19,6 @@ class Inline:
         self._number: int | None = None
         self._leg: Iterator[Event] = iter(())
 
-    @property
-    def running(self) -> tuple[int, ...]:
-        """The number of the trial that holds the slot."""
-        return () if self._number is None else (self._number,)
-
     def start(self, job: Job) -> None:
         """Gives a job to the slot."""
         assert self._number is None
@@ -36,7 +31,7 @@ class Inline:
 
     def order(self, number: int, order: Order) -> None:
         """Answers the checkpoint of the trial."""
-        assert self.running == (number,)
+        assert self._number == number
         self._leg = self._slot.go_on(order)
 
     def pause(self) -> None:
@@ -45,7 +40,7 @@ class Inline:
 
     def release(self, number: int) -> None:
         """Frees the slot."""
-        assert self.running == (number,)
+        assert self._number == number
         self._number = None
         self._slot.clear()
 

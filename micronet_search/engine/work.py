@@ -110,10 +110,6 @@ class Engine(Protocol):
     def slots(self) -> int:
         """How many there are by now."""
 
-    @property
-    def running(self) -> tuple[int, ...]:
-        """The numbers of the trials that hold one."""
-
     def start(self, job: Job) -> None:
         """Gives a job to a free slot."""
 

@@ -1,4 +1,4 @@
-"""What is asked of Optuna: draws, most of which are candidates to train."""
+"""The draws of a study: Optuna is asked for them, and most are candidates to train."""
 
 from __future__ import annotations
 
@@ -18,14 +18,18 @@ from micronet_search.score.rules import scores
 from micronet_search.search import screening, space
 from micronet_search.search.screening import Screened
 from micronet_search.study.progress import Progress
+from micronet_search.study.queue import Drawn
 from micronet_search.study.survey import violations
+
+DIGEST = "digest"
+"""The attribute of a trial in Optuna that keeps the digest of its candidate."""
 
 
 class Draws:
-    """Asks Optuna for candidates, and refuses those that are too expensive, known or none.
+    """Asks Optuna for candidates, and screens out those that are not to be trained.
 
     Attributes:
-        are_exhausted: Whether too many in a row were refused.
+        are_exhausted: Whether too many draws in a row were screened.
     """
 
     def __init__(
@@ -36,8 +40,8 @@ class Draws:
         Args:
             sweep: Its space and its goals.
             study: Optuna's.
-            progress: Counts what is refused, and knows how trials ended.
-            report: Is told of each draw that is refused.
+            progress: Counts what is screened, and knows how trials ended.
+            report: Is told of each draw that is screened.
         """
         self.are_exhausted = False
         self._objectives = sweep.objectives
@@ -47,70 +51,62 @@ class Draws:
         self._progress = progress
         self._report = report
         self._seen: dict[str, int] = {}
-        self._scores: dict[str, float] = {}
-        self._undecided: list[Trial] = []
 
     def remember(self, digest: str, number: int) -> None:
-        """Knows a candidate as tried."""
+        """Takes in that a candidate was tried, by its digest."""
         self._seen.setdefault(digest, number)
 
-    def give_back(self, trial: Trial) -> None:
-        """Takes a draw of which nobody knows yet whether it is refused."""
-        self._undecided.append(trial)
+    def take(self, undecided: list[Trial], must_pause: Callable[[], bool]) -> Drawn | None:
+        """Returns the next draw to train; None on a pause, or after too many that are screened.
 
-    def take(self, must_pause: Callable[[], bool]) -> Trial | None:
-        """The next draw that is not refused; None on a pause, or after too many that are."""
+        Args:
+            undecided: Draws to judge before Optuna is asked; they are taken out of the list.
+            must_pause: Is asked before each draw.
+        """
         refused: list[Screened] = []
         while len(refused) < screening.MAX_SCREENED_IN_A_ROW and not must_pause():
-            trial = self._undecided.pop() if self._undecided else self._study.ask()
-            verdict = self._judge(trial)
-            if verdict is None:
-                return trial
-            refused.append(verdict)
-            self._screen(trial, verdict)
+            trial = undecided.pop() if undecided else self._study.ask()
+            found = self._judge(trial)
+            if isinstance(found, Drawn):
+                return found
+            refused.append(found)
+            self._screen(trial, found)
         if len(refused) == screening.MAX_SCREENED_IN_A_ROW:
             self.are_exhausted = True
             self._report(screening.describe_end(refused, self._objectives))
         return None
 
-    def candidate(self, trial: Trial) -> Candidate:
-        """What a draw stands for.
+    def read(self, trial: Trial) -> Drawn:
+        """Returns what a trial stands for, with its predicted score.
 
         Raises:
             ValidationError: It makes no candidate.
-        """
-        return read_candidate(space.suggest(trial, self._space), self._images, self._classes)
-
-    def predicted_score(self, candidate: Candidate) -> float:
-        """The score that the study minimises, before training.
-
-        Raises:
             TooLargeError: The network cannot be built.
         """
-        digest = candidate.digest()
-        if digest not in self._scores:
-            found = scores(build.predict(candidate))
-            self._scores[digest] = found[self._objectives.score.rule].score
-        return self._scores[digest]
+        tree = space.suggest(trial, self._space)
+        candidate = read_candidate(tree, self._images, self._classes)
+        found = scores(build.predict(candidate))[self._objectives.score.rule]
+        return Drawn(trial, candidate, found.score)
 
-    def _judge(self, trial: Trial) -> Screened | None:
-        """Why a draw is refused; None for one to train, which is then known as tried."""
+    def _judge(self, trial: Trial) -> Drawn | Screened:
+        """Returns the draw, which counts as tried from now on, or why it is screened."""
         try:
-            candidate = self.candidate(trial)
-            digest, score = candidate.digest(), self.predicted_score(candidate)
+            drawn = self.read(trial)
         except ValidationError as error:
             ((_, message), *_) = validation_problems(error, Candidate)
             return screening.impossible(message)
         except build.TooLargeError as error:
             return screening.impossible(str(error))
-        verdict = screening.screen(digest, score, self._objectives, self._seen)
-        if verdict is None:
-            trial.set_user_attr("digest", digest)
-            self._seen[digest] = trial.number
-        return verdict
+        digest = drawn.candidate.digest()
+        verdict = screening.screen(digest, drawn.score, self._objectives, self._seen)
+        if verdict is not None:
+            return verdict
+        trial.set_user_attr(DIGEST, digest)
+        self._seen[digest] = trial.number
+        return drawn
 
     def _screen(self, trial: Trial, verdict: Screened) -> None:
-        """Tells Optuna of a refused draw: PRUNED, with both constraints.
+        """Tells Optuna that a draw was screened: PRUNED, with both constraints.
 
         Its accuracy counts as missed in full. Samplers take a constraint that is not set for one
         that is met, so that a draw above the ceiling would outrank every trained trial that misses

@@ -3,16 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import signal
-import threading
-import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 
-import numpy as np
 import optuna
-from optuna.trial import FrozenTrial, Trial, TrialState
 
 from micronet_search.config.files import dump_yaml
 from micronet_search.config.sweep import Sweep
@@ -25,22 +17,20 @@ from micronet_search.engine.work import (
     Left,
     Order,
     Reached,
-    Stop,
     Trained,
 )
-from micronet_search.search.screening import SCREENED
-from micronet_search.search.stopping import Standing, finished, verdict
-from micronet_search.store.files import read_json, write_bytes, write_json, write_text
+from micronet_search.store.files import write_bytes, write_text
 from micronet_search.store.outcome import TRACEBACK, Epoch, Result, lost
-from micronet_search.store.paths import Root, StudyFolder, TrialFolder
+from micronet_search.store.paths import Root, TrialFolder
+from micronet_search.study.clock import Clock
 from micronet_search.study.draws import Draws
 from micronet_search.study.ledger import Ledger
 from micronet_search.study.progress import Observer, Progress, Running
 from micronet_search.study.projection import Projection
+from micronet_search.study.queue import Drawn, Queue, Tries
+from micronet_search.study.repair import repair
+from micronet_search.study.rungs import Rungs
 from micronet_search.study.teachers import Teachers
-
-PAUSING = (signal.SIGINT, signal.SIGTERM)
-"""Signals that pause a study: Ctrl-C's, and that of `kill`, SLURM and a shutdown."""
 
 
 class Driver:
@@ -58,320 +48,198 @@ class Driver:
         observe: Observer,
     ) -> None:
         """Takes over a study whose lock is held."""
-        self.sweep = sweep
-        self.folder = root.study(sweep.name)
-        self.study = study
-        self.engine = engine
-        self.progress = progress
-        self.observe = observe
+        self._sweep = sweep
+        self._folder = root.study(sweep.name)
+        self._study = study
+        self._engine = engine
         self._teachers = teachers
-        self._ledger = Ledger(sweep, self.folder, study, projection, progress)
+        self._progress = progress
+        self._observe = observe
+        goals, early = sweep.objectives, sweep.search.early_stopping
+        self._ledger = Ledger(sweep, self._folder, study, projection, progress)
+        self._queue = Queue(progress.total, progress.outcomes)
         self._draws = Draws(sweep, study, progress, self._report)
-        self._trials: dict[int, Trial] = {}
-        self._rungs: dict[int, dict[int, tuple[float, float]]] = {}
-        self._unfinished: list[Trial] = []
-        self._students: dict[int, list[Trial]] = {}
-        self._tries: Counter[tuple[int, int]] = Counter()
-        self._furthest: Counter[int] = Counter()
-        self._pausing = False
-        self._spent = _seconds_spent(self.folder)
-        self._started = time.monotonic()
+        self._rungs = Rungs(early, goals.accuracy.at_least, progress.outcomes)
+        self._tries = Tries(sweep.execution.retries)
+        self._clock = Clock(self._folder, sweep.search.hours)
 
     def run(self) -> bool:
         """Goes on until the totals are reached.
 
         Returns:
-            Whether the study is finished; False where it was paused by Ctrl-C or the hours.
+            Whether the study is finished; False where it was paused by a signal or the hours.
         """
-        with self._interruptible():
+        with self._clock.interruptible(self._report):
             try:
-                if known := len(self.folder.ended()):
-                    self._enter_phase(f"reading trials: {known} so far")
-                self._unfinished = self._repair()
-                self._enter_phase("starting")
+                if known := len(self._folder.ended()):
+                    self._show_phase(f"reading trials: {known} so far")
+                repair(self._study, self._ledger, self._draws, self._rungs, self._queue)
+                self._show_phase("starting")
                 self._loop()
             finally:
-                self._save_clock()
-        is_finished = (
-            self._draws.are_exhausted or len(self.progress.outcomes) >= self.progress.total
-        )
+                self._clock.save()
+        ended = len(self._progress.outcomes)
+        is_finished = self._draws.are_exhausted or ended >= self._progress.total
         if not is_finished:
-            self.progress.paused = "interrupt" if self._pausing else "hours"
+            self._progress.paused = "interrupt" if self._clock.is_interrupted else "hours"
         return is_finished
 
     def _loop(self) -> None:
         while True:
-            while self._has_room() and not self._is_over():
-                trial = self._next()
-                if trial is not None:
-                    self._start(trial)
-            if not self.engine.running and self._is_over():
+            while self._queue.has_room(self._engine.slots) and not self._is_over():
+                self._start_next()
+            if not self._queue.running and self._is_over():
                 return
-            if self._must_pause():
-                self.engine.pause()
-            heard = self.engine.wait()
+            if self._clock.must_pause:
+                self._engine.pause()
+            heard = self._engine.wait()
             if heard is not None:
                 self._handle(*heard)
             self._ledger.deliver()
 
-    def _next(self) -> Trial | None:
-        return self._unfinished.pop(0) if self._unfinished else self._draws.take(self._must_pause)
-
-    def _has_room(self) -> bool:
-        """Whether a slot is free, and not kept for a student whose teacher is trained."""
-        return max(len(self.engine.running), self._begun()) < self.engine.slots
-
-    def _begun(self) -> int:
-        """Trials that hold a slot, or will when their teacher is trained."""
-        waiting = sum(map(len, self._students.values()))
-        return waiting + sum(number >= 0 for number in self.engine.running)
-
     def _is_over(self) -> bool:
-        """Whether no further trial is to be started."""
-        begun = len(self.progress.outcomes) + self._begun()
-        if begun >= self.progress.total or self._must_pause():
+        """Returns whether no further trial is to be started."""
+        if self._queue.is_full or self._clock.must_pause:
             return True
-        return self._draws.are_exhausted and not self._unfinished
-
-    def _must_pause(self) -> bool:
-        hours = self.sweep.search.hours
-        return self._pausing or (hours is not None and self._seconds() >= hours * 3600)
-
-    def _seconds(self) -> float:
-        return float(self._spent + time.monotonic() - self._started)
-
-    def _save_clock(self) -> None:
-        write_json(self.folder.clock, {"seconds": self._seconds()})
-
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """The first Ctrl-C or SIGTERM pauses after the epoch; the second leaves at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def pause(*_: object) -> None:
-            self._pausing = True
-            for name in PAUSING:
-                signal.signal(name, signal.default_int_handler)
-            with suppress(RuntimeError):  # it came in the middle of another line
-                self._report("pausing after this epoch; Ctrl-C again leaves at once")
-
-        before = {name: signal.signal(name, pause) for name in PAUSING}
-        try:
-            yield
-        finally:
-            for name, handler in before.items():
-                signal.signal(name, handler)
-
-    # --- what is there already ---
-
-    def _repair(self) -> list[Trial]:
-        """Replays what ended, and returns the trials that a stop or a crash left unfinished."""
-        unfinished: list[Trial] = []
-        for frozen in self.study.get_trials(deepcopy=False):
-            running = frozen.state == TrialState.RUNNING
-            if running and SCREENED in frozen.user_attrs:
-                self.study.tell(frozen.number, state=TrialState.PRUNED)
-            if frozen.state == TrialState.WAITING or SCREENED in frozen.user_attrs:
-                continue
-            self._remember(frozen)
-            trial = self._trials.get(frozen.number)
-            if not self._ledger.replay(frozen.number, trial) and trial is not None:
-                if "digest" in frozen.user_attrs:
-                    unfinished.append(trial)
-                else:
-                    self._draws.give_back(trial)
-        self._ledger.catch_up()
-        return unfinished
-
-    def _remember(self, frozen: FrozenTrial) -> None:
-        number, known = frozen.number, frozen.user_attrs
-        if "digest" in known:
-            self._draws.remember(known["digest"], number)
-        for rung, point in known.get("rungs", {}).items():
-            self._rungs.setdefault(int(rung), {})[number] = tuple(point)
-        if frozen.state == TrialState.RUNNING:
-            self._trials[number] = Trial(self.study, frozen._trial_id)
+        return self._draws.are_exhausted and not self._queue.ready
 
     # --- from a draw to a slot ---
 
-    def _start(self, trial: Trial) -> None:
-        self.progress.phase = None
-        number, candidate = trial.number, self._draws.candidate(trial)
-        self._trials[number] = trial
-        files = self.folder.trial(number)
+    def _start_next(self) -> None:
+        if self._queue.ready:
+            self._start(self._queue.ready.pop(0))
+            return
+        drawn = self._draws.take(self._queue.undecided, lambda: self._clock.must_pause)
+        if drawn is not None:
+            self._start(drawn)
+
+    def _start(self, drawn: Drawn) -> None:
+        """Gives a trial a slot, or has it wait for its teacher, or fail with it."""
+        self._progress.phase = None
+        number, candidate = drawn.number, drawn.candidate
+        files = self._folder.trial(number)
         write_text(files.candidate, dump_yaml(candidate.model_dump(mode="json")))
         failure = self._teachers.failure(candidate)
         if failure is not None:
-            self._fail(trial, failure)
+            self._fail(drawn, failure)
             return
         teacher = self._teachers.job(candidate)
         if teacher is not None:
-            self._students.setdefault(teacher.number, []).append(trial)
-            if teacher.number not in self.engine.running:
-                self.engine.start(teacher)
-                self.progress.running[teacher.number] = Running()
+            self._queue.wait_for(teacher.number, drawn)
+            if teacher.number not in self._queue.running:
+                self._give_slot(teacher, None)
             self._report(f"trial {number} waits for its teacher to be trained")
             return
-        self.engine.start(
-            Job(
-                number=number,
-                candidate=candidate,
-                seed=_trial_seed(self.sweep.search.seed, number),
-                stops=tuple(self.sweep.search.early_stopping.rungs(candidate.training.epochs)),
-                checkpoint=files.checkpoint.read_bytes() if files.checkpoint.exists() else None,
-                teacher=self._teachers.content(candidate),
-                checkpoint_minutes=self.sweep.execution.checkpoint_minutes,
-            )
-        )
-        self.progress.running[number] = Running()
+        taught = self._teachers.content(candidate)
+        self._give_slot(_job(drawn, self._sweep, files, taught), drawn)
         self._report(None)
+
+    def _give_slot(self, job: Job, drawn: Drawn | None) -> None:
+        self._engine.start(job)
+        self._queue.running[job.number] = drawn
+        self._progress.running[job.number] = Running()
 
     # --- what slots say ---
 
     def _handle(self, number: int, event: Event) -> None:
         match event:
             case Trained(row, epochs):
-                self.progress.running[number] = Running(row.epoch, epochs, row.accuracy)
+                self._progress.running[number] = Running(row.epoch, epochs, row.accuracy)
                 self._report(None)
             case Reached(row, checkpoint):
                 write_bytes(self._files(number).checkpoint, checkpoint)
-                self._save_clock()
-                self._furthest[number] = max(self._furthest[number], row.epoch)
-                order: Order = "go" if number < 0 else self._decide(number, row)
-                if order == "go" and self._must_pause():
-                    self._free(number)
-                    self._report(f"{self._name(number)} paused after epoch {row.epoch}")
-                else:
-                    self.engine.order(number, order)
+                self._clock.save()
+                self._tries.reach(number, row.epoch)
+                self._answer(number, row)
             case Ended(result):
-                self._free(number)
-                self._enter(number, result)
+                self._enter(number, self._release(number), result)
             case Crashed(result, damaged):
-                self._free(number)
-                self._try_again(number, result, damaged)
+                self._try_again(number, self._release(number), result, damaged)
             case Left(reason):
-                self._free(number)
-                self._unfinished[:0] = self._holders(number)
+                self._queue.make_ready(self._release(number))
                 self._report(f"{self._name(number)}: {reason}; it goes on from its checkpoint")
 
-    def _files(self, number: int) -> TrialFolder:
-        return self._teachers.folder(number) if number < 0 else self.folder.trial(number)
+    def _answer(self, number: int, row: Epoch) -> None:
+        """Tells a job at its checkpoint to go on or to stop; on a pause it loses its slot."""
+        drawn = self._queue.running[number]
+        order: Order = "go" if drawn is None else self._rungs.order(drawn, row)
+        if order == "go" and self._clock.must_pause:
+            self._release(number)
+            self._report(f"{self._name(number)} paused after epoch {row.epoch}")
+        else:
+            self._engine.order(number, order)
 
-    def _name(self, number: int) -> str:
-        return f"trial {number}" if number >= 0 else f"teacher {self._files(number).path.name}"
+    def _release(self, number: int) -> list[Drawn]:
+        """Frees a job's slot, and returns the trials that need the job."""
+        self._engine.release(number)
+        del self._progress.running[number]
+        return self._queue.release(number)
 
-    def _free(self, number: int) -> None:
-        self.engine.release(number)
-        del self.progress.running[number]
-
-    def _holders(self, number: int) -> list[Trial]:
-        """The trials that a slot worked for: its own, or all students of its teacher."""
-        return [self._trials[number]] if number >= 0 else self._students.pop(number, [])
-
-    def _enter(self, number: int, result: Result) -> None:
-        """Enters what a slot has left."""
-        self._save_clock()
+    def _enter(self, number: int, trials: list[Drawn], result: Result) -> None:
+        """Enters what a job has left: the outcome of a trial, or a teacher for its students."""
+        self._clock.save()
         if number >= 0:
-            self._ledger.enter(self._trials[number], result)
+            (drawn,) = trials
+            self._ledger.enter(drawn.trial, result)
             self._report(self._ledger.line(number))
             return
         failure = self._teachers.enter(number, result)
         accuracy = result.outcome.accuracy
         news = "failed" if failure is not None else f"accuracy {accuracy:.4f}"
         self._report(f"{self._name(number)}: {news}")
-        students = self._holders(number)
         if failure is None:
-            self._unfinished[:0] = students
+            self._queue.make_ready(trials)
             return
-        for trial in students:
-            self._fail(trial, failure)
+        for drawn in trials:
+            self._fail(drawn, failure)
 
-    def _fail(self, trial: Trial, reason: str) -> None:
+    def _fail(self, drawn: Drawn, reason: str) -> None:
         """Enters a trial whose teacher failed."""
-        self._ledger.enter(trial, lost(reason))
-        self._report(self._ledger.line(trial.number))
+        self._ledger.enter(drawn.trial, lost(reason))
+        self._report(self._ledger.line(drawn.number))
 
-    def _try_again(self, number: int, result: Result, damaged: bool) -> None:
-        """Has a trial that crashed go on from its checkpoint, as often as the sweep says.
-
-        Tries count anew once the trial has come to a further checkpoint than ever before.
-        """
+    def _try_again(self, number: int, trials: list[Drawn], result: Result, damaged: bool) -> None:
+        """Has a job that crashed go on from its checkpoint, as often as the sweep says."""
         files = self._files(number)
         if damaged:
             files.checkpoint.unlink(missing_ok=True)
-        place = number, self._furthest[number]
-        self._tries[place] += 1
-        if self._tries[place] > self.sweep.execution.retries:
-            self._enter(number, result)
+        if not self._tries.has_more(number):
+            self._enter(number, trials, result)
             return
-        for name, content in result.files.items():
-            if name == TRACEBACK:
-                write_bytes(files.traceback, content)
-        self._unfinished[:0] = self._holders(number)
+        if TRACEBACK in result.files:
+            write_bytes(files.traceback, result.files[TRACEBACK])
+        self._queue.make_ready(trials)
         start = "its last checkpoint" if files.checkpoint.exists() else "the beginning"
         self._report(
             f"{self._name(number)} crashed ({result.outcome.reason}), tried again from {start}"
         )
 
-    def _decide(self, number: int, row: Epoch) -> Order:
-        """Whether a trial goes on past the rung that it has reached."""
-        trial, early = self._trials[number], self.sweep.search.early_stopping
-        candidate = self._draws.candidate(trial)
-        epochs = candidate.training.epochs
-        if not early.rule or row.epoch not in early.rungs(epochs):
-            return "go"
-        reached = self._rungs.setdefault(row.epoch, {})
-        point = reached[number] = (row.accuracy, self._draws.predicted_score(candidate))
-        passed = {rung: known[number] for rung, known in self._rungs.items() if number in known}
-        trial.set_user_attr("rungs", passed)
-        others = [known for other, known in reached.items() if other != number]
-        standing = Standing(
-            row.epoch,
-            *point,
-            others=np.array(others).reshape(-1, 2),
-            finished=finished(self.progress.outcomes.values(), row.epoch / epochs),
-        )
-        reason = verdict(standing, early, self.sweep.objectives.accuracy.at_least)
-        return "go" if reason is None else Stop(reason)
+    def _files(self, number: int) -> TrialFolder:
+        return self._teachers.folder(number) if number < 0 else self._folder.trial(number)
+
+    def _name(self, number: int) -> str:
+        return f"trial {number}" if number >= 0 else f"teacher {self._files(number).path.name}"
 
     # --- what the user sees ---
 
-    def _enter_phase(self, phase: str) -> None:
-        self.progress.phase = phase
+    def _show_phase(self, phase: str) -> None:
+        self._progress.phase = phase
         self._report(None)
 
     def _report(self, line: str | None) -> None:
-        self.progress.seconds_left = self._seconds_left()
-        self.observe(self.progress, line)
-
-    def _seconds_left(self) -> float | None:
-        """The least of what the hours leave, and of what the trials left may take."""
-        bounds = []
-        if self.sweep.search.hours is not None:
-            bounds.append(self.sweep.search.hours * 3600 - self._seconds())
-        if self.progress.outcomes:
-            took = [sum(o.seconds.values()) for o in self.progress.outcomes.values()]
-            left = self.progress.total - len(self.progress.outcomes)
-            bounds.append(left * sum(took) / len(took) / max(1, self.engine.slots))
-        return max(0.0, min(bounds)) if bounds else None
+        self._progress.estimate(self._clock.seconds_left, self._engine.slots)
+        self._observe(self._progress, line)
 
 
-def _seconds_spent(folder: StudyFolder) -> float:
-    """What the driver's earlier starts took.
-
-    Raises:
-        ValueError: The file is damaged.
-    """
-    if not folder.clock.exists():
-        return 0.0
-    match read_json(folder.clock):
-        case {"seconds": int() | float() as seconds} if seconds >= 0:
-            return float(seconds)
-    raise ValueError(f"{folder.clock} is damaged, expected the seconds of a study")
-
-
-def _trial_seed(seed: int, number: int) -> int:
-    digest = hashlib.blake2b(f"{seed}/{number}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest)
+def _job(drawn: Drawn, sweep: Sweep, files: TrialFolder, teacher: bytes | None) -> Job:
+    """Returns what a slot is asked to do for a trial."""
+    digest = hashlib.blake2b(f"{sweep.search.seed}/{drawn.number}".encode(), digest_size=4).digest()
+    return Job(
+        number=drawn.number,
+        candidate=drawn.candidate,
+        seed=int.from_bytes(digest),
+        stops=tuple(sweep.search.early_stopping.rungs(drawn.candidate.training.epochs)),
+        checkpoint=files.checkpoint.read_bytes() if files.checkpoint.exists() else None,
+        teacher=teacher,
+        checkpoint_minutes=sweep.execution.checkpoint_minutes,
+    )

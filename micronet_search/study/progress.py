@@ -49,6 +49,20 @@ class Progress:
     phase: str | None = None
     paused: Literal["interrupt", "hours"] | None = None
 
+    def estimate(self, hours_left: float | None, slots: int) -> None:
+        """Sets `seconds_left` to the least of what the hours leave and the trials left may take.
+
+        Args:
+            hours_left: The seconds until the study's hours are up; None without a limit.
+            slots: How many trials run at once.
+        """
+        bounds = [] if hours_left is None else [hours_left]
+        if self.outcomes:
+            took = [sum(outcome.seconds.values()) for outcome in self.outcomes.values()]
+            left = self.total - len(self.outcomes)
+            bounds.append(left * sum(took) / len(took) / max(1, slots))
+        self.seconds_left = max(0.0, min(bounds)) if bounds else None
+
 
 Observer = Callable[[Progress, str | None], None]
 """Is shown the progress whenever it changes, with a line for the log where something ended.

@@ -118,7 +118,7 @@ def test_nodes_that_join_and_are_killed(
     path = sweep(tmp_path, address=cluster.address, retries=0)
     watch = Watch(studies.Root(runs).study("ray"))
     # the driver waits at a rung of the first trial, and the slot for the driver
-    hold = Hold("micronet_search.study.driver:Driver._decide", pick.choice([1, 2, 3]), go)
+    hold = Hold("micronet_search.study.rungs:Rungs.order", pick.choice([1, 2, 3]), go)
     command = Command("run", path, "--root", runs, "--trials", 4, cwd=tmp_path, kill=hold)
     assert is_ready(command, 1)
     assert command.until(hold.reached.exists)

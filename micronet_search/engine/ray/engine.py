@@ -87,11 +87,6 @@ class Ray:
         """How many are ready by now."""
         return sum(member.ready for member in self._members)
 
-    @property
-    def running(self) -> tuple[int, ...]:
-        """The numbers of the trials that hold one."""
-        return tuple(m.number for m in self._members if m.number is not None)
-
     def start(self, job: Job) -> None:
         """Gives a job to a free slot."""
         member = next(m for m in self._members if m.ready and m.number is None)

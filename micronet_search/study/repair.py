@@ -1,0 +1,43 @@
+"""What an earlier start of a study left, put back where it belongs."""
+
+from __future__ import annotations
+
+import optuna
+from optuna.trial import Trial, TrialState
+
+from micronet_search.search.screening import SCREENED
+from micronet_search.study.draws import DIGEST, Draws
+from micronet_search.study.ledger import Ledger
+from micronet_search.study.queue import Queue
+from micronet_search.study.rungs import ATTRIBUTE, Rungs
+
+
+def repair(study: optuna.Study, ledger: Ledger, draws: Draws, rungs: Rungs, queue: Queue) -> None:
+    """Enters what has ended, and queues the trials that a stop or a crash left unfinished.
+
+    Args:
+        study: Optuna's, which says what was drawn.
+        ledger: Enters the trials that have ended, and tells Optuna where it does not know.
+        draws: Learns which candidates were tried.
+        rungs: Learns how trials stood at their rungs.
+        queue: Takes the trials that are unfinished, and the draws that were not judged.
+    """
+    for frozen in study.get_trials(deepcopy=False):
+        number, known = frozen.number, frozen.user_attrs
+        running = Trial(study, frozen._trial_id) if frozen.state == TrialState.RUNNING else None
+        if SCREENED in known:
+            if running is not None:
+                study.tell(number, state=TrialState.PRUNED)
+            continue
+        if frozen.state == TrialState.WAITING:
+            continue
+        if DIGEST in known:
+            draws.remember(known[DIGEST], number)
+        rungs.remember(number, known.get(ATTRIBUTE, {}))
+        if ledger.replay(number, running) or running is None:
+            continue
+        if DIGEST in known:
+            queue.ready.append(draws.read(running))
+        else:
+            queue.undecided.append(running)
+    ledger.catch_up()
