@@ -130,7 +130,7 @@ def test_sparsity_is_rounded_down_in_each_layer() -> None:
 def test_storage_is_dense_or_a_bitmask(
     elements: int, nonzeros: int, bits: int, expected: int
 ) -> None:
-    assert Stored("t", elements, nonzeros, bits).storage_bits == expected
+    assert Stored("layer", "weight", (elements,), bits, nonzeros).storage_bits == expected
 
 
 class Gated(nn.Module):

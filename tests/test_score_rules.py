@@ -11,27 +11,28 @@ from micronet_search.config.compression import Quantization
 from micronet_search.config.network import Input, ResNet
 from micronet_search.network import family
 from micronet_search.network.precision import layers_of, plan
+from micronet_search.network.tensors import Part
 from micronet_search.score.cost import Cost, Layer, Stored, count
 from micronet_search.score.rules import imt, micronet2019, scores
 
 
-def tensor(name: str, elements: int, bits: int, nonzeros: int | None = None) -> Stored:
-    return Stored(name, elements, elements if nonzeros is None else nonzeros, bits)
+def tensor(layer: str, part: Part, elements: int, bits: int, nonzeros: int | None = None) -> Stored:
+    return Stored(layer, part, (elements,), bits, elements if nonzeros is None else nonzeros)
 
 
 def conv(ins: int, outs: int, side: int, kernel: int = 3, bits: int = 32) -> Layer:
     weights = ins * outs * kernel**2
-    stored = (tensor("conv.weight", weights, bits),)
+    stored = (tensor("conv", "weight", weights, bits),)
     return Layer("conv", "conv", stored, bits, bits, weights * side**2, outs * side**2)
 
 
 def linear(ins: int, outs: int, bits: int = 32) -> Layer:
-    stored = (tensor("linear.weight", ins * outs, bits), tensor("linear.bias", outs, bits))
+    stored = (tensor("linear", "weight", ins * outs, bits), tensor("linear", "bias", outs, bits))
     return Layer("linear", "linear", stored, bits, bits, ins * outs, outs)
 
 
 def norm(channels: int, side: int, bits: int = 32) -> Layer:
-    stored = (tensor("norm.weight", channels, bits), tensor("norm.bias", channels, bits))
+    stored = (tensor("norm", "weight", channels, bits), tensor("norm", "bias", channels, bits))
     return Layer("norm", "norm", stored, bits, bits, 0, channels * side**2)
 
 
@@ -141,7 +142,7 @@ def test_micronet2019_by_hand(
 
 def sparse(nonzeros: int, weight_bits: int, activation_bits: int) -> Cost:
     """A 1x1 convolution from 10 to 10 channels on 3 x 3 pixels, some of its weights zero."""
-    stored = (tensor("conv.weight", 100, weight_bits, nonzeros),)
+    stored = (tensor("conv", "weight", 100, weight_bits, nonzeros),)
     return cost(Layer("conv", "conv", stored, weight_bits, activation_bits, 900, 90))
 
 

@@ -117,10 +117,7 @@ def cost_lines(cost: Cost) -> list[str]:
 def cost_json(cost: Cost) -> dict[str, Any]:
     """The same as plain values."""
     return {
-        "parameters": cost.parameters,
-        "nonzeros": cost.nonzeros,
-        "macs": cost.macs,
-        "storage_bits": cost.storage_bits,
+        **cost.totals(),
         "scores": {name: score.to_json() for name, score in scores(cost).items()},
         "layers": [layer.to_json() for layer in cost.layers],
     }

@@ -1,7 +1,7 @@
 """The layer table: what a network stores and computes for one image.
 
-`count` makes it from a network on the `meta` device, before training, with the nonzeros that the
-sparsity promises. `Cost.measured` puts the nonzeros of the tensors as stored in their place.
+`count` makes the table before training, with the nonzeros that the sparsity promises.
+`Cost.measured` replaces these by the nonzeros of the stored tensors.
 """
 
 from __future__ import annotations
@@ -9,42 +9,43 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from micronet_search.config.network import Input
-from micronet_search.network.layers import Add, Scale
-from micronet_search.network.precision import Plan
+from micronet_search.network.layers import Add, GlobalMean, Scale
+from micronet_search.network.precision import Plan, Precision
+from micronet_search.network.tensors import TensorSpec, layer_specs
 
 KINDS: Mapping[type[nn.Module], str] = {
+    nn.Conv2d: "conv",
+    nn.Linear: "linear",
+    nn.BatchNorm2d: "norm",
+    nn.AvgPool2d: "pool",
+    nn.AdaptiveAvgPool2d: "pool",
+    GlobalMean: "pool",
+    Add: "add",
+    Scale: "scale",
     nn.ReLU: "relu",
     nn.Sigmoid: "sigmoid",
     nn.Hardsigmoid: "sigmoid",
     nn.SiLU: "swish",
     nn.Hardswish: "swish",
-    Add: "add",
-    Scale: "scale",
 }
-"""The kinds of layers that store nothing and do the same to each element."""
+"""The modules that cost something, and what a rule calls them."""
+
+FREE = (nn.Flatten, nn.Identity)
+"""The modules that cost nothing and have no row."""
 
 
 @dataclass(frozen=True)
-class Stored:
-    """One tensor of the shipped network.
+class Stored(TensorSpec):
+    """A stored tensor with the number of its elements that are not zero."""
 
-    Attributes:
-        name: As in the file of the shipped network.
-        elements: Zeros included.
-        nonzeros: Elements that are not zero.
-        bits: Width of one element.
-    """
-
-    name: str
-    elements: int
     nonzeros: int
-    bits: int
 
     @property
     def storage_bits(self) -> int:
@@ -52,9 +53,9 @@ class Stored:
         return self.packed(self.bits)
 
     def packed(self, bits: int) -> int:
-        """The smaller of dense, and nonzeros with a bitmask, with so many bits an element.
+        """Returns the smaller of dense storage, and nonzeros with a bitmask, at so many bits each.
 
-        A single bit is a sign: zeros among signs are told by the mask alone.
+        A single bit is a sign, which has no value for zero: the mask tells where zeros are.
         """
         if bits == 1 and self.nonzeros < self.elements:
             return self.nonzeros + self.elements
@@ -66,13 +67,13 @@ class Layer:
     """One row of the table.
 
     Attributes:
-        name: Of the module.
-        kind: conv, linear, norm, pool, add, scale, relu, sigmoid, swish.
+        name: The name of the module.
+        kind: One of the values of `KINDS`.
         stored: Its tensors; the weights come first.
-        weight_bits: Width of the weights; of a row without any, of what passes.
+        weight_bits: Width of the weights; without any, of what passes.
         activation_bits: Width of the input.
-        macs: Multiply-accumulates of convolutions and linear layers for one image.
-        outputs: Elements that it puts out for one image.
+        macs: Multiply-accumulates of a convolution or linear layer for one image.
+        outputs: Elements of its output for one image.
         window: Input elements that each output of a pool is the mean of; 1 elsewhere.
     """
 
@@ -97,16 +98,16 @@ class Layer:
 
     @property
     def bits(self) -> int:
-        """The wider of weights and input: the width of its multiplications."""
+        """The width of its multiplications: the wider of weights and input."""
         return max(self.weight_bits, self.activation_bits)
 
     @property
     def has_bias(self) -> bool:
-        """Whether a bias is added to each output."""
-        return any(t.name.endswith(".bias") for t in self.stored)
+        """Whether it adds a bias to each output."""
+        return any(t.part == "bias" for t in self.stored)
 
     def to_json(self) -> dict[str, Any]:
-        """The row as plain values; `weights` counts all its stored elements."""
+        """Returns the row as plain values; `weights` counts all its stored elements."""
         return {
             "name": self.name,
             "kind": self.kind,
@@ -124,7 +125,7 @@ class Cost:
 
     Attributes:
         layers: In the order in which the image passes.
-        parameters: Of the network before norms are folded.
+        parameters: Those of the network before norms are folded.
         integer: Whether some layer is integer.
     """
 
@@ -152,19 +153,23 @@ class Cost:
         """Bits of the packed network."""
         return sum(t.storage_bits for t in self.stored)
 
+    def totals(self) -> dict[str, int]:
+        """Returns the figures of the whole network by the names that files and tables use."""
+        names = ("parameters", "nonzeros", "macs", "storage_bits")
+        return {name: getattr(self, name) for name in names}
+
     def measured(self, tensors: Mapping[str, Tensor]) -> Cost:
-        """The same table with the nonzeros of the given tensors, which must be the stored ones."""
+        """Returns the same table with the nonzeros of the stored tensors, given by name."""
         found = {name: t.numel() for name, t in tensors.items()}
         expected = {t.name: t.elements for t in self.stored}
         assert found == expected, set(found.items()) ^ set(expected.items())
 
-        def recount(t: Stored) -> Stored:
-            return replace(t, nonzeros=int(torch.count_nonzero(tensors[t.name])))
+        def recount(layer: Layer) -> Layer:
+            nonzeros = (int(torch.count_nonzero(tensors[t.name])) for t in layer.stored)
+            pairs = zip(layer.stored, nonzeros, strict=True)
+            return replace(layer, stored=tuple(replace(t, nonzeros=n) for t, n in pairs))
 
-        layers = tuple(
-            replace(layer, stored=tuple(map(recount, layer.stored))) for layer in self.layers
-        )
-        return replace(self, layers=layers)
+        return replace(self, layers=tuple(map(recount, self.layers)))
 
 
 def count(
@@ -174,15 +179,15 @@ def count(
 
     Args:
         network: Plain modules, norms folded where they will be; best on the `meta` device.
-        image: Shape of the image.
+        image: The shape of the image.
         plan: The width of each layer.
-        sparsity: Fraction of a convolution's or linear layer's weights that will be zero, by its
-            name; 0 where it has none.
-        parameters: Of the network before folding.
+        sparsity: The fraction of a layer's weights that will be zero, by the layer's name; layers
+            that are not named have no zeros.
+        parameters: Those of the network before folding.
     """
     rows: list[Layer] = []
     handles = [
-        module.register_forward_hook(_row_hook(rows, name, plan, sparsity.get(name, 0.0)))
+        module.register_forward_hook(partial(_count_layer, rows, name, plan, sparsity))
         for name, module in network.named_modules()
         if not list(module.children())
     ]
@@ -199,56 +204,37 @@ def count(
     return Cost(tuple(rows), parameters, integer=plan.integer)
 
 
-def _row_hook(rows: list[Layer], name: str, plan: Plan, sparsity: float) -> Any:
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        row = _row(module, name, plan, sparsity, inputs[0], output)
-        if row is not None:
-            rows.append(row)
-
-    return hook
-
-
-def _row(
-    module: nn.Module, name: str, plan: Plan, sparsity: float, image: Tensor, output: Tensor
-) -> Layer | None:
-    rest = plan.rest_bits
+def _count_layer(
+    rows: list[Layer],
+    name: str,
+    plan: Plan,
+    sparsity: Mapping[str, float],
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    output: Tensor,
+) -> None:
+    if isinstance(module, FREE):
+        return
+    assert type(module) in KINDS, f"{name}: {type(module).__name__}"
+    kind, precision, macs = KINDS[type(module)], Precision(plan.rest_bits, plan.rest_bits), 0
     if isinstance(module, nn.Conv2d | nn.Linear):
-        return _weighted(module, name, plan, sparsity, output)
-    if isinstance(module, nn.BatchNorm2d):
-        values = [
-            Stored(f"{name}.{part}", module.num_features, module.num_features, rest)
-            for part in ("weight", "bias")
-        ]
-        return Layer(name, "norm", tuple(values), rest, rest, 0, output.numel())
-    if type(module) in KINDS:
-        return Layer(name, KINDS[type(module)], (), rest, rest, 0, output.numel())
-    if isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d):
-        window = image.numel() // output.numel()
-        return Layer(name, "pool", (), rest, rest, 0, output.numel(), window)
-    assert isinstance(module, nn.Flatten | nn.Identity), f"{name}: {type(module).__name__}"
-    return None
-
-
-def _weighted(
-    module: nn.Conv2d | nn.Linear, name: str, plan: Plan, sparsity: float, output: Tensor
-) -> Layer:
-    precision, rest = plan.layers[name], plan.rest_bits
-    weights, channels = module.weight.numel(), module.weight.shape[0]
-    # a tolerance, as in pruning
-    nonzeros = weights - math.floor(sparsity * weights + 1e-9)
-    stored = [Stored(f"{name}.weight", weights, nonzeros, precision.weight_bits)]
-    if module.bias is not None:
-        stored.append(Stored(f"{name}.bias", channels, channels, rest))
-    if precision.scales_weights:
-        stored.append(Stored(f"{name}.weight_scale", channels, channels, rest))
-    if precision.stores_input_scale:
-        stored.append(Stored(f"{name}.input_scale", 1, 1, rest))
-    return Layer(
-        name,
-        "conv" if isinstance(module, nn.Conv2d) else "linear",
-        tuple(stored),
-        precision.weight_bits,
-        precision.activation_bits,
-        macs=output.numel() * module.weight[0].numel(),
-        outputs=output.numel(),
+        precision = plan.layers[name]
+        macs = output.numel() * module.weight[0].numel()
+    rows.append(
+        Layer(
+            name,
+            kind,
+            tuple(_predicted(t, sparsity.get(name, 0.0)) for t in layer_specs(name, module, plan)),
+            precision.weight_bits,
+            precision.activation_bits,
+            macs,
+            outputs=output.numel(),
+            window=inputs[0].numel() // output.numel() if kind == "pool" else 1,
+        )
     )
+
+
+def _predicted(tensor: TensorSpec, sparsity: float) -> Stored:
+    # a tolerance, as in pruning
+    zeros = math.floor(sparsity * tensor.elements + 1e-9) if tensor.part == "weight" else 0
+    return Stored(**vars(tensor), nonzeros=tensor.elements - zeros)

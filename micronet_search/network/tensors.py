@@ -1,0 +1,89 @@
+"""The tensors of a shipped network: the one list that storing, loading, costing and export read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeVar, get_args
+
+import torch
+from torch import nn
+
+from micronet_search.config.model import INTEGER
+from micronet_search.network.precision import Plan
+
+Part = Literal["weight", "bias", "weight_scale", "input_scale"]
+"""What a tensor holds of its layer. A norm keeps a factor (`weight`) and a summand (`bias`)."""
+
+Value = TypeVar("Value")
+
+_FLOATS = {16: torch.float16, 32: torch.float32}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor of a shipped network, without its values.
+
+    Attributes:
+        layer: The name of its module.
+        part: What it holds of that layer.
+        shape: Its shape.
+        bits: The width of one element.
+    """
+
+    layer: str
+    part: Part
+    shape: tuple[int, ...]
+    bits: int
+
+    @property
+    def name(self) -> str:
+        """Its name in the file of the shipped network."""
+        return f"{self.layer}.{self.part}"
+
+    @property
+    def elements(self) -> int:
+        """The number of its elements, zeros included."""
+        return math.prod(self.shape)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type in which the file keeps it: int8 for every width of 8 bits and fewer."""
+        return torch.int8 if self.bits <= INTEGER else _FLOATS[self.bits]
+
+
+def layer_specs(name: str, module: nn.Module, plan: Plan) -> tuple[TensorSpec, ...]:
+    """Describes what one module stores; the weights come first.
+
+    Args:
+        name: The name of the module.
+        module: A convolution, a linear layer or a norm that is not folded; others store nothing.
+        plan: The widths of the network.
+    """
+    rest, shapes = plan.rest_bits, dict[Part, tuple[tuple[int, ...], int]]()
+    if isinstance(module, nn.BatchNorm2d):
+        channels = (module.num_features,)
+        shapes = {"weight": (channels, rest), "bias": (channels, rest)}
+    elif isinstance(module, nn.Conv2d | nn.Linear):
+        precision, shape = plan.layers[name], tuple(module.weight.shape)
+        shapes["weight"] = shape, precision.weight_bits
+        if module.bias is not None:
+            shapes["bias"] = shape[:1], rest
+        if precision.scales_weights:
+            shapes["weight_scale"] = shape[:1], rest
+        if precision.stores_input_scale:
+            shapes["input_scale"] = (1,), rest
+    return tuple(TensorSpec(name, part, *found) for part, found in shapes.items())
+
+
+def network_specs(network: nn.Module, plan: Plan) -> Iterator[TensorSpec]:
+    """Describes what a network stores, norms folded where they are."""
+    for name, module in network.named_modules():
+        yield from layer_specs(name, module, plan)
+
+
+def parts_of(layer: str, tensors: Mapping[str, Value]) -> dict[Part, Value]:
+    """Picks what belongs to one layer out of a network's tensors, which are given by name."""
+    names: dict[Part, str] = {part: f"{layer}.{part}" for part in get_args(Part)}
+    return {part: tensors[name] for part, name in names.items() if name in tensors}
