@@ -31,7 +31,7 @@ from micronet_search.config.sweep import Dataset
 from micronet_search.data.splits import Splits, load
 from micronet_search.export import check, onnx_model
 from micronet_search.export.onnx_layers import write_layer
-from micronet_search.export.onnx_writer import Context, GraphWriter
+from micronet_search.export.onnx_writer import GraphWriter
 from micronet_search.network.layers import Scale
 from micronet_search.network.precision import Plan, Precision
 
@@ -165,12 +165,10 @@ def test_dynamic_inputs_are_rounded_as_by_the_quantizer(
     values = values if signed else values.abs()
     values = values.flatten(2).mean(2) if linear else values
     eye = torch.eye(7).view(layer.weight.shape)
-    writer = GraphWriter(torch.float32)
-    context = Context(
-        writer, {"layer.weight": eye}, Plan({"layer": Precision(32, bits, dynamic=True)}, 16)
-    )
+    plan = Plan({"layer": Precision(32, bits, dynamic=True)}, 16)
+    writer = GraphWriter(torch.float32, {"layer.weight": eye}, plan)
     source = writer.store("values", values.numpy())
-    output = writer.add("Flatten", [write_layer(context, "layer", layer, [source])], "flat")
+    output = writer.add("Flatten", [write_layer(writer, "layer", layer, [source])], "flat")
     width = values[0].numel()
     content = writer.model((1, 1, 1), width, output, {}).SerializeToString()
     with torch.no_grad():
@@ -184,10 +182,10 @@ def test_dynamic_inputs_are_rounded_as_by_the_quantizer(
     "module", [nn.ReLU(), nn.SiLU(), nn.Hardswish(), nn.Sigmoid(), nn.Hardsigmoid()], ids=str
 )
 def test_activations_are_the_same_in_both_precisions(module: nn.Module, half: bool) -> None:
-    writer = GraphWriter(torch.float16 if half else torch.float32)
+    writer = GraphWriter(torch.float16 if half else torch.float32, {}, Plan({}, 16))
     values = np.linspace(-9, 9, 181, dtype=np.float16).astype(np.float16 if half else np.float32)
     source = writer.store("values", values[None])
-    output = write_layer(Context(writer, {}, Plan({}, 16)), "layer", module, [source])
+    output = write_layer(writer, "layer", module, [source])
     content = writer.model((1, 1, 1), 181, output, {}).SerializeToString()
     found = onnx_logits(content, torch.zeros(1, 1, 1, 1, dtype=torch.uint8))
     expected = module(torch.from_numpy(values).float())[None]
@@ -234,10 +232,10 @@ def test_signs_are_stored_in_two_bits_and_dynamic_scales_not_at_all() -> None:
 
 
 def test_a_gate_is_multiplied_onto_every_pixel_of_its_channel() -> None:
-    writer = GraphWriter(torch.float32)
+    writer = GraphWriter(torch.float32, {}, Plan({}, 16))
     image, gate = torch.randn(2, 3, 4, 4), torch.rand(2, 3, 1, 1)
     sources = [writer.store("pixels", image.numpy()), writer.store("gate", gate.numpy())]
-    output = write_layer(Context(writer, {}, Plan({}, 16)), "scale", Scale(), sources)
+    output = write_layer(writer, "scale", Scale(), sources)
     output = writer.add("Flatten", [output], "flat")
     content = writer.model((1, 1, 1), 48, output, {}).SerializeToString()
     found = onnx_logits(content, torch.zeros(1, 1, 1, 1, dtype=torch.uint8))

@@ -30,7 +30,7 @@ from micronet_search.config.network import Input
 from micronet_search.export import check, onnx_model
 from micronet_search.export.errors import ExportError
 from micronet_search.export.onnx_layers import write_layer
-from micronet_search.export.onnx_writer import Context, GraphWriter
+from micronet_search.export.onnx_writer import GraphWriter
 from micronet_search.network.precision import Plan, Precision
 
 
@@ -203,14 +203,14 @@ def test_inputs_are_rounded_as_by_the_quantizer(bits: int, signed: bool, weight_
         "layer.input_scale": torch.tensor([step], dtype=torch.float16),
     }
     plan = Plan({"layer": Precision(weight_bits, bits)}, 16)
-    writer = GraphWriter(torch.float32)
+    writer = GraphWriter(torch.float32, tensors, plan)
     # quarters of a step around zero, ties and values out of bounds among them
     parameters = [
         writer.store("scale", np.array(step / 4, np.float32)),
         writer.store("mean", np.array(64, np.uint8)),
     ]
     source = writer.add("DequantizeLinear", ["image", *parameters], "values")
-    output = write_layer(Context(writer, tensors, plan), "layer", layer, [source])
+    output = write_layer(writer, "layer", layer, [source])
     output = writer.add("Flatten", [output], "flat")
     content = writer.model((1, 1, 256), 256, output, {}).SerializeToString()
     images = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 256)

@@ -1,7 +1,4 @@
-"""How each kind of layer is written in ONNX.
-
-`LAYERS` and `FUNCTIONS` say what can be written: another kind of layer is an entry more.
-"""
+"""How each kind of layer is written in ONNX; a new kind is one more entry in `LAYERS`."""
 
 from __future__ import annotations
 
@@ -13,37 +10,35 @@ from onnx import TensorProto
 from torch import fx, nn
 
 from micronet_search.export.onnx_quantized import write_input, write_weight
-from micronet_search.export.onnx_writer import Context
+from micronet_search.export.onnx_writer import GraphWriter
 from micronet_search.network.layers import Add, Scale
 
 Write = Callable[..., str]
-"""Adds the nodes of one kind of layer: of a context, a name, a module and each value it reads."""
+"""Adds the nodes of a layer, given the writer, its name, itself and each value that it reads."""
 
 
-def write_layer(context: Context, name: str, module: nn.Module, sources: list[str]) -> str:
-    """Adds a module's nodes, named after it; `sources` are the values that it reads, in order.
+def write_layer(
+    writer: GraphWriter, name: str, layer: nn.Module | fx.Node, sources: list[str]
+) -> str:
+    """Adds the nodes of a module, or of a node of the traced graph that calls a function.
+
+    Args:
+        writer: Takes the nodes.
+        name: What the nodes are named after.
+        layer: The module or node.
+        sources: The values that it reads, in order.
 
     Returns:
         The value that it puts out.
     """
-    for kind in type(module).__mro__:
+    kinds = (layer.target,) if isinstance(layer, fx.Node) else type(layer).__mro__
+    for kind in kinds:
         if kind in LAYERS:
-            return LAYERS[kind](context, name, module, *sources)
-    raise AssertionError(f"{name}: no way to write {type(module).__name__} in ONNX")
+            return LAYERS[kind](writer, name, layer, *sources)
+    raise AssertionError(f"{name}: no way to write {kinds[0]} in ONNX")
 
 
-def write_function(context: Context, node: fx.Node, sources: list[str]) -> str:
-    """Adds what a function computes of the values that it reads, named after its node.
-
-    Returns:
-        The value that it puts out.
-    """
-    assert node.target in FUNCTIONS, f"{node.name}: no way to write {node.target} in ONNX"
-    return FUNCTIONS[node.target](context, node, sources)
-
-
-def _conv(context: Context, name: str, module: nn.Module, source: str) -> str:
-    assert isinstance(module, nn.Conv2d)
+def _conv(writer: GraphWriter, name: str, module: nn.Conv2d, source: str) -> str:
     assert not isinstance(module.padding, str), module.padding
     assert module.padding_mode == "zeros", module.padding_mode
     attributes = {
@@ -53,15 +48,15 @@ def _conv(context: Context, name: str, module: nn.Module, source: str) -> str:
         "dilations": module.dilation,
         "group": module.groups,
     }
-    return _product(context, "Conv", name, module, source, (1, -1, 1, 1), attributes)
+    return _product(writer, "Conv", name, module, source, (1, -1, 1, 1), attributes)
 
 
-def _linear(context: Context, name: str, module: nn.Module, source: str) -> str:
-    return _product(context, "Gemm", name, module, source, (1, -1), {"transB": 1})
+def _linear(writer: GraphWriter, name: str, module: nn.Linear, source: str) -> str:
+    return _product(writer, "Gemm", name, module, source, (1, -1), {"transB": 1})
 
 
 def _product(
-    context: Context,
+    writer: GraphWriter,
     operator: str,
     name: str,
     module: nn.Module,
@@ -69,94 +64,81 @@ def _product(
     channels: tuple[int, ...],
     attributes: dict[str, Any],
 ) -> str:
-    """A product with the weights, and the bias, which has the shape `channels` where it is added.
+    """Adds a product with the weights, and the bias, shaped as `channels` where a node adds it.
 
     Beside integers the bias is added by a node of its own: ONNX Runtime would turn a `Conv` with
     a bias, between quantized values, into one whose bias is rounded to the product of their scales,
     which with weights of few bits is another network, and with 2-bit weights none that runs.
     """
-    writer, bias = context.writer, f"{name}.bias"
-    operands = [write_input(context, name, module, source), write_weight(context, name)]
-    if bias not in context.tensors:
+    operands = [write_input(writer, name, module, source), write_weight(writer, name)]
+    if "bias" not in writer.parts(name):
         return writer.add(operator, operands, name, **attributes)
-    values = context.tensors[bias]
-    if not context.plan.layers[name].scales_weights:
-        return writer.add(operator, [*operands, writer.constant(bias, values)], name, **attributes)
+    if not writer.plan.layers[name].scales_weights:
+        return writer.add(operator, [*operands, writer.constant(name, "bias")], name, **attributes)
     product = writer.add(operator, operands, f"{name}.product", **attributes)
-    return writer.add("Add", [product, writer.constant(bias, values.view(channels))], name)
+    return writer.add("Add", [product, writer.constant(name, "bias", *channels)], name)
 
 
-def _norm(context: Context, name: str, module: nn.Module, source: str) -> str:
-    """What is left of a norm: a factor and a summand per channel."""
-
-    def per_channel(part: str) -> str:
-        stored = f"{name}.{part}"
-        return context.writer.constant(stored, context.tensors[stored].view(1, -1, 1, 1))
-
-    operands = [source, per_channel("weight")]
-    if context.writer.compute == TensorProto.FLOAT16:
+def _norm(writer: GraphWriter, name: str, module: nn.Module, source: str) -> str:
+    operands = [source, writer.constant(name, "weight", 1, -1, 1, 1)]
+    if writer.compute == TensorProto.FLOAT16:
         # ONNX Runtime, which looks for the factor in the second place, would multiply the weights
         # of a convolution before by it and round them to half precision once more
         operands.reverse()
-    scaled = context.writer.add("Mul", operands, f"{name}.scaled")
-    return context.writer.add("Add", [scaled, per_channel("bias")], name)
+    scaled = writer.add("Mul", operands, f"{name}.scaled")
+    return writer.add("Add", [scaled, writer.constant(name, "bias", 1, -1, 1, 1)], name)
 
 
 def _operator(operator: str, **attributes: float) -> Write:
-    """A layer that is one operator of what it reads."""
+    """Makes the writer of a layer that is one operator."""
 
-    def write(context: Context, name: str, module: nn.Module, *sources: str) -> str:
-        return context.writer.add(operator, [*sources], name, **attributes)
+    def write(writer: GraphWriter, name: str, module: nn.Module, *sources: str) -> str:
+        return writer.add(operator, [*sources], name, **attributes)
 
     return write
 
 
-def _silu(context: Context, name: str, module: nn.Module, source: str) -> str:
-    gate = context.writer.add("Sigmoid", [source], f"{name}.gate")
-    return context.writer.add("Mul", [source, gate], name)
+def _silu(writer: GraphWriter, name: str, module: nn.Module, source: str) -> str:
+    gate = writer.add("Sigmoid", [source], f"{name}.gate")
+    return writer.add("Mul", [source, gate], name)
 
 
-def _average_pool(context: Context, name: str, module: nn.Module, source: str) -> str:
-    assert isinstance(module, nn.AvgPool2d)
+def _average_pool(writer: GraphWriter, name: str, module: nn.AvgPool2d, source: str) -> str:
     assert not module.ceil_mode, name
     assert module.divisor_override is None, name
-    return context.writer.add(
-        "AveragePool",
-        [source],
-        name,
-        kernel_shape=_pair(module.kernel_size),
-        strides=_pair(module.stride),
-        pads=_pair(module.padding) * 2,
-        count_include_pad=int(module.count_include_pad),
-    )
-
-
-def _global_pool(context: Context, name: str, module: nn.Module, source: str) -> str:
-    assert isinstance(module, nn.AdaptiveAvgPool2d)
-    assert module.output_size in (1, (1, 1)), (name, module.output_size)
-    return context.writer.add("GlobalAveragePool", [source], name)
-
-
-def _flatten(context: Context, name: str, module: nn.Module, source: str) -> str:
-    assert isinstance(module, nn.Flatten)
-    assert (module.start_dim, module.end_dim) == (1, -1), name
-    return context.writer.add("Flatten", [source], name, axis=1)
-
-
-def _identity(context: Context, name: str, module: nn.Module, source: str) -> str:
-    return source
-
-
-def _concatenate(context: Context, node: fx.Node, sources: list[str]) -> str:
-    dimension = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
-    return context.writer.add("Concat", sources, node.name, axis=dimension)
+    attributes = {
+        "kernel_shape": _pair(module.kernel_size),
+        "strides": _pair(module.stride),
+        "pads": _pair(module.padding) * 2,
+        "count_include_pad": int(module.count_include_pad),
+    }
+    return writer.add("AveragePool", [source], name, **attributes)
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
 
 
-LAYERS: dict[type, Write] = {
+def _global_pool(writer: GraphWriter, name: str, module: nn.AdaptiveAvgPool2d, source: str) -> str:
+    assert module.output_size in (1, (1, 1)), (name, module.output_size)
+    return writer.add("GlobalAveragePool", [source], name)
+
+
+def _flatten(writer: GraphWriter, name: str, module: nn.Flatten, source: str) -> str:
+    assert (module.start_dim, module.end_dim) == (1, -1), name
+    return writer.add("Flatten", [source], name, axis=1)
+
+
+def _identity(writer: GraphWriter, name: str, module: nn.Module, source: str) -> str:
+    return source
+
+
+def _concatenate(writer: GraphWriter, name: str, node: fx.Node, *sources: str) -> str:
+    dimension = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+    return writer.add("Concat", [*sources], name, axis=dimension)
+
+
+LAYERS: dict[Any, Write] = {
     nn.Conv2d: _conv,
     nn.Linear: _linear,
     nn.BatchNorm2d: _norm,
@@ -171,5 +153,6 @@ LAYERS: dict[type, Write] = {
     nn.Identity: _identity,
     Add: _operator("Add"),
     Scale: _operator("Mul"),
+    torch.cat: _concatenate,
 }
-FUNCTIONS: dict[Any, Callable[[Context, fx.Node, list[str]], str]] = {torch.cat: _concatenate}
+"""The modules and functions that can be written."""

@@ -1,8 +1,8 @@
 """A shipped network as an ONNX model: uint8 images in, logits out.
 
-Written by hand because no exporter writes weights of 2 and 4 bits. Networks all of whose weights
-and activations are half precision are half precision throughout; all others compute in single
-precision, with 16-bit tensors stored in 16 bits.
+It is written by hand because no exporter writes weights of 2 and 4 bits. A network all of whose
+weights and activations are half precision computes in half precision; every other one computes in
+single precision, and keeps its 16-bit tensors in 16 bits.
 """
 
 from __future__ import annotations
@@ -13,58 +13,58 @@ from onnx import TensorProto
 from torch import fx
 
 from micronet_search.compression.graph import trace
-from micronet_search.export.onnx_layers import write_function, write_layer
-from micronet_search.export.onnx_writer import Context, GraphWriter
+from micronet_search.data.images import Normalization
+from micronet_search.export.onnx_layers import write_layer
+from micronet_search.export.onnx_writer import GraphWriter
 from micronet_search.network.precision import Plan
 from micronet_search.shipped import Shipped
 
 
 def write(shipped: Shipped, metadata: dict[str, str]) -> bytes:
-    """The ONNX file of a network.
+    """Returns the ONNX file of a network.
 
-    Input `image`: uint8 (N, C, H, W), N free. Output `logits`: float32 (N, classes).
+    Its input `image` is uint8 (N, C, H, W) with any N, its output `logits` float32 (N, classes).
 
     Args:
         shipped: The network, which computes with the stored tensors.
-        metadata: Names and texts that stand in the file beside the graph.
+        metadata: Names and texts that the file holds beside the graph.
     """
-    half = _is_half(shipped.plan)
-    writer = GraphWriter(torch.float16 if half else torch.float32)
-    context = Context(writer, shipped.tensors, shipped.plan)
+    compute = torch.float16 if _is_half(shipped.plan) else torch.float32
+    writer = GraphWriter(compute, shipped.tensors, shipped.plan)
     values: dict[fx.Node, str] = {}
-    output = ""
     for node in trace(shipped.network).nodes:
         sources = [values[source] for source in node.all_input_nodes]
-        if node.op == "placeholder":
-            values[node] = _image(writer, shipped)
-        elif node.op == "call_module":
-            module = shipped.network.get_submodule(node.target)
-            values[node] = write_layer(context, node.target, module, sources)
-        elif node.op == "call_function":
-            values[node] = write_function(context, node, sources)
-        else:
-            assert node.op == "output", node.op
-            (output,) = sources
-    candidate = shipped.candidate
-    shape = (candidate.input.channels, candidate.input.height, candidate.input.width)
-    content: bytes = writer.model(shape, candidate.classes, output, metadata).SerializeToString()
+        match node.op:
+            case "placeholder":
+                values[node] = _write_image(writer, shipped.normalization)
+            case "call_module":
+                module = shipped.network.get_submodule(node.target)
+                values[node] = write_layer(writer, node.target, module, sources)
+            case "call_function":
+                values[node] = write_layer(writer, node.name, node, sources)
+            case operation:
+                assert operation == "output", operation
+    (output,) = sources  # of the last node
+    image = shipped.candidate.input
+    shape = (image.channels, image.height, image.width)
+    model = writer.model(shape, shipped.candidate.classes, output, metadata)
+    content: bytes = model.SerializeToString()
     return content
 
 
 def _is_half(plan: Plan) -> bool:
-    """Whether everything in the network has 16 bits, but for the image."""
+    """Tells whether everything in the network has 16 bits, but for the image."""
     widths = [p.weight_bits for p in plan.layers.values()]
     widths += [p.activation_bits for p in plan.layers.values() if not p.image]
     return set(widths) == {16}
 
 
-def _image(writer: GraphWriter, shipped: Shipped) -> str:
-    """The normalised image.
+def _write_image(writer: GraphWriter, normalization: Normalization) -> str:
+    """Adds the normalisation of the image.
 
     A `DequantizeLinear` would do the same, but beside it ONNX Runtime would round the weights of a
     first layer that is no integer one to 8 bits.
     """
-    normalization = shipped.normalization
     mean = writer.store("image.mean", np.array(normalization.mean, np.float32))
     scale = writer.store("image.scale", np.array(normalization.scale, np.float32))
     pixels = writer.add("Cast", ["image"], "image.pixels", to=TensorProto.FLOAT)

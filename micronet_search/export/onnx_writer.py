@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
@@ -15,73 +14,75 @@ from torch import Tensor
 
 from micronet_search.export.errors import ExportError
 from micronet_search.network.precision import Plan
+from micronet_search.network.tensors import Part, parts_of, tensor_name
 
 OPSET = 21
-"""The first one with 4-bit integers and `DequantizeLinear` of them."""
+"""The first opset with 4-bit integers and `DequantizeLinear` of them."""
 OPSET_INT2 = 25
-"""The first one with 2-bit integers."""
+"""The first opset with 2-bit integers."""
 
 PRODUCER = "micronet-search"
-"""What every file says that it was made by."""
+"""The producer that every file names."""
 
 _IMAGE, _LOGITS = "image", "logits"
 _FLOATS = {torch.float16: TensorProto.FLOAT16, torch.float32: TensorProto.FLOAT}
 
 
 def integer_type(bits: int) -> np.dtype[Any]:
-    """The narrowest signed type that ONNX has for integers of a width, 8 bits at most."""
+    """Returns the narrowest signed type that ONNX has for integers of 1 to 8 bits."""
     assert 1 <= bits <= 8, bits
     return np.dtype(ml_dtypes.int2 if bits <= 2 else ml_dtypes.int4 if bits <= 4 else np.int8)
 
 
 class GraphWriter:
-    """Collects the nodes and the initialisers of one graph, in the order of computation.
+    """Collects the nodes and the initialisers of one network, in the order of computation.
 
     A value is named after the node that computes it, so that names lead back to the modules.
+
+    Attributes:
+        compute: The ONNX type in which floating-point values are computed.
+        plan: The width of each layer.
     """
 
-    def __init__(self, compute: torch.dtype) -> None:
+    def __init__(self, compute: torch.dtype, tensors: Mapping[str, Tensor], plan: Plan) -> None:
         """Starts an empty graph.
 
         Args:
-            compute: What floating-point values are computed in: `float16` or `float32`.
+            compute: `float16` or `float32`.
+            tensors: The stored tensors of the network, by name.
+            plan: The width of each layer.
         """
         self.compute = _FLOATS[compute]
-        self.opset = OPSET
+        self.plan = plan
+        self._tensors = tensors
+        self._opset = OPSET
         self._nodes: list[NodeProto] = []
         self._initializers: dict[str, TensorProto] = {}
 
     def add(self, operator: str, inputs: list[str], name: str, **attributes: Any) -> str:
-        """Adds a node with one output.
-
-        Returns:
-            The name of its output, which is `name`.
-        """
+        """Adds a node, and returns the name of its one output, which is `name`."""
         self._nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
         return name
 
-    def store(self, name: str, values: np.ndarray[Any, Any]) -> str:
-        """Adds an initialiser of the values' own type; one that is there already stays.
-
-        Returns:
-            `name`.
-        """
+    def store(self, name: str, values: Any) -> str:
+        """Adds an array as an initialiser of its own type, unless `name` exists; returns `name`."""
         if values.dtype == ml_dtypes.int2:
-            self.opset = OPSET_INT2
+            self._opset = OPSET_INT2
         self._initializers.setdefault(name, numpy_helper.from_array(values, name))
         return name
 
-    def constant(self, name: str, values: Tensor) -> str:
-        """Adds an initialiser of the tensor's own precision, read in that of the graph.
+    def parts(self, layer: str) -> dict[Part, Tensor]:
+        """Returns the stored tensors of a layer."""
+        return parts_of(layer, self._tensors)
 
-        Args:
-            name: Of the initialiser.
-            values: Of half or single precision.
+    def constant(self, layer: str, part: Part, *shape: int) -> str:
+        """Adds a stored tensor of half or single precision, in a shape if one is given.
 
         Returns:
-            The name of the value to compute with.
+            The name of the value in the precision in which the graph computes.
         """
-        self.store(name, values.numpy())
+        name, values = tensor_name(layer, part), self.parts(layer)[part]
+        self.store(name, (values.view(shape) if shape else values).numpy())
         if _FLOATS[values.dtype] == self.compute:
             return name
         return self.add("Cast", [name], f"{name}.cast", to=self.compute)
@@ -89,36 +90,29 @@ class GraphWriter:
     def model(
         self, image: tuple[int, int, int], classes: int, output: str, metadata: dict[str, str]
     ) -> onnx.ModelProto:
-        """The finished model, checked.
+        """Returns the finished model.
 
         Args:
             image: Channels, height and width of the input `image`, which is uint8.
-            classes: Width of the output `logits`, which is float32.
+            classes: The width of the output `logits`, which is float32.
             output: The value that becomes the output.
-            metadata: What stands in the file beside the graph.
+            metadata: Names and texts that the file holds beside the graph.
 
         Raises:
             ExportError: The model is not valid.
         """
         # a node of its own, so that the last layer's value keeps its module's name
-        last = "Identity" if self.compute == TensorProto.FLOAT else "Cast"
-        attributes = {} if last == "Identity" else {"to": TensorProto.FLOAT}
-        self.add(last, [output], _LOGITS, **attributes)
+        cast = {} if self.compute == TensorProto.FLOAT else {"to": TensorProto.FLOAT}
+        self.add("Cast" if cast else "Identity", [output], _LOGITS, **cast)
         pixels = helper.make_tensor_value_info(_IMAGE, TensorProto.UINT8, ["N", *image])
         pixels.type.denotation = "IMAGE"  # so that the metadata's `Image.` keys tell of it
-        graph = helper.make_graph(
-            self._nodes,
-            "micronet",
-            [pixels],
-            [helper.make_tensor_value_info(_LOGITS, TensorProto.FLOAT, ["N", classes])],
-            list(self._initializers.values()),
-        )
-        opset = helper.make_opsetid("", self.opset)
+        logits = helper.make_tensor_value_info(_LOGITS, TensorProto.FLOAT, ["N", classes])
+        initializers = list(self._initializers.values())
+        graph = helper.make_graph(self._nodes, "micronet", [pixels], [logits], initializers)
+        opsets = [helper.make_opsetid("", self._opset)]
+        version = helper.find_min_ir_version_for(opsets)
         model = helper.make_model(
-            graph,
-            opset_imports=[opset],
-            ir_version=helper.find_min_ir_version_for([opset]),
-            producer_name=PRODUCER,
+            graph, opset_imports=opsets, ir_version=version, producer_name=PRODUCER
         )
         helper.set_model_props(model, metadata)
         try:
@@ -126,18 +120,3 @@ class GraphWriter:
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
             raise ExportError(f"the ONNX file is not valid: {error}") from error
         return model
-
-
-@dataclass(frozen=True, eq=False)
-class Context:
-    """What the layers of one network are written from and into.
-
-    Attributes:
-        writer: Takes the nodes.
-        tensors: The stored ones, by name.
-        plan: The width of each layer.
-    """
-
-    writer: GraphWriter
-    tensors: Mapping[str, Tensor]
-    plan: Plan

@@ -40,7 +40,7 @@ class TensorSpec:
     @property
     def name(self) -> str:
         """Its name in the file of the shipped network."""
-        return f"{self.layer}.{self.part}"
+        return tensor_name(self.layer, self.part)
 
     @property
     def elements(self) -> int:
@@ -51,6 +51,11 @@ class TensorSpec:
     def dtype(self) -> torch.dtype:
         """The type in which the file keeps it: int8 for every width of 8 bits and fewer."""
         return torch.int8 if self.bits <= INTEGER else _FLOATS[self.bits]
+
+
+def tensor_name(layer: str, part: Part) -> str:
+    """Returns the name that a tensor has in every file."""
+    return f"{layer}.{part}"
 
 
 def layer_specs(name: str, module: nn.Module, plan: Plan) -> tuple[TensorSpec, ...]:
@@ -85,5 +90,5 @@ def network_specs(network: nn.Module, plan: Plan) -> Iterator[TensorSpec]:
 
 def parts_of(layer: str, tensors: Mapping[str, Value]) -> dict[Part, Value]:
     """Picks what belongs to one layer out of a network's tensors, which are given by name."""
-    names: dict[Part, str] = {part: f"{layer}.{part}" for part in get_args(Part)}
+    names: dict[Part, str] = {part: tensor_name(layer, part) for part in get_args(Part)}
     return {part: tensors[name] for part, name in names.items() if name in tensors}
