@@ -1,9 +1,10 @@
-"""The network that a trial ships, read back from its file."""
+"""The network that a trial ships, as a file and read back from it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from micronet_search.config.loading import describe, dotted
 from micronet_search.config.validation import validation_problems
 from micronet_search.data.images import Normalization
 from micronet_search.store import checkpoint
+from micronet_search.store.paths import MODEL_FILE
 
-MODEL = "model.safetensors"
 MAX_BYTES = 2**30
 
 
@@ -26,11 +27,11 @@ class Shipped(nn.Module):
     """A network that computes with its stored tensors, normalisation inside.
 
     Attributes:
-        candidate: What it was made from.
-        tensors: As stored.
+        candidate: The candidate that it was made from.
+        tensors: The stored tensors by name.
         normalization: What it does to images first.
         network: The layers, whose input is normalised.
-        plan: Their widths.
+        plan: The widths of the layers.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Shipped(nn.Module):
         """Builds the candidate's network around the stored tensors, on the CPU.
 
         Raises:
-            ValueError: They are not those of the candidate's network.
+            ValueError: The tensors are not those of the candidate's network.
         """
         super().__init__()
         _check(candidate, tensors)  # before it is built: a page of text can name a giant
@@ -56,8 +57,18 @@ class Shipped(nn.Module):
         return logits
 
 
+def pack(
+    candidate: Candidate, tensors: Mapping[str, Tensor], normalization: Normalization
+) -> bytes:
+    """Returns the model file of a network with these stored tensors."""
+    tree = candidate.model_dump(mode="json")
+    return checkpoint.pack(
+        dict(tensors), {"candidate": tree, "normalization": asdict(normalization)}
+    )
+
+
 def unpack(content: bytes) -> Shipped:
-    """The network in a `model.safetensors` file.
+    """Reads the network in a model file.
 
     Raises:
         ValueError: The file is damaged, or holds something else.
@@ -83,12 +94,7 @@ def _normalization(tree: Any) -> Normalization:
 
 
 def _check(candidate: Candidate, tensors: Mapping[str, Tensor]) -> None:
-    """Whether the tensors are those that the candidate's network stores.
-
-    Raises:
-        ValueError: Some are missing, or of another shape or type, or there are others.
-    """
-    # each layer has one at least, and thousands of layers take long to be known
+    # a layer has one tensor at least, and it takes long to describe thousands of layers
     short = len(tensors) < sum(candidate.network.layers)
     expected = {} if short else build.layout(candidate)
     if others := expected.keys() ^ tensors.keys():
@@ -102,7 +108,7 @@ def _check(candidate: Candidate, tensors: Mapping[str, Tensor]) -> None:
 
 
 def load(path: str | Path) -> Shipped:
-    """The PyTorch network of an export or of a complete trial, ready for uint8 images.
+    """Reads the PyTorch network of an export or of a complete trial, ready for uint8 images.
 
     Args:
         path: Its folder, or the file `model.safetensors`.
@@ -111,7 +117,7 @@ def load(path: str | Path) -> Shipped:
         ValueError: There is no such file, it is damaged, or it holds something else.
     """
     path = Path(path)
-    file = path / MODEL if path.is_dir() else path
+    file = path / MODEL_FILE if path.is_dir() else path
     if not file.is_file():
         raise ValueError(f"found no {file}, expected the model of an export or of a complete trial")
     size = file.stat().st_size

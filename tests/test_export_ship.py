@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from micronet_search.data.splits import Splits
 from micronet_search.export import onnx_model
 from micronet_search.export.errors import ExportError
 from micronet_search.export.ship import export_trial
-from micronet_search.shipped import Shipped, load
+from micronet_search.shipped import Shipped, load, pack
 from micronet_search.store import checkpoint
 from micronet_search.store.files import write_bytes, write_json, write_text
 from micronet_search.store.outcome import Outcome
@@ -48,11 +48,7 @@ def trial(tmp_path: Path, shipped: Shipped) -> TrialFolder:
     write_text(study.sweep, dump_yaml(SWEEP))
     write_json(study.identity, {"id": "a1"})
     trial = study.trial(7)
-    meta = {
-        "candidate": shipped.candidate.model_dump(mode="json"),
-        "normalization": asdict(shipped.normalization),
-    }
-    write_bytes(trial.model, checkpoint.pack(shipped.tensors, meta))
+    write_bytes(trial.model, pack(shipped.candidate, shipped.tensors, shipped.normalization))
     _end(trial, "complete")
     return trial
 

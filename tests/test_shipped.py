@@ -17,8 +17,9 @@ from torch import Tensor
 from micronet_search import shipped
 from micronet_search.config.candidate import Candidate
 from micronet_search.data.images import Normalization
-from micronet_search.shipped import MODEL, Shipped, load, unpack
+from micronet_search.shipped import Shipped, load, unpack
 from micronet_search.store.checkpoint import pack
+from micronet_search.store.paths import MODEL_FILE
 
 Tensors = dict[str, Tensor]
 Tree = dict[str, Any]
@@ -45,7 +46,9 @@ def parts(model: Shipped) -> tuple[Tensors, Tree]:
 
 
 def test_a_model_comes_back(model: Shipped) -> None:
-    found = unpack(pack(*parts(model)))
+    content = shipped.pack(model.candidate, model.tensors, model.normalization)
+    assert content == pack(*parts(model))
+    found = unpack(content)
     assert found.candidate == model.candidate
     assert found.normalization == model.normalization
     assert all(torch.equal(found.tensors[name], t) for name, t in model.tensors.items())
@@ -162,13 +165,13 @@ def test_a_giant_is_refused_before_it_is_built(model: Shipped) -> None:
 
 
 def test_a_sparse_file_of_gigabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with open(tmp_path / MODEL, "wb") as file:
+    with open(tmp_path / MODEL_FILE, "wb") as file:
         file.truncate(shipped.MAX_BYTES + 1)
     with pytest.raises(ValueError, match=r"found 1,073,741,825 bytes, expected at most"):
         load(tmp_path)
 
 
 def test_what_load_names_is_the_file(tmp_path: Path) -> None:
-    (tmp_path / MODEL).write_bytes(json.dumps({}).encode())
-    with pytest.raises(ValueError, match=rf"^{tmp_path}/{MODEL}: the checkpoint is damaged"):
+    (tmp_path / MODEL_FILE).write_bytes(json.dumps({}).encode())
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/{MODEL_FILE}: the checkpoint is damaged"):
         load(tmp_path)

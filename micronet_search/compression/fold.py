@@ -10,18 +10,18 @@ from micronet_search.network.precision import Plan
 
 
 def affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """The factor and the summand per channel that a norm applies in evaluation, each (C,)."""
+    """Returns the factor and the summand per channel of a norm in evaluation, each (C,)."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     return factor, norm.bias - norm.running_mean * factor
 
 
+@torch.no_grad()
 def fold(network: nn.Module, plan: Plan) -> None:
-    """Folds, in place, each norm that follows a convolution with integer weights alone.
+    """Folds each norm that reads a convolution with integer weights alone, in place.
 
-    What was computed in evaluation is computed still; parameters are those of the convolution,
-    which gains a bias.
+    The network computes in evaluation what it did; the convolution gains a bias.
     """
     for norm_name, conv_name in foldable_norms(network).items():
         if not plan.layers[conv_name].scales_weights:
@@ -29,9 +29,8 @@ def fold(network: nn.Module, plan: Plan) -> None:
         norm, conv = network.get_submodule(norm_name), network.get_submodule(conv_name)
         assert isinstance(norm, nn.BatchNorm2d)
         assert isinstance(conv, nn.Conv2d)
-        with torch.no_grad():
-            factor, summand = affine(norm)
-            bias = summand if conv.bias is None else summand + conv.bias * factor
-            conv.weight.mul_(factor[:, None, None, None])
+        factor, summand = affine(norm)
+        bias = summand if conv.bias is None else summand + conv.bias * factor
+        conv.weight.mul_(factor[:, None, None, None])
         conv.bias = nn.Parameter(bias)
         network.set_submodule(norm_name, nn.Identity())

@@ -1,4 +1,4 @@
-"""Rounding that learns: gradients that pass it, and the scales of LSQ (Esser et al., 2020)."""
+"""Rounding that gradients pass, to scales that are learned as in LSQ (Esser et al., 2020)."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 
 SMALLEST_SCALE = 2.0**-14
-"""The smallest normal number of half precision, in which scales are stored."""
+"""The smallest scale: the smallest normal number of half precision, in which they are stored."""
 
 _PART = 2**18
-"""Values that go through several operations before the next ones, to stay in the cache."""
+"""How many values go through all operations before the next ones, to stay in the cache."""
 
 
 def by_row(scale: Tensor, values: Tensor) -> Tensor:
-    """(rows,) as (rows, 1, ...), to multiply (rows, ...) by."""
+    """Returns a scale (rows,) as (rows, 1, ...), to multiply values (rows, ...) by."""
     return scale.view(-1, *[1] * (values.dim() - 1))
 
 
 def straight(rounded: Tensor, value: Tensor) -> Tensor:
-    """What was rounded, with the gradient of what it was before."""
+    """Returns what was rounded, and passes its gradient to the value before."""
     found: Tensor = _Straight.apply(rounded, value)
     return found
 
@@ -39,25 +39,22 @@ class _Straight(torch.autograd.Function):
 
 
 def scales(start: Tensor, log_ratio: Tensor) -> Tensor:
-    """The scales whose ratios to where they started have these logarithms, not bounded yet."""
+    """Returns scales from where they started and the logarithms of their ratios, not bounded."""
     return start * log_ratio.exp()
 
 
 def rounded(value: Tensor, start: Tensor, log_ratio: Tensor, low: int, high: int) -> Tensor:
     """Rounds values to integers times learned scales, in the memory layout of the values.
 
-    A value passes its gradient where what it rounds to is not beyond the integers. The gradient of
-    a scale has the factor of LSQ; one below `SMALLEST_SCALE` counts as that and has none.
+    A value passes its gradient unless it is rounded to an integer out of bounds. The gradient of a
+    scale has the factor of LSQ. A scale below `SMALLEST_SCALE` counts as that and has no gradient.
 
     Args:
         value: Float32 (N, ...).
         start: The scales that learning started from, (N,) or (1,).
         log_ratio: The logarithms of the ratios of the scales to these, which are learned.
         low: The least integer.
-        high: The greatest.
-
-    Returns:
-        The shape of the values.
+        high: The greatest integer.
     """
     factor = 1.0 / math.sqrt(value.shape[1:].numel() * high)
     if value.is_cuda:
@@ -67,7 +64,7 @@ def rounded(value: Tensor, start: Tensor, log_ratio: Tensor, low: int, high: int
 
 
 def _rounded_by_torch(value: Tensor, scale: Tensor, low: int, high: int, factor: float) -> Tensor:
-    """The same by torch's operators: one kernel on a GPU, but slow and scalar on a processor."""
+    """Uses torch's operators, which are one kernel on a GPU but slow and scalar on a processor."""
     scale = scale.clamp_min(SMALLEST_SCALE)
     zero = torch.zeros_like(scale)
     if len(scale) == 1:
@@ -80,7 +77,7 @@ def _rounded_by_torch(value: Tensor, scale: Tensor, low: int, high: int, factor:
 
 
 class _Rounded(torch.autograd.Function):
-    """`rounded` in vectorised operations, over one part of the values after another."""
+    """Does what `rounded` says in vectorised operations, one part of the values at a time."""
 
     @staticmethod
     def forward(
@@ -116,7 +113,7 @@ class _Rounded(torch.autograd.Function):
 
 
 def _parts(value: Tensor, *others: Tensor) -> Iterable[tuple[Tensor, ...]]:
-    """Cuts values and others into runs of rows; those of a single row go with each run."""
+    """Cuts values and others into runs of rows; others of a single row go with each run."""
     if value.numel() <= _PART or len(value) == 1:
         return [(value, *others)]
     rows = max(1, _PART // value.shape[1:].numel())
@@ -125,7 +122,7 @@ def _parts(value: Tensor, *others: Tensor) -> Iterable[tuple[Tensor, ...]]:
 
 
 def _where_within(bounds: tuple[int, int], integer: Tensor, value: Tensor, out: Tensor) -> Tensor:
-    """Each value whose integer is within the bounds, and zero for the others, in one pass."""
+    """Writes each value whose integer is in bounds, and zero for the others, in one pass."""
     low, high = bounds
     torch.ops.aten.hardtanh_backward.grad_input(
         value, integer, low - 0.5, high + 0.5, grad_input=out

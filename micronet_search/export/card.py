@@ -1,4 +1,4 @@
-"""The model card: what is shipped, how to run it, and every figure that was measured."""
+"""The model card: what is shipped, how to run it, and every measured figure."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from typing import Any
 
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.files import dump_yaml
-from micronet_search.config.sweep import Dataset, Sweep
+from micronet_search.config.sweep import Sweep
 from micronet_search.export import techniques, usage
 from micronet_search.export.check import Agreement
 from micronet_search.network.precision import Plan
 from micronet_search.score.cost import Cost
 from micronet_search.score.rules import scores
 from micronet_search.store.outcome import Outcome
+from micronet_search.store.paths import MODEL_FILE
 
 PACKAGES = ("micronet-search", "torch", "onnx", "onnxruntime")
 
 _TEXT = """\
 {front}
-# {title}
+# {sweep.name}, trial {facts.trial}
 
-{family} that tells {classes} classes of images of {height} x {width} pixels with {channels}
-channel{plural} apart: trial {trial} of the study `{study}` of micronet-search, the candidate with
-the digest `{digest}`, searched, trained and compressed automatically.
+{family} that tells {candidate.classes} classes of images of {image.height} x {image.width} pixels
+with {image.channels} channel{plural} apart: trial {facts.trial} of the study `{sweep.name}` of
+micronet-search, the candidate with the digest `{digest}`, searched, trained and compressed
+automatically.
 
 ## Running it
 
@@ -35,7 +37,8 @@ the digest `{digest}`, searched, trained and compressed automatically.
 order of channels have to be brought to this first. It was checked with ONNX Runtime {onnxruntime}.
 
 * Input `image`: {input}; any N.
-* Output `logits`: float32, N x {classes}; the largest of an image's logits tells its class.
+* Output `logits`: float32, N x {candidate.classes}; the largest of an image's logits tells
+  its class.
 
 The classes, in the order of the logits (they are `classes` in the file's metadata too):
 
@@ -58,23 +61,23 @@ names = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
 print([names[number] for number in logits.argmax(1)])
 ```
 
-`model.safetensors` holds the same network's tensors as they are scored, and `candidate.yaml` every
+`{model}` holds the same network's tensors as they are scored, and `candidate.yaml` every
 choice behind it. With micronet-search installed, the PyTorch network comes back, from uint8 images
 to logits:
 
 ```python
 from micronet_search.shipped import load
 
-network = load("model.safetensors")
+network = load("{model}")
 ```
 
 ## Figures
 
 {figures}
 
-Accuracy is the share of the test split's {images} images whose class is named, measured on
-`model.onnx` when it was exported; the validation split, taken from the training images, is what the
-search went by.{doubt}
+Accuracy is the share of the test split's {facts.agreement.images:,} images whose class is named,
+measured on `model.onnx` when it was exported; the validation split, taken from the training images,
+is what the search went by.{doubt}
 
 MACs are multiply-accumulates for one image. A score is lower for a cheaper network; its parts are
 what is stored and what is computed.
@@ -97,15 +100,15 @@ what is stored and what is computed.
 
 @dataclass(frozen=True)
 class Facts:
-    """What a card tells.
+    """What a card says.
 
     Attributes:
-        sweep: Of the study.
-        trial: Its number.
-        candidate: What was evaluated.
-        names: Of the classes, in the order of the logits.
+        sweep: The sweep of the study.
+        trial: The number of the trial.
+        candidate: The candidate that it evaluated.
+        names: The names of the classes, in the order of the logits.
         outcome: How the trial ended.
-        plan: The widths of its layers.
+        plan: The widths of the layers.
         cost: Measured on the stored tensors.
         agreement: Of the ONNX file and the PyTorch network on the test split.
         doubt: What is odd about the test accuracy, if anything.
@@ -125,38 +128,31 @@ class Facts:
 
 
 def write(facts: Facts) -> str:
-    """The card in Markdown, with the front matter that model hubs read."""
+    """Returns the card in Markdown, with the front matter that model hubs read."""
     candidate, sweep = facts.candidate, facts.sweep
-    image, family = candidate.input, candidate.network.title
+    image, folder = candidate.input, usage.folder(sweep.dataset)
+    family = candidate.network.title
     return _TEXT.format(
+        facts=facts,
+        sweep=sweep,
+        candidate=candidate,
+        image=image,
+        model=MODEL_FILE,
         front=_front(candidate),
-        title=f"{sweep.name}, trial {facts.trial}",
         family=family[0].upper() + family[1:],
-        classes=candidate.classes,
-        channels=image.channels,
         plural="" if image.channels == 1 else "s",
-        height=image.height,
-        width=image.width,
-        trial=facts.trial,
-        study=sweep.name,
         digest=candidate.digest(),
         onnxruntime=_version("onnxruntime"),
         input=usage.describe(image),
         names=usage.listed(facts.names),
-        expected=_expected(sweep.dataset),
+        expected=f", with the dataset's folder `{folder}` beside `model.onnx`" if folder else "",
         example=usage.example(sweep.dataset, image),
-        images=f"{facts.agreement.images:,}",
         figures=_table(("figure", "value"), _figures(facts)),
         doubt=f" **But {facts.doubt}.**" if facts.doubt else "",
         scores=_table(("rule", "score", "parameters", "operations"), _scores(facts.cost)),
         layers=_table(_LAYER_COLUMNS, _layers(facts.cost)),
         origin=_table(("", ""), _origin(facts)),
     )
-
-
-def _expected(dataset: Dataset) -> str:
-    name = usage.folder(dataset)
-    return f", with the dataset's folder `{name}` beside `model.onnx`" if name else ""
 
 
 def _front(candidate: Candidate) -> str:
@@ -207,20 +203,16 @@ def _layers(cost: Cost) -> Iterable[tuple[str, ...]]:
 
 
 def _origin(facts: Facts) -> Iterable[tuple[str, str]]:
-    search = facts.sweep.search
-    yield "dataset", _dataset(facts.sweep.dataset)
+    search, dataset = facts.sweep.search, facts.sweep.dataset
+    folder = f" `{usage.folder(dataset)}`" if usage.folder(dataset) else ""
+    limit = f", at most {dataset.limit:,} images of each split" if dataset.limit else ""
+    yield "dataset", f"{dataset.name}{folder}{limit}"
     yield "study", f"`{facts.sweep.name}`, sampler {search.sampler.name}, seed {search.seed}"
     yield "trial", str(facts.trial)
     yield "trained on", f"{facts.outcome.device}, until {_date(facts.outcome.ended)}"
     yield "exported", _date(time.time())
     yield "Python", platform.python_version()
     yield from ((name, _version(name)) for name in PACKAGES)
-
-
-def _dataset(dataset: Dataset) -> str:
-    folder = f" `{usage.folder(dataset)}`" if usage.folder(dataset) else ""
-    limit = f", at most {dataset.limit:,} images of each split" if dataset.limit else ""
-    return f"{dataset.name}{folder}{limit}"
 
 
 def _date(seconds: float) -> str:

@@ -25,13 +25,13 @@ _THREADS = 8
 
 @dataclass(frozen=True)
 class Agreement:
-    """How two networks compare on one split.
+    """How an ONNX file and a PyTorch network compare on one split.
 
     Attributes:
-        images: That both were run on.
-        differing: Images for which they predict different classes.
-        onnx_accuracy: Of the ONNX file in ONNX Runtime, 0 to 1.
-        torch_accuracy: Of the PyTorch network, 0 to 1.
+        images: Images in the split.
+        differing: Images for which the two predict different classes.
+        onnx_accuracy: Accuracy of the ONNX file in ONNX Runtime, 0 to 1.
+        torch_accuracy: Accuracy of the PyTorch network, 0 to 1.
     """
 
     images: int
@@ -46,17 +46,17 @@ class Agreement:
 
     @property
     def agrees(self) -> bool:
-        """Whether no more differ."""
+        """Whether no more images differ than may."""
         return self.differing <= self.allowed
 
 
 def compare(content: bytes, network: nn.Module, split: Images, batch: int = 250) -> Agreement:
-    """Runs both on a whole split, on the CPU, without autocast.
+    """Runs an ONNX file and a network on a whole split, on the CPU, without autocast.
 
     Args:
         content: The ONNX file.
         network: From uint8 images to logits, on the CPU.
-        split: What they are run on.
+        split: The images and their labels.
         batch: Images at a time.
 
     Raises:
@@ -75,18 +75,15 @@ def compare(content: bytes, network: nn.Module, split: Images, batch: int = 250)
 
 
 def doubt(agreement: Agreement, validation: float, judged: int) -> str | None:
-    """Says so where the test accuracy is further from the validation accuracy than it should be.
+    """Returns a clause if the test accuracy is further from the validation accuracy than expected.
 
-    They may differ by chance, four standard errors of the difference of two shares, and by three
-    points more, because the search chose the network by the one and never saw the other.
+    The two may differ by chance, up to four standard errors of the difference of two shares, and by
+    three points more, because the search chose the network by its validation accuracy.
 
     Args:
         agreement: Of the file and the network on the test split.
-        validation: The accuracy that the search went by.
+        validation: The validation accuracy.
         judged: Images in the validation split.
-
-    Returns:
-        A sentence without its full stop, or nothing.
     """
     test, images = agreement.onnx_accuracy, agreement.images
     share = (test * images + validation * judged) / (images + judged)
@@ -100,7 +97,7 @@ def doubt(agreement: Agreement, validation: float, judged: int) -> str | None:
 
 
 def run(session: Any, images: Tensor) -> Tensor:
-    """The logits of one batch, float32 (N, classes), from uint8 images (N, C, H, W).
+    """Returns the logits, float32 (N, classes), of one batch of uint8 images (N, C, H, W).
 
     Raises:
         ExportError: ONNX Runtime does not run the file.
@@ -111,7 +108,7 @@ def run(session: Any, images: Tensor) -> Tensor:
 
 
 def start(content: bytes) -> Any:
-    """A session of ONNX Runtime as a user starts it, but for the threads and the log.
+    """Starts a session of ONNX Runtime as a user does, but for the threads and the log.
 
     Raises:
         ExportError: ONNX Runtime does not run the file.

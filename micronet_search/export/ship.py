@@ -19,11 +19,11 @@ from micronet_search.export import card, check, onnx_model, usage
 from micronet_search.export.check import Agreement
 from micronet_search.export.errors import ExportError
 from micronet_search.score.rules import scores
-from micronet_search.shipped import MAX_BYTES, MODEL, Shipped, load
+from micronet_search.shipped import MAX_BYTES, Shipped, load
 from micronet_search.store.files import write_bytes
 from micronet_search.store.identity import study_id
 from micronet_search.store.outcome import Outcome, read_outcome
-from micronet_search.store.paths import StudyFolder, TrialFolder
+from micronet_search.store.paths import MODEL_FILE, StudyFolder, TrialFolder
 
 ONNX, CANDIDATE, CARD = "model.onnx", "candidate.yaml", "README.md"
 
@@ -72,46 +72,47 @@ def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Expor
     # a study from before MLflow was told at every start may have none
     identity = study_id(study) if study.identity.exists() else ""
     _refuse_foreign(destination, identity)
-    sweep, number = load_sweep(study.sweep), int(trial.path.name)
-    outcome = _outcome(trial)
-    shipped = load(trial.model)
+    sweep, outcome, shipped = load_sweep(study.sweep), _outcome(trial), load(trial.model)
+    assert outcome.accuracy is not None
     _refuse_other_data(shipped, splits)
-    cost = build.predict(shipped.candidate).measured(shipped.tensors)
+    candidate = shipped.candidate
+    cost = build.predict(candidate).measured(shipped.tensors)
     names = splits.names or tuple(map(str, range(splits.classes)))
     metadata = {
         "candidate": f"{sweep.name}/{trial.path.name}",
         "study": identity,
-        **usage.metadata(shipped.candidate.input, names),
+        **usage.metadata(candidate.input, names),
         "validation_accuracy": str(outcome.accuracy),
         **{f"score.{rule}": str(found.score) for rule, found in scores(cost).items()},
     }
-    content = onnx_model.write(shipped, metadata)
-    agreement = _agreement(content, shipped, splits)
-    assert outcome.accuracy is not None
-    doubt = check.doubt(agreement, outcome.accuracy, len(splits.validation))
-    files = {
-        ONNX: content,
-        MODEL: trial.model.read_bytes(),
-        CANDIDATE: dump_yaml(shipped.candidate.model_dump(mode="json")).encode(),
-    }
-    sizes = {name: len(files[name]) for name in (ONNX, MODEL)}
-    candidate, plan = shipped.candidate, shipped.plan
+    files = {ONNX: onnx_model.write(shipped, metadata), MODEL_FILE: trial.model.read_bytes()}
+    agreement = _agreement(files[ONNX], shipped, splits)
     facts = card.Facts(
-        sweep, number, candidate, names, outcome, plan, cost, agreement, doubt, sizes
+        sweep=sweep,
+        trial=int(trial.path.name),
+        candidate=candidate,
+        names=names,
+        outcome=outcome,
+        plan=shipped.plan,
+        cost=cost,
+        agreement=agreement,
+        doubt=check.doubt(agreement, outcome.accuracy, len(splits.validation)),
+        sizes={name: len(content) for name, content in files.items()},
     )
-    _place(files | {CARD: card.write(facts).encode()}, destination)
-    return Exported(destination, agreement, doubt)
+    files[CANDIDATE] = dump_yaml(candidate.model_dump(mode="json")).encode()
+    files[CARD] = card.write(facts).encode()
+    _place(files, destination)
+    return Exported(destination, agreement, facts.doubt)
 
 
 def _refuse_foreign(destination: Path, study: str) -> None:
-    """Only an earlier export of the same study, or an empty folder, may be replaced."""
+    """Refuses to replace anything but an earlier export of the same study, or an empty folder."""
     if not destination.exists():
         return
     names = {entry.name for entry in destination.iterdir()} if destination.is_dir() else {""}
-    if not names:
-        return
-    found = _metadata(destination / ONNX) if names <= {ONNX, MODEL, CANDIDATE, CARD} else {}
-    if found.get("study") == study:
+    ours = names <= {ONNX, MODEL_FILE, CANDIDATE, CARD}
+    found = _read_metadata(destination / ONNX) if ours else {}
+    if not names or found.get("study") == study:
         return
     what = "something that is no export"
     if "candidate" in found:
@@ -122,8 +123,8 @@ def _refuse_foreign(destination: Path, study: str) -> None:
     )
 
 
-def _metadata(file: Path) -> dict[str, str]:
-    """What stands in an ONNX file beside the graph; nothing where it cannot be read."""
+def _read_metadata(file: Path) -> dict[str, str]:
+    """Returns what an ONNX file holds beside the graph, or nothing if it cannot be read."""
     try:
         model = onnx.load_model_from_string(read_bytes(file, MAX_BYTES))
     except Exception:  # on damaged bytes protobuf raises what is no class of ours
@@ -161,7 +162,7 @@ def _agreement(content: bytes, shipped: Shipped, splits: Splits) -> Agreement:
 
 
 def _place(files: dict[str, bytes], destination: Path) -> None:
-    """Writes a folder beside the destination and renames it; folders made for it go on failure."""
+    """Writes a folder beside the destination and renames it; a failure leaves nothing behind."""
     missing = [parent for parent in destination.parents if not parent.exists()]
     temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
     try:
@@ -177,7 +178,7 @@ def _place(files: dict[str, bytes], destination: Path) -> None:
 
 
 def _swap(new: Path, destination: Path) -> None:
-    """Puts a folder at the destination; what was there stays if that fails."""
+    """Renames a folder to the destination; if that fails, what was there stays."""
     if not destination.exists():
         os.rename(new, destination)
         return

@@ -1,4 +1,4 @@
-"""What a shipped network takes and gives, for those who run it without this package."""
+"""How to run a shipped network without this package: its input, its output, and code."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from pathlib import Path
 from micronet_search.config.network import Input
 from micronet_search.config.sweep import Dataset
 
-_DIGITS = """\
+_WHOLE = {
+    "digits": """\
 from sklearn.datasets import load_digits
 
 pixels = load_digits().images[:10]  # 0 to 16
 image = np.rint(pixels * 255 / 16).astype(np.uint8)[:, None]
-"""
-
-_CIFAR10 = """\
+""",
+    "cifar10": """\
 from torchvision.datasets import CIFAR10
 
 pixels = CIFAR10("data", train=False, download=True).data[:10]  # images, height, width, channels
 image = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-"""
+""",
+}
 
 _FOLDER = """\
 from pathlib import Path
@@ -52,13 +53,13 @@ image = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
 
 
 def metadata(image: Input, names: tuple[str, ...]) -> dict[str, str]:
-    """What stands in the ONNX file about its input and output.
+    """Returns what the ONNX file says about its input and output.
 
     The keys that begin with `Image.` are those that ONNX defines for inputs that are images.
 
     Args:
-        image: The shape of one.
-        names: Of the classes, in the order of the logits.
+        image: The shape of one image.
+        names: The names of the classes, in the order of the logits.
     """
     return {
         "input": describe(image),
@@ -70,34 +71,31 @@ def metadata(image: Input, names: tuple[str, ...]) -> dict[str, str]:
 
 
 def describe(image: Input) -> str:
-    """The input in words: type, shape, range and channels."""
+    """Describes the input in words: type, shape, range and channels."""
     shape = f"N x {image.channels} x {image.height} x {image.width}"
     channels = "grayscale" if image.channels == 1 else "channels red, green, blue"
     return f"uint8, {shape} (images, channels, height, width), pixels from 0 to 255, {channels}"
 
 
 def listed(names: tuple[str, ...]) -> str:
-    """The names of the classes as JSON."""
+    """Returns the names of the classes as JSON."""
     return json.dumps(names, ensure_ascii=False)
 
 
 def example(dataset: Dataset, image: Input) -> str:
-    """Python that makes the network's input, `image`, from images of a dataset.
+    """Returns Python that makes the network's input, `image`, from images of a dataset.
 
-    Its `numpy` is `np`. A dataset in a folder is expected in the current folder.
+    The code calls numpy `np`, and expects the folder of a dataset in the current folder.
     """
-    if dataset.name == "digits":
-        return _DIGITS
-    if dataset.name == "cifar10":
-        return _CIFAR10
-    root = Path(folder(dataset))
-    mode = "L" if image.channels == 1 else "RGB"
+    if dataset.name in _WHOLE:
+        return _WHOLE[dataset.name]
+    root, mode = Path(folder(dataset)), "L" if image.channels == 1 else "RGB"
     read = _FOLDER if dataset.name == "folder" else _PARQUET
     made = read.format(root=repr(str(root)), test=repr(str(root / "test")), mode=mode)
     return made + _PIXELS.format(**image.model_dump())
 
 
 def folder(dataset: Dataset) -> str:
-    """The name of a dataset's own folder; where it lies on a machine is nobody else's business."""
+    """Returns the name of a dataset's own folder without its path, or nothing if it has none."""
     own = dataset.root if dataset.name in ("folder", "parquet") else None
     return Path(own).name if own else ""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
 
 from micronet_search.score.cost import Cost, Layer
-
-Rule = Literal["imt", "micronet2019"]
 
 IMT_PARAMETERS = 5.6e6
 IMT_MACS = 2.8e8
@@ -23,41 +20,32 @@ PER_ELEMENT = {
     "sigmoid": (2, 1),
     "swish": (3, 1),
 }
-"""Multiplications and additions that an element of the output takes, by the kind of the layer."""
+"""Multiplications and additions for one element of the output, by the kind of the layer."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """A leaderboard figure and its two parts; lower is better.
-
-    Attributes:
-        parameters: The part of what is stored.
-        operations: The part of what is computed.
-    """
+    """A leaderboard figure, the sum of a part for what is stored and one for what is computed."""
 
     parameters: float
     operations: float
 
     @property
     def score(self) -> float:
-        """Their sum."""
+        """The sum of both parts; lower is better."""
         return self.parameters + self.operations
 
     def to_json(self) -> dict[str, float]:
-        """The figures as plain values."""
-        return {
-            "parameters": self.parameters,
-            "operations": self.operations,
-            "score": self.score,
-        }
+        """Returns both parts and their sum as plain values."""
+        return {**asdict(self), "score": self.score}
 
 
 def imt(cost: Cost) -> Score:
-    """The published rule of IMT Atlantique's course on efficient deep learning, a layer at a time.
+    """Scores by the published rule of IMT Atlantique's course on efficient deep learning.
 
-    Nonzeros weighted by their bits over 5.6e6 32-bit parameters, and multiply-accumulates, each at
-    the wider of weight and input, over 2.8e8 32-bit ones. Zeros lower the first part alone, and no
-    mask is charged.
+    Nonzeros count by their bits, relative to 5.6e6 parameters of 32 bits. Multiply-accumulates
+    count at the wider of weight and input, relative to 2.8e8 of 32 bits. Zeros lower the first part
+    alone, and no mask is charged.
     """
     parameters = sum(t.nonzeros * t.bits for t in cost.stored) / 32 / IMT_PARAMETERS
     operations = sum(layer.macs * layer.bits for layer in cost.layers) / 32 / IMT_MACS
@@ -65,18 +53,16 @@ def imt(cost: Cost) -> Score:
 
 
 def micronet2019(cost: Cost) -> Score:
-    """The rule of the MicroNet challenge at NeurIPS 2019 for CIFAR-100.
+    """Scores by the rule of the MicroNet challenge at NeurIPS 2019 for CIFAR-100.
 
     Source: the challenge's page (micronet-challenge.github.io) and its counting code
-    (google-research/micronet_challenge/counting.py). What is stored is counted in bits, sparse
-    tensors with a mask of one bit an element. A dot product of n nonzero weights takes n
-    multiplications and n - 1 additions, a bias one addition more; a mean over n values n - 1
-    additions and one multiplication. An element takes one of each in a norm that is not folded, an
-    addition in a residual sum, a multiplication where a gate scales it and in ReLU, two and an
-    addition in a sigmoid, three and an addition in a swish. Hard-sigmoid and hard-swish, which the
-    code does not know, count like the two that they stand for.
+    (google-research/micronet_challenge/counting.py). Stored tensors count in bits, sparse ones with
+    a mask of one bit an element. A dot product of n nonzero weights takes n multiplications and
+    n - 1 additions, a bias one addition more; a mean over n values n - 1 additions and one
+    multiplication. `PER_ELEMENT` holds the other layers. The code does not know hard-sigmoid and
+    hard-swish, which count like sigmoid and swish.
 
-    Multiplications count at the wider of their inputs, additions at 32 bits; where no layer is
+    Multiplications count at the wider of their inputs, additions at 32 bits. Where no layer is
     integer, 16 bits are free for parameters and multiplications. Both parts are relative to
     WideResNet-28-10: 36.5e6 parameters and 10.49e9 operations.
     """
@@ -111,9 +97,9 @@ def _additions(layer: Layer) -> int:
 
 
 RULES = {"imt": imt, "micronet2019": micronet2019}
-"""Every rule by name; each trial records all of them."""
+"""Every rule by name; each trial records the scores by all of them."""
 
 
 def scores(cost: Cost) -> dict[str, Score]:
-    """The score by every rule."""
+    """Returns the score by every rule."""
     return {name: rule(cost) for name, rule in RULES.items()}

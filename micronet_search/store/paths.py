@@ -10,6 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from micronet_search.config.sweep import Sweep
 
+MODEL_FILE = "model.safetensors"
+"""The file of the network that a trial or an export ships."""
+
 # The pattern of a sweep's name, which keeps a study inside the root: no separator, no leading dot.
 _NAME: TypeAdapter[str] = TypeAdapter(Annotated[str, Sweep.model_fields["name"]])
 
@@ -37,7 +40,7 @@ class TrialFolder:
     @property
     def model(self) -> Path:
         """The tensors that are shipped."""
-        return self.path / "model.safetensors"
+        return self.path / MODEL_FILE
 
     @property
     def layers(self) -> Path:
