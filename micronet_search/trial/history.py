@@ -60,6 +60,9 @@ class History:
             reason: Why it was stopped or failed.
             files: What it leaves beside its curve, by name.
         """
+        counted: dict[str, Any] = {}
+        if cost is not None:
+            counted = {**cost.totals(), "scores": {n: s.to_json() for n, s in scores(cost).items()}}
         outcome = Outcome(
             state=state,
             started=self.started,
@@ -69,18 +72,8 @@ class History:
             accuracy=accuracy,
             seconds=self.seconds,
             curve=tuple(self.curve),
-            **({} if cost is None else _counted(cost)),
+            **counted,
         )
         rows = [asdict(row) for row in self.curve]
         curve = {"curve.csv": to_csv(rows).encode()} if rows else {}
         return Result(outcome, curve | (files or {}))
-
-
-def _counted(cost: Cost) -> dict[str, Any]:
-    return {
-        "scores": {name: score.to_json() for name, score in scores(cost).items()},
-        "parameters": cost.parameters,
-        "nonzeros": cost.nonzeros,
-        "macs": cost.macs,
-        "storage_bits": cost.storage_bits,
-    }

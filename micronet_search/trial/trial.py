@@ -23,6 +23,7 @@ from micronet_search.data.batches import (
 from micronet_search.data.splits import Splits
 from micronet_search.store import checkpoint
 from micronet_search.store.outcome import Epoch, Result
+from micronet_search.store.paths import MODEL_FILE
 from micronet_search.store.tables import to_csv
 from micronet_search.training.distillation import SoftTargets
 from micronet_search.training.evaluate import accuracy
@@ -150,7 +151,7 @@ class Trial:
             "normalization": asdict(self.splits.normalization),
         }
         files = {
-            "model.safetensors": checkpoint.pack(tensors, model),
+            MODEL_FILE: checkpoint.pack(tensors, model),
             "layers.csv": to_csv([layer.to_json() for layer in cost.layers]).encode(),
         }
         device = str(self.device)
