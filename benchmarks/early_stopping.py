@@ -33,7 +33,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from micronet_search.config.files import load_sweep
-from micronet_search.config.sweep import EarlyStopping, Sweep
+from micronet_search.config.search import EarlyStopping
+from micronet_search.config.sweep import Sweep
 from micronet_search.search import pareto
 from micronet_search.search.stopping import Standing, at_share, verdict
 

@@ -19,7 +19,8 @@ import optuna
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import TrialState
 
-from micronet_search.config.sweep import AccuracyGoal, Objectives, ScoreGoal, Tpe
+from micronet_search.config.search import Tpe
+from micronet_search.config.sweep import AccuracyGoal, Objectives, ScoreGoal
 from micronet_search.search import samplers, screening
 
 CEILING = 0.4

@@ -19,7 +19,8 @@ from micronet_search.export.errors import ExportError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from micronet_search.config.sweep import Execution, Search, Sweep
+    from micronet_search.config.search import Search
+    from micronet_search.config.sweep import Execution, Sweep
 
 Options = TypeVar("Options", "Search", "Execution")
 USER_ERROR, FAILED_EXPORT, INTERRUPTED = 2, 1, 130

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from micronet_search.config.files import load_sweep
-from micronet_search.config.sweep import EarlyStopping, Sweep
+from micronet_search.config.search import EarlyStopping
+from micronet_search.config.sweep import Sweep
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 BENCHMARK = SimpleNamespace(**runpy.run_path(str(FOLDER / "early_stopping.py")))

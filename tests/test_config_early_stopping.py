@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from micronet_search.config.files import dump_yaml, load_sweep
 from micronet_search.config.loading import ConfigError
-from micronet_search.config.sweep import EarlyStopping
+from micronet_search.config.search import EarlyStopping
 
 SWEEP = """\
 name: a

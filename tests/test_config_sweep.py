@@ -11,7 +11,8 @@ from micronet_search.config.files import dump_yaml, load_candidate, load_sweep, 
 from micronet_search.config.loading import ConfigError
 from micronet_search.config.network import EfficientNet, Input
 from micronet_search.config.options import invalid_options, related
-from micronet_search.config.sweep import EarlyStopping, Nsga2, Sweep, Tpe
+from micronet_search.config.search import EarlyStopping, Nsga2, Tpe
+from micronet_search.config.sweep import Sweep
 
 # The example of the design, long lines wrapped.
 SWEEP = """\

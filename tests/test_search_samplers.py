@@ -8,7 +8,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from micronet_search.config.sweep import Nsga2, RandomSearch, Tpe
+from micronet_search.config.search import Nsga2, RandomSearch, Tpe
 from micronet_search.search.samplers import create, start_seed
 
 Config = Tpe | Nsga2 | RandomSearch

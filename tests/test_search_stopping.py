@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from micronet_search.config.sweep import EarlyStopping
+from micronet_search.config.search import EarlyStopping
 from micronet_search.search.pareto import Points
 from micronet_search.search.stopping import Standing, at_share, goes_on, reachable, verdict
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
-    Strict,
     field_serializer,
     model_validator,
 )
 
 from micronet_search.config import distributions
-from micronet_search.config.loading import describe
-from micronet_search.config.model import Fraction, Model, Name, PositiveInt
+from micronet_search.config.model import Model, Name, PositiveInt
 from micronet_search.config.network import Input
+from micronet_search.config.search import Search
 
 
 def _is_share_or_whole(value: float) -> float:
@@ -82,128 +79,6 @@ class Objectives(Model):
 
     accuracy: AccuracyGoal
     score: ScoreGoal
-
-
-class Tpe(Model):
-    """Optuna's tree-structured Parzen estimator."""
-
-    name: Literal["tpe"]
-    startup_trials: PositiveInt = 10
-    candidates: PositiveInt = 24
-
-
-class Nsga2(Model):
-    """Optuna's NSGA-II."""
-
-    name: Literal["nsga2"]
-    population: Annotated[int, Field(ge=2)] = 24
-    mutation: Fraction | None = None
-    crossover: Fraction = 0.9
-
-
-class RandomSearch(Model):
-    """Independent random draws."""
-
-    name: Literal["random"]
-
-
-Rule = Literal["moasha", "feasibility"]
-
-
-def _rules(value: Any) -> Any:
-    """One rule or `off` as the list that it stands for."""
-    if isinstance(value, str):
-        return [] if value == "off" else [value]
-    return value
-
-
-def _is_rung(value: Any) -> Any:
-    if value != "auto" and (type(value) is not int or value < 1):
-        raise ValueError(f"found {describe(value)}, expected auto, or an epoch, 1 or more")
-    return value
-
-
-class EarlyStopping(Model):
-    """When a study decides whether a trial goes on.
-
-    Attributes:
-        rule: `off`, or `moasha`: multi-objective asynchronous successive halving (Schmucker et
-            al., 2021), or `feasibility`: a trial stops where its accuracy, judged by the complete
-            trials, cannot reach the goal. A list combines rules: a trial goes on if all say so.
-        first_rung: Epoch of the first rung, within the first fit; `auto` for a third of its epochs,
-            rounded. Earlier rungs lose most of the front (docs/log.md).
-        reduction: The ratio of two rungs' epochs; by moasha one in so many trials goes on.
-        confidence: Of feasibility: how sure it has to be.
-        after: Complete trials without which feasibility says nothing.
-        keep_hours: How long the checkpoint of a stopped trial is kept; null for always.
-    """
-
-    rule: Annotated[tuple[Rule, ...], Strict(False), BeforeValidator(_rules)] = ()
-    first_rung: Annotated[int | Literal["auto"], BeforeValidator(_is_rung)] = "auto"
-    reduction: Annotated[int, Field(ge=2)] = 3
-    confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
-    after: PositiveInt = 20
-    keep_hours: Annotated[float, Field(ge=0.0)] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _by_its_rule(cls, value: Any) -> Any:
-        return {"rule": value} if isinstance(value, str | list) else value
-
-    @model_validator(mode="after")
-    def _enough_for_the_confidence(self) -> EarlyStopping:
-        needed = math.ceil(self.confidence / (1 - self.confidence) - 1e-9)
-        if "feasibility" in self.rule and self.after < needed:
-            raise ValueError(
-                f"found after: {self.after}, expected at least {needed} complete trials for a "
-                f"confidence of {self.confidence:g}"
-            )
-        return self
-
-    @field_serializer("rule")
-    def _as_written(self, rule: tuple[Rule, ...]) -> str | list[str]:
-        return list(rule) if len(rule) > 1 else "".join(rule) or "off"
-
-    def rungs(self, epochs: int) -> list[int]:
-        """The epochs of a first fit at which a trial is judged, the last one excluded.
-
-        Args:
-            epochs: Of the first fit.
-        """
-        # in thirds of an epoch: rounded before they are multiplied, a third of ten would give nine
-        thirds = epochs if self.first_rung == "auto" else 3 * self.first_rung
-        found = set()
-        while thirds < 3 * epochs:
-            found.add(max(1, round(thirds / 3)))
-            thirds *= self.reduction
-        return sorted(found - {epochs})
-
-
-class Search(Model):
-    """How far and how the space is searched.
-
-    Attributes:
-        trials: Complete, stopped and failed trials in all, over every start of the study.
-        hours: Time of the driver in all, over every start; null for no limit.
-        sampler: `tpe`, `nsga2` or `random`, by name or as a mapping with its options.
-        seed: Where the randomness of the sampler and of the trials comes from.
-        start_with: Files of candidates to try first, relative to the sweep's.
-        early_stopping: When a trial is stopped.
-    """
-
-    trials: PositiveInt
-    hours: Annotated[float, Field(gt=0.0)] | None = None
-    sampler: Annotated[Tpe | Nsga2 | RandomSearch, Field(discriminator="name")] = Tpe(name="tpe")
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    start_with: Annotated[tuple[str, ...], Strict(False)] = ()
-    early_stopping: EarlyStopping = EarlyStopping()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _sampler_by_name(cls, value: Any) -> Any:
-        if isinstance(value, dict) and isinstance(value.get("sampler"), str):
-            return value | {"sampler": {"name": value["sampler"]}}
-        return value
 
 
 def _is_device(text: str) -> str:

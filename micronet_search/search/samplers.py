@@ -12,11 +12,11 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from micronet_search.config.sweep import Nsga2, RandomSearch, Tpe
+from micronet_search.config.search import Nsga2, RandomSearch, Sampler, Tpe
 from micronet_search.search.screening import SCREENED
 
 
-def create(config: Tpe | Nsga2 | RandomSearch, seed: int) -> BaseSampler:
+def create(config: Sampler, seed: int) -> BaseSampler:
     """The sampler that a sweep asks for.
 
     Constraints reach it through `Trial.set_constraint`: TPE goes by those of complete and of

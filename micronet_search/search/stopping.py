@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from micronet_search.config.sweep import EarlyStopping
+from micronet_search.config.search import EarlyStopping
 from micronet_search.search.pareto import Points, epsilon_net, ranks
 from micronet_search.store.outcome import Outcome
 

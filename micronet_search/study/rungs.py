@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from micronet_search.config.sweep import EarlyStopping
+from micronet_search.config.search import EarlyStopping
 from micronet_search.engine.work import Order, Stop
 from micronet_search.search.stopping import Standing, finished, verdict
 from micronet_search.store.outcome import Epoch, Outcome
