@@ -127,7 +127,7 @@ def content(client: MlflowClient, run: Run) -> dict[str, Any]:
 def test_a_trial_is_recorded_whole(
     root: Root, sweep: Sweep, client: MlflowClient, artifacts: list[Path]
 ) -> None:
-    recorder = Recorder.open(sweep, root)
+    recorder = Recorder(sweep, root)
     recorder.record_trial(12, PARAMS, complete(), True, artifacts)
     _, children = runs(client, sweep)
 
@@ -182,7 +182,7 @@ def test_a_failed_trial_is_recorded_with_what_it_has(
         Epoch(2, "fit", math.nan, math.inf, 1.0, START + 2),
     )
     failed = Outcome("failed", START, START + 3, "cpu", reason="loss is nan", curve=curve)
-    recorder = Recorder.open(sweep, root)
+    recorder = Recorder(sweep, root)
     recorder.record_trial(0, PARAMS, failed, False, [])
     _, children = runs(client, sweep)
 
@@ -198,7 +198,7 @@ def test_a_long_curve_and_many_params_are_recorded_whole(
     root: Root, sweep: Sweep, client: MlflowClient
 ) -> None:
     params = {f"network.leaf{i}": i for i in range(130)}
-    Recorder.open(sweep, root).record_trial(0, params, complete(900), True, [])
+    Recorder(sweep, root).record_trial(0, params, complete(900), True, [])
     _, children = runs(client, sweep)
 
     found = content(client, children[0])
@@ -213,7 +213,7 @@ def test_long_values_are_cut_to_what_mlflow_takes(
     monkeypatch.setenv("MLFLOW_TRUNCATE_LONG_VALUES", "false")
     params = {"training.milestones": list(range(2000)), "training.name": "é" * 6000}
     failed = complete(state="failed", reason="why " * 2500)
-    Recorder.open(sweep, root).record_trial(0, params, failed, False, [])
+    Recorder(sweep, root).record_trial(0, params, failed, False, [])
     _, children = runs(client, sweep)
 
     milestones = json.dumps(params["training.milestones"], separators=(",", ":"))
@@ -238,12 +238,12 @@ def test_recording_twice_changes_nothing(
         recorder.record_picture(points, [0])
         recorder.record_status("FINISHED")
 
-    recorder = Recorder.open(sweep, root)
+    recorder = Recorder(sweep, root)
     record(recorder)
     expected, (_, children) = tables(root), runs(client, sweep)
     before = content(client, children[0])
     record(recorder)
-    record(Recorder.open(sweep, root))
+    record(Recorder(sweep, root))
 
     assert tables(root) == expected
     assert content(client, runs(client, sweep)[1][0]) == before
@@ -258,7 +258,7 @@ def uninterrupted(root: Root, tmp_path_factory: pytest.TempPathFactory) -> dict[
     for path in paths:
         path.write_text(path.name)
     sweep = make_sweep("uninterrupted")
-    Recorder.open(sweep, root).record_trial(7, PARAMS, complete(), True, paths)
+    Recorder(sweep, root).record_trial(7, PARAMS, complete(), True, paths)
     client = MlflowClient(f"sqlite:///{root.mlflow_db}")
     return content(client, runs(client, sweep)[1][7])
 
@@ -282,13 +282,13 @@ def test_a_record_cut_short_is_completed(
             real(*arguments, **named)
         raise KeyboardInterrupt
 
-    recorder = Recorder.open(sweep, root)
+    recorder = Recorder(sweep, root)
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, step, die)
         with pytest.raises(KeyboardInterrupt):
             recorder.record_trial(7, PARAMS, complete(), True, artifacts)
 
-    again = Recorder.open(sweep, root)
+    again = Recorder(sweep, root)
     assert again.recorded == ({7} if (step, when) == ("set_terminated", "after") else set())
     again.record_trial(7, PARAMS, complete(), True, artifacts)
 
@@ -297,7 +297,7 @@ def test_a_record_cut_short_is_completed(
 
 
 def test_the_front_moves(root: Root, sweep: Sweep, client: MlflowClient) -> None:
-    recorder = Recorder.open(sweep, root)
+    recorder = Recorder(sweep, root)
     for number, accuracy in enumerate((0.91, 0.92, 0.85)):
         recorder.record_trial(number, {}, complete(accuracy=accuracy), accuracy >= 0.9, [])
 
@@ -307,7 +307,7 @@ def test_the_front_moves(root: Root, sweep: Sweep, client: MlflowClient) -> None
     assert fronts() == ["false", "false", "false"]
     recorder.record_front([{"trial": 0, "score": 0.02}])
     assert fronts() == ["true", "false", "false"]
-    recorder = Recorder.open(sweep, root)
+    recorder = Recorder(sweep, root)
     recorder.record_front([{"trial": 1, "score": 0.019}])
     assert fronts() == ["false", "true", "false"]
     recorder.record_front([])
@@ -318,7 +318,7 @@ def test_the_parent_holds_the_study(
     root: Root, sweep: Sweep, client: MlflowClient, tmp_path: Path
 ) -> None:
     (tmp_path / "sweep.yaml").write_text("name: a\n")
-    recorder = Recorder.open(sweep, root)
+    recorder = Recorder(sweep, root)
     recorder.record_start(tmp_path / "sweep.yaml", environment("cuda:0"))
     recorder.record_progress(1, START, 0.0, None)
     rows = [{"trial": 3, "accuracy": 0.91, "score": 0.02, "family": "densenet, wide"}]
@@ -347,24 +347,24 @@ def test_the_parent_runs_while_the_driver_does(
 ) -> None:
     found = []
     for finished in (False, True):
-        recorder = Recorder.open(sweep, root)
+        recorder = Recorder(sweep, root)
         found.append(runs(client, sweep)[0].info.status)
         recorder.record_status("RUNNING")
         found.append(runs(client, sweep)[0].info.status)
         recorder.record_status("FINISHED" if finished else "SCHEDULED")
-    Recorder.open(sweep, root)
+    Recorder(sweep, root)
     found.append(runs(client, sweep)[0].info.status)
 
     assert found == ["SCHEDULED", "RUNNING", "SCHEDULED", "RUNNING", "FINISHED"]
 
 
 def test_a_deleted_experiment_comes_back(root: Root, sweep: Sweep, client: MlflowClient) -> None:
-    Recorder.open(sweep, root).record_trial(0, {}, complete(), True, [])
+    Recorder(sweep, root).record_trial(0, {}, complete(), True, [])
     experiment = client.get_experiment_by_name(sweep.name)
     assert experiment is not None
     client.delete_experiment(experiment.experiment_id)
 
-    recorder = Recorder.open(sweep, root)
+    recorder = Recorder(sweep, root)
     assert recorder.recorded == {0}
     recorder.record_trial(1, {}, complete(), True, [])
     assert set(runs(client, sweep)[1]) == {0, 1}
@@ -373,12 +373,12 @@ def test_a_deleted_experiment_comes_back(root: Root, sweep: Sweep, client: Mlflo
 def test_deleted_runs_stay_deleted_and_a_deleted_parent_comes_back(
     root: Root, sweep: Sweep, client: MlflowClient
 ) -> None:
-    Recorder.open(sweep, root).record_trial(0, {}, complete(), True, [])
+    Recorder(sweep, root).record_trial(0, {}, complete(), True, [])
     parent, children = runs(client, sweep)
     client.delete_run(children[0].info.run_id)
     client.delete_run(parent.info.run_id)
 
-    recorder = Recorder.open(sweep, root)
+    recorder = Recorder(sweep, root)
     recorder.record_trial(0, {}, complete(), True, [])
     recorder.record_front([{"trial": 0}])
     parent, children = runs(client, sweep)
@@ -388,10 +388,10 @@ def test_deleted_runs_stay_deleted_and_a_deleted_parent_comes_back(
 
 
 def test_a_study_begun_anew_is_another_one(root: Root, sweep: Sweep, client: MlflowClient) -> None:
-    Recorder.open(sweep, root).record_trial(0, {}, complete(), True, [])
+    Recorder(sweep, root).record_trial(0, {}, complete(), True, [])
     root.study(sweep.name).identity.unlink()
 
-    recorder = Recorder.open(sweep, root)
+    recorder = Recorder(sweep, root)
     assert recorder.recorded == set()
     recorder.record_trial(0, {"a": 1}, complete(accuracy=0.5), False, [])
     assert recorder.recorded == {0}
@@ -400,7 +400,7 @@ def test_a_study_begun_anew_is_another_one(root: Root, sweep: Sweep, client: Mlf
 def test_trials_are_found_by_their_names_and_their_tags(
     root: Root, sweep: Sweep, client: MlflowClient
 ) -> None:
-    recorder = Recorder.open(sweep, root)
+    recorder = Recorder(sweep, root)
     for number in range(7):
         recorder.record_trial(number, {}, complete(1), True, [])
     _, before = runs(client, sweep)
@@ -411,12 +411,12 @@ def test_trials_are_found_by_their_names_and_their_tags(
     client.delete_tag(ids[6], "trial")
     client.delete_run(ids[6])
 
-    recorder = Recorder.open(sweep, root)
+    recorder = Recorder(sweep, root)
     assert recorder.recorded == set(range(7))
     for number in range(7):
         recorder.record_trial(number, {"a": 1}, complete(2), True, [])
     client.restore_run(ids[6])
-    Recorder.open(sweep, root)
+    Recorder(sweep, root)
     _, after = runs(client, sweep)
     assert [after[number].info.run_id for number in range(7)] == ids
     assert after[5].info.run_name == "the best one"
@@ -426,18 +426,18 @@ def test_trials_are_found_by_their_names_and_their_tags(
 def test_a_trial_that_nothing_tells_is_recorded_anew(
     root: Root, sweep: Sweep, client: MlflowClient
 ) -> None:
-    Recorder.open(sweep, root).record_trial(0, {}, complete(1), True, [])
+    Recorder(sweep, root).record_trial(0, {}, complete(1), True, [])
     _, before = runs(client, sweep)
     odd = before[0].info.run_id
     client.update_run(odd, name="the best one")
     client.delete_tag(odd, "trial")
     expected = client.get_run(odd).to_dictionary()
 
-    recorder = Recorder.open(sweep, root)
+    recorder = Recorder(sweep, root)
     assert recorder.recorded == set()
     recorder.record_trial(0, {}, complete(1), True, [])
     recorder.record_front([{"trial": 0}])
-    assert Recorder.open(sweep, root).recorded == {0}
+    assert Recorder(sweep, root).recorded == {0}
     assert client.get_run(odd).to_dictionary() == expected
 
 
@@ -447,11 +447,11 @@ def test_a_study_of_that_name_elsewhere_is_let_be(
     here = make_sweep(sweep.name, mlflow=f"sqlite:///{root.mlflow_db}")
     there = Root(tmp_path / "there")
     for place in (root, there):
-        recorder = Recorder.open(here, place)
+        recorder = Recorder(here, place)
         recorder.record_status("RUNNING")
         recorder.record_trial(0, {}, complete(), True, [])
         recorder.record_front([{"trial": 0}])
-    Recorder.open(here, root)
+    Recorder(here, root)
 
     experiment = client.get_experiment_by_name(sweep.name)
     assert experiment is not None
@@ -468,7 +468,7 @@ def test_a_study_of_that_name_elsewhere_is_let_be(
 def test_many_trials_are_found_again(
     root: Root, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recorder = Recorder.open(sweep, root)
+    recorder = Recorder(sweep, root)
     for number in range(5):
         recorder.record_trial(number, {}, complete(1), True, [])
     real = MlflowClient.search_runs
@@ -487,12 +487,12 @@ def test_many_trials_are_found_again(
         return real(self, experiments, query, view, max_results, None, page_token)
 
     monkeypatch.setattr(MlflowClient, "search_runs", two_a_page)
-    assert Recorder.open(sweep, root).recorded == {0, 1, 2, 3, 4}
+    assert Recorder(sweep, root).recorded == {0, 1, 2, 3, 4}
     assert len(pages) == 1 + 3  # the parent's, and the children's
 
 
 def test_a_record_that_fails_is_one_line(root: Root, sweep: Sweep, tmp_path: Path) -> None:
-    recorder = Recorder.open(sweep, root)
+    recorder = Recorder(sweep, root)
     with pytest.raises(TrackingError, match=r"failed: .*nowhere") as error:
         recorder.record_trial(0, {}, complete(), True, [tmp_path / "nowhere"])
     assert "\n" not in str(error.value)

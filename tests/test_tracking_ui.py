@@ -173,7 +173,7 @@ def record(root: Root, artifact: Path, name: str = "a", **tracking: str) -> None
             "tracking": tracking,
         }
     )
-    recorder = Recorder.open(sweep, root)
+    recorder = Recorder(sweep, root)
     recorder.record_trial(0, {}, Outcome("complete", 1.0, 2.0, "cpu"), False, [artifact])
     recorder.record_status("FINISHED")
 

@@ -158,7 +158,7 @@ class Projection:
         return result
 
     def _open(self) -> Recorder:
-        recorder = Recorder.open(self._sweep, self._root)
+        recorder = Recorder(self._sweep, self._root)
         self._known = recorder.recorded
         self._shown = self._drawn = 0
         recorder.record_start(self._folder.sweep, read_start(self._folder).environment or {})

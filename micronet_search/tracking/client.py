@@ -1,4 +1,4 @@
-"""Where MLflow keeps the records, and how it is reached."""
+"""The way to MLflow's store: its address, a client, and its errors."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
 _SERVERS = ("http://", "https://", "databricks", "uc:")
 _STATUS = re.compile(r"failed with error code (\d{3}) ")
-_TRY_LATER = {408, 425, 429, 499}
-"""The HTTP statuses below 500 that say nothing about what was asked."""
-# What means something else in the address of a database; quoted it would too, to MLflow.
+_TRY_LATER = {408, 425, 429, 499}  # statuses below 500 that say nothing about what was asked
+# What MLflow reads as something else in the address of a database, even where it is quoted.
 _NOT_IN_AN_ADDRESS = re.compile(r"\?|%[0-9A-Fa-f]{2}")
 _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",  # seconds
@@ -31,12 +30,11 @@ _PATIENCE = {
 
 
 class TrackingError(ValueError):
-    """MLflow's store cannot be reached or refuses what it is told.
+    """MLflow's store does not answer, or refuses what it is told.
 
     Attributes:
-        passing: Whether the same may be taken later: the store is another process, a tracking
-            server or a database server, which may come back, or a file that another program keeps
-            locked.
+        passing: Whether it may take the same later: a server may come back, and a file may be
+            locked by another program.
     """
 
     def __init__(self, message: str, *, passing: bool) -> None:
@@ -45,7 +43,7 @@ class TrackingError(ValueError):
 
 
 def tracking_uri(tracking: Tracking, root: Root) -> str:
-    """The URI of MLflow's store: the sweep's, else `MLFLOW_TRACKING_URI`, else SQLite's.
+    """Returns the URI of MLflow's store: the sweep's, else `MLFLOW_TRACKING_URI`, else SQLite's.
 
     Raises:
         ValueError: It is SQLite's, and the root's name cannot be part of such a URI.
@@ -61,12 +59,12 @@ def tracking_uri(tracking: Tracking, root: Root) -> str:
 
 
 def is_server(uri: str) -> bool:
-    """Whether a tracking server answers there, rather than a database."""
+    """Returns whether a URI is that of a tracking server, rather than of a database."""
     return uri.startswith(_SERVERS)
 
 
 def artifact_location(tracking: Tracking, root: Root, study: str) -> str | None:
-    """The URI of a study's artifacts; None leaves the choice to the tracking server."""
+    """Returns the URI of a study's artifacts; None leaves the choice to the tracking server."""
     if tracking.artifacts or is_server(tracking_uri(tracking, root)):
         return tracking.artifacts
     return (root.artifacts.absolute() / study).as_uri()
@@ -75,7 +73,7 @@ def artifact_location(tracking: Tracking, root: Root, study: str) -> str | None:
 def quieten() -> None:
     """Turns off MLflow's telemetry and its chatter, unless the user has set them.
 
-    The variables count at MLflow's first import and in the processes that it starts.
+    MLflow reads the variables at its first import, and in the processes that it starts.
     """
     if "DO_NOT_TRACK" not in os.environ:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -83,15 +81,15 @@ def quieten() -> None:
     if "MLFLOW_LOGGING_LEVEL" not in os.environ:
         os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # where it is imported already
-        # what fails there is raised as well, and told in one line
+        # its errors are raised as well, and told in one line
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def connect(uri: str) -> MlflowClient:
-    """A client of the store, whose tables are created where it is an empty database.
+    """Returns a client of the store; an empty database gets its tables.
 
     Raises:
-        TrackingError: Nothing answers within a few seconds.
+        TrackingError: The store does not answer within a few seconds.
     """
     quieten()
     from mlflow import MlflowClient
@@ -108,10 +106,10 @@ def connect(uri: str) -> MlflowClient:
 
 @contextmanager
 def reported(uri: str) -> Iterator[None]:
-    """Turns what MLflow, its database or the disk raises into one clear line, within seconds.
+    """Turns an error of MLflow, its database or the disk into one line, within seconds.
 
     Raises:
-        TrackingError: Instead of theirs, which is its cause.
+        TrackingError: In place of that error, which is its cause.
     """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -120,28 +118,29 @@ def reported(uri: str) -> Iterator[None]:
         with _impatient():
             yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
-        reason = masked(_first_line(error), uri)[:300]
+        *_, first = _causes(error)  # MLflow repeats the whole request in the last one
+        reason = (str(first).strip() or type(first).__name__).splitlines()[0]
         message = (
-            f"MLflow's store {masked(uri)} failed: {reason}; expected a tracking server or a "
-            "database that answers (tracking.mlflow or MLFLOW_TRACKING_URI)"
+            f"MLflow's store {masked(uri)} failed: {masked(reason, uri)[:300]}; expected a "
+            "tracking server or a database that answers (tracking.mlflow or MLFLOW_TRACKING_URI)"
         )
         raise TrackingError(message, passing=_may_pass(uri, error)) from error
 
 
 def _may_pass(uri: str, error: Exception) -> bool:
-    """Whether the store did not answer, rather than refuse."""
+    """Returns whether the store did not answer, rather than refuse."""
     from sqlalchemy.exc import DBAPIError
 
-    causes = list(_causes(error))
-    if uri.startswith("sqlite"):
-        return any(map(is_locked, causes))
     if is_server(uri):
         return not _is_refusal(error)
+    causes = _causes(error)
+    if uri.startswith("sqlite"):
+        return any(map(is_locked, causes))
     return any(isinstance(cause, DBAPIError) for cause in causes)
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Whether a tracking server has answered that it does not take this, now or later."""
+    """Returns whether a tracking server has answered that it will never take this."""
     from mlflow.exceptions import ERROR_CODE_TO_HTTP_STATUS, MlflowException
 
     status = getattr(getattr(error, "response", None), "status_code", 500)  # of an artifact
@@ -151,14 +150,8 @@ def _is_refusal(error: Exception) -> bool:
     return 400 <= status < 500 and status not in _TRY_LATER
 
 
-def _first_line(error: BaseException) -> str:
-    """What failed at the bottom, where MLflow repeats the whole request at the top."""
-    *_, error = _causes(error)
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, what caused it, and so on to the bottom."""
+    """Yields an error, its cause, and so on down to the first."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
@@ -181,11 +174,7 @@ def _try_database(uri: str) -> None:
 
 @contextmanager
 def _impatient() -> Iterator[None]:
-    """Has MLflow give up on a server in seconds, where it would try for four minutes.
-
-    Whoever asks waits meanwhile, at a start the user and later the trials; what could not be told
-    is told later.
-    """
+    """Has MLflow give up on a server in seconds, not in four minutes, for the trials wait."""
     ours = {name: value for name, value in _PATIENCE.items() if name not in os.environ}
     os.environ.update(ours)
     try:

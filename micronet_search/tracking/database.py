@@ -1,4 +1,4 @@
-"""The SQLite file that keeps MLflow's records where no server does."""
+"""MLflow's store as an SQLite file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LOCATIONS = (
 
 
 def database_file(uri: str) -> Path | None:
-    """The file of an SQLite database; None for any other store, and for one in memory."""
+    """Returns the file of an SQLite database; None for other stores, and for one in memory."""
     if not uri.startswith("sqlite"):
         return None
     from sqlalchemy import make_url
@@ -40,7 +40,7 @@ def database_file(uri: str) -> Path | None:
 
 
 def is_locked(error: BaseException) -> bool:
-    """Whether an error says that another program uses the database."""
+    """Returns whether an error says that another program uses the database."""
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest of it says more exactly why
         return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
@@ -48,9 +48,9 @@ def is_locked(error: BaseException) -> bool:
 
 
 def prepare(path: Path) -> None:
-    """Makes a database ready for MLflow: created, free to be written, and beside its artifacts.
+    """Makes a database ready for MLflow, which would wait much longer for a locked one.
 
-    MLflow would wait for a locked database much longer.
+    It is created where it is missing, and follows artifacts that were moved with it.
 
     Raises:
         sqlite3.Error: It cannot be written; `is_locked` tells whether it may be later.
@@ -65,10 +65,9 @@ def prepare(path: Path) -> None:
 
 
 def _create(path: Path) -> None:
-    """Creates MLflow's tables in a file that appears when it is whole.
+    """Creates MLflow's tables in another file, which then takes the place of the empty one.
 
-    Two processes that make them in the same file, and one that is killed meanwhile, leave a
-    database that cannot be used.
+    Two processes that create them at once leave a database that cannot be used, as does a kill.
     """
     from mlflow import MlflowClient
 
@@ -85,11 +84,11 @@ def _create(path: Path) -> None:
 def follow(path: Path) -> None:
     """Has MLflow find the artifacts beside a database that was moved together with them.
 
-    MLflow notes absolute locations. A study whose artifacts were somewhere else from the beginning
-    has none beside the database, and stays as it is.
+    MLflow keeps absolute locations. A study whose artifacts never were beside the database stays
+    as it is.
 
     Raises:
-        sqlite3.Error: The database is locked, or none of MLflow's.
+        sqlite3.Error: The database is locked, or is not MLflow's.
     """
     if not os.access(path, os.W_OK):
         return  # an archive can be looked at nevertheless
@@ -99,14 +98,12 @@ def follow(path: Path) -> None:
         for experiment, name, location in found.fetchall():
             here, before = artifacts / name, location or ""
             is_default = before.startswith("file:") and before.endswith(f"/artifacts/{name}")
-            if is_default and before != here.as_uri() and here.is_dir():
-                _relocate(database, experiment, before, here.as_uri())
-
-
-def _relocate(database: sqlite3.Connection, experiment: int, before: str, now: str) -> None:
-    for table, column in _LOCATIONS:
-        database.execute(
-            f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
-            f"WHERE experiment_id = ? AND substr({column} || '/', 1, ?) = ?",
-            (now, len(before) + 1, experiment, len(before) + 1, before + "/"),
-        )
+            if not is_default or before == here.as_uri() or not here.is_dir():
+                continue
+            values = {"id": experiment, "now": here.as_uri(), "before": f"{before}/"}
+            for table, column in _LOCATIONS:
+                database.execute(
+                    f"UPDATE {table} SET {column} = :now || substr({column}, length(:before)) "
+                    f"WHERE experiment_id = :id AND instr({column} || '/', :before) = 1",
+                    values,
+                )

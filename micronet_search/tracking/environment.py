@@ -1,4 +1,4 @@
-"""What a study ran on, as tags."""
+"""The environment of a study, as tags."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PACKAGES = ("micronet-search", "torch", "torchvision", "optuna", "mlflow")
 
 
 def environment(device: str) -> dict[str, str]:
-    """Versions, the device, and git's commit of the current folder where it has one."""
+    """Returns versions, the device, and git's commit of the current folder if it has one."""
     versions = {name: _version(name) for name in PACKAGES}
     return {"python": platform.python_version(), **versions, "device": device, **_commit()}
 
@@ -26,9 +26,9 @@ def _version(package: str) -> str:
 
 def _commit() -> dict[str, str]:
     commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
-    if not commit or changes is None:
-        return {}
-    return {"commit": commit, "dirty": truth(bool(changes))}
+    return (
+        {"commit": commit, "dirty": truth(bool(changes))} if commit and changes is not None else {}
+    )
 
 
 def _git(*arguments: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Passwords in the addresses of stores, which nothing may show."""
+"""Passwords in the addresses of stores, which are never shown."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _NAMED = re.compile(
 def masked(text: str, address: str = "") -> str:
     """Takes the passwords out of a text.
 
-    User and password before a host go, as do the values of parameters such as `password`,
+    These are user and password before a host, and the values of parameters such as `password`,
     `sslpassword` and `token`.
 
     Args:
         text: A message, the text of a sweep, or an address.
-        address: What was used when the text was made. The parts of its password go too: an address
-            that is not quoted as it should be is read wrong, and an error names the wrong host.
+        address: The address that the text is about. Parts of its password are taken out too: an
+            error may name one as the host where the password is not quoted as it should be.
     """
     for part in _parts(address):
         text = re.sub(rf"(?<!\w){re.escape(part)}(?!\w)", "***", text)
@@ -32,7 +32,7 @@ def masked(text: str, address: str = "") -> str:
 
 
 def _parts(address: str) -> Iterator[str]:
-    """What may be left of an address's passwords where it was cut at the wrong places."""
+    """Yields the parts of an address's passwords between the characters where it may be cut."""
     pairs = [before.strip("/@").partition(":") for before in _BEFORE_HOST.findall(address)]
     secrets = [password if colon else user for user, colon, password in pairs]
     secrets += [value for _, value in _NAMED.findall(address)]

@@ -1,9 +1,10 @@
-"""The front as a picture."""
+"""The picture of a study's front."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from micronet_search.config.sweep import Objectives
@@ -11,7 +12,6 @@ from micronet_search.config.sweep import Objectives
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
 
 BELOW = "below this range"
 RED, GREY, BLUE, DARK_BLUE = "#b03a2e", "#b8bfc8", "#4a7fb5", "#1b4f72"
@@ -37,19 +37,19 @@ class Point:
 def front_figure(
     name: str, points: Sequence[Point], front: Collection[int], objectives: Objectives
 ) -> Figure:
-    """Accuracy over score: trials as dots, the front as a stepped line, the goals dashed.
+    """Draws accuracy over score: trials as dots, the front as a stepped line, the goals dashed.
 
     Args:
         name: The study's name.
-        points: The complete and the stopped trials; those whose score is not positive, or
-            that are not numbers, have no place on the axes and are left out.
+        points: The complete and the stopped trials. Those that have no place on the axes are left
+            out: their score is not positive, or a figure is not a number.
         front: The numbers of the trials on the front.
         objectives: The goals.
     """
     from matplotlib.figure import Figure
 
     shown = [point for point in points if point.score > 0 and point.accuracy >= 0]
-    best = sorted((point for point in shown if point.trial in front), key=lambda p: p.score)
+    best = sorted((point for point in shown if point.trial in front), key=attrgetter("score"))
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     _label(axes, name, objectives)
@@ -108,17 +108,10 @@ def _draw_trials(axes: Axes, points: Sequence[Point]) -> None:
     ]
     for label, marker, color, size, found in kinds:
         if found:
-            scores = [point.score for point in found]
-            accuracies = [100 * point.accuracy for point in found]
-            if label == BELOW:
-                accuracies = [bottom] * len(found)
-            axes.scatter(
-                *(scores, accuracies, size, color),
-                marker=marker,
-                label=label,
-                clip_on=label != BELOW,
-                zorder=2,
-            )
+            is_below = label == BELOW
+            accuracies = [bottom if is_below else 100 * point.accuracy for point in found]
+            dots = [point.score for point in found], accuracies, size, color
+            axes.scatter(*dots, marker=marker, label=label, clip_on=not is_below, zorder=2)
 
 
 def _draw_front(axes: Axes, front: Sequence[Point]) -> None:
@@ -126,12 +119,11 @@ def _draw_front(axes: Axes, front: Sequence[Point]) -> None:
     scores, accuracies = [p.score for p in front], [100 * p.accuracy for p in front]
     axes.step(scores, accuracies, DARK_BLUE, where="post", marker="o", markersize=5, label="front")
     low, high = axes.get_xlim()
-    gap = (high / low) ** 0.045
-    last = 0.0
+    last, gap = 0.0, (high / low) ** 0.045
     for point, accuracy in zip(front, accuracies, strict=True):
         if point.score > last * gap:
-            place, number = (point.score, accuracy), str(point.trial)
+            place = (point.score, accuracy), (0, 6)
             axes.annotate(
-                number, place, (0, 6), textcoords="offset points", ha="center", fontsize=8
+                str(point.trial), *place, textcoords="offset points", ha="center", fontsize=8
             )
             last = point.score

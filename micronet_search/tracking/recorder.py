@@ -15,17 +15,10 @@ from micronet_search.tracking import rows
 from micronet_search.tracking.client import artifact_location, connect, reported, tracking_uri
 from micronet_search.tracking.passwords import masked
 from micronet_search.tracking.picture import Point, front_figure
-from micronet_search.tracking.runs import (
-    find_experiment,
-    find_parent,
-    find_trials,
-    is_deleted,
-    whereabouts,
-)
+from micronet_search.tracking.runs import find_parent, find_trials, is_deleted
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Metric, Param, Run
+    from mlflow.entities import Metric, Param
 
 # MLflow takes 1000 rows a call, of which 100 params and 100 tags at most.
 _METRICS, _PARAMS = 800, 100
@@ -42,25 +35,7 @@ class Recorder:
         steps: The steps of the study's progress that are recorded.
     """
 
-    def __init__(self, client: MlflowClient, uri: str, sweep: Sweep, parent: Run) -> None:
-        self._client = client
-        self._uri = uri
-        self._name = sweep.name
-        self._objectives = sweep.objectives
-        self._experiment = parent.info.experiment_id
-        self._parent = parent.info.run_id
-        self._status = parent.info.status
-        self._trials = find_trials(client, parent)
-        self.recorded = {
-            number
-            for number, run in self._trials.items()
-            if is_deleted(run) or run.info.status in ("FINISHED", "FAILED")
-        }
-        history = client.get_metric_history(self._parent, "hypervolume")
-        self.steps = {metric.step for metric in history}
-
-    @classmethod
-    def open(cls, sweep: Sweep, root: Root) -> Recorder:
+    def __init__(self, sweep: Sweep, root: Root) -> None:
         """Finds the study in MLflow, or creates it there; call it under the driver's lock.
 
         Args:
@@ -70,15 +45,25 @@ class Recorder:
         Raises:
             TrackingError: The store does not answer within a few seconds.
         """
-        uri, folder = tracking_uri(sweep.tracking, root), root.study(sweep.name)
+        self._name, self._objectives = sweep.name, sweep.objectives
+        self._uri = uri = tracking_uri(sweep.tracking, root)
         location = artifact_location(sweep.tracking, root, sweep.name)
         root.path.mkdir(parents=True, exist_ok=True)
-        client = connect(uri)
-        identity, place = study_id(folder), whereabouts(folder, uri)
+        self._client = client = connect(uri)
+        folder = root.study(sweep.name)
+        identity = study_id(folder)
         with reported(uri):
-            experiment = find_experiment(client, sweep.name, location)
-            parent = find_parent(client, experiment, sweep.name, identity, place)
-            return cls(client, uri, sweep, parent)
+            parent = find_parent(client, uri, location, folder, identity)
+            self._experiment, self._parent = parent.info.experiment_id, parent.info.run_id
+            self._status = parent.info.status
+            self._trials = find_trials(client, parent)
+            history = client.get_metric_history(self._parent, "hypervolume")
+        self.steps = {metric.step for metric in history}
+        self.recorded = {
+            number
+            for number, run in self._trials.items()
+            if is_deleted(run) or run.info.status in ("FINISHED", "FAILED")
+        }
 
     def record_start(self, sweep_yaml: Path, environment: Mapping[str, str]) -> None:
         """Records what is run, without passwords, and what it runs on."""
@@ -118,7 +103,7 @@ class Recorder:
         if number in self.recorded:
             return
         with reported(self._uri):
-            run_id = self._run(number, outcome).info.run_id
+            run_id = self._run_id(number, outcome.started)
             found = rows.metrics(outcome, self._objectives.score.rule)
             self._log(run_id, found, rows.params(choices), rows.tags(outcome, feasible))
             for path in artifacts:
@@ -172,14 +157,13 @@ class Recorder:
         with reported(self._uri):
             self._client.log_figure(self._parent, figure, "front.png")
 
-    def _run(self, number: int, outcome: Outcome) -> Run:
-        """Finds or creates a trial's run, with the name and the tag by which it is found again."""
+    def _run_id(self, number: int, started: float) -> str:
+        """Returns a trial's run; a new one has the name and the tag by which it is found again."""
         if number not in self._trials:
             tags = {"mlflow.parentRunId": self._parent, "trial": str(number), "front": "false"}
-            started = rows.milliseconds(outcome.started)
-            run = self._client.create_run(self._experiment, started, tags, f"trial {number:04d}")
-            self._trials[number] = run
-        return self._trials[number]
+            place = self._experiment, rows.milliseconds(started)
+            self._trials[number] = self._client.create_run(*place, tags, f"trial {number:04d}")
+        return str(self._trials[number].info.run_id)
 
     def _log(
         self,

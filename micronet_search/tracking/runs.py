@@ -17,18 +17,46 @@ _SUFFIX = " (superseded)"
 _NAME = re.compile(r"trial ([0-9]{1,9})")
 
 
-def whereabouts(folder: StudyFolder, uri: str) -> str:
-    """Returns where a study is, which tells it from another of its name in the same store."""
-    path = str(folder.path.absolute())
-    return path if uri.startswith("sqlite:") else f"{socket.gethostname()}:{path}"
-
-
 def is_deleted(run: Run) -> bool:
     """Returns whether the user has deleted a run."""
     return bool(run.info.lifecycle_stage == "deleted")
 
 
-def find_experiment(client: MlflowClient, name: str, location: str | None) -> str:
+def find_parent(
+    client: MlflowClient, uri: str, location: str | None, folder: StudyFolder, identity: str
+) -> Run:
+    """Finds or creates the run of a study; a new one is SCHEDULED, a deleted one comes back.
+
+    The run of another study that was in the same folder is marked as superseded.
+
+    Args:
+        client: MLflow's store.
+        uri: Where that is. One that is no file is shared by machines, each with folders of its own.
+        location: Where the artifacts of a new experiment go; None for where MLflow chooses.
+        folder: The study's.
+        identity: The study's id, which stays where the folder is moved.
+    """
+    from mlflow.entities import ViewType
+
+    experiment = _find_experiment(client, folder.path.name, location)
+    host = "" if uri.startswith("sqlite:") else f"{socket.gethostname()}:"
+    place = host + str(folder.path.absolute())
+    found = client.search_runs([experiment], "tags.study LIKE '%'", ViewType.ALL)
+    mine = next((run for run in found if run.data.tags["study"] == identity), None)
+    for run in found:
+        tags = run.data.tags
+        if run is not mine and tags.get("folder") == place and "superseded" not in tags:
+            _supersede(client, run)
+    if mine is None:
+        tags = {"study": identity, "folder": place}
+        run_id = client.create_run(experiment, tags=tags, run_name=folder.path.name).info.run_id
+        client.update_run(run_id, "SCHEDULED")
+        return client.get_run(run_id)
+    _restore(client, mine, place)
+    return mine
+
+
+def _find_experiment(client: MlflowClient, name: str, location: str | None) -> str:
     """Finds or creates the study's experiment; a deleted one comes back with all its runs."""
     found = client.get_experiment_by_name(name)
     if found is None:
@@ -36,37 +64,6 @@ def find_experiment(client: MlflowClient, name: str, location: str | None) -> st
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return str(found.experiment_id)
-
-
-def find_parent(
-    client: MlflowClient, experiment: str, name: str, identity: str, folder: str
-) -> Run:
-    """Finds or creates the study's own run; a new one is SCHEDULED, a deleted one comes back.
-
-    The run of another study that was in the same folder is marked as superseded.
-    """
-    from mlflow.entities import ViewType
-
-    found = client.search_runs([experiment], "tags.study LIKE '%'", ViewType.ALL)
-    mine = next((run for run in found if run.data.tags["study"] == identity), None)
-    for run in found:
-        tags = run.data.tags
-        if run is not mine and tags.get("folder") == folder and "superseded" not in tags:
-            _supersede(client, run)
-    if mine is None:
-        tags = {"study": identity, "folder": folder}
-        run_id = client.create_run(experiment, tags=tags, run_name=name).info.run_id
-        client.update_run(run_id, "SCHEDULED")
-        return client.get_run(run_id)
-    run_id, tags = mine.info.run_id, mine.data.tags
-    if is_deleted(mine):
-        client.restore_run(run_id)
-    if tags.get("folder") != folder:
-        client.set_tag(run_id, "folder", folder)
-    if "superseded" in tags:  # its folder is back
-        client.update_run(run_id, name=mine.info.run_name.removesuffix(_SUFFIX))
-        client.delete_tag(run_id, "superseded")
-    return mine
 
 
 def find_trials(client: MlflowClient, parent: Run) -> dict[int, Run]:
@@ -105,6 +102,18 @@ def _numbers(run: Run) -> list[int]:
     texts = (run.info.run_name or "", f"trial {run.data.tags.get('trial')}")
     found = (_NAME.fullmatch(text) for text in texts)
     return [int(match[1]) for match in found if match]
+
+
+def _restore(client: MlflowClient, run: Run, place: str) -> None:
+    """Makes a run that was found that of the study in a folder."""
+    run_id, tags = run.info.run_id, run.data.tags
+    if is_deleted(run):
+        client.restore_run(run_id)
+    if tags.get("folder") != place:
+        client.set_tag(run_id, "folder", place)
+    if "superseded" in tags:  # its folder is back
+        client.update_run(run_id, name=run.info.run_name.removesuffix(_SUFFIX))
+        client.delete_tag(run_id, "superseded")
 
 
 def _supersede(client: MlflowClient, run: Run) -> None:

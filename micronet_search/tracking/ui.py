@@ -1,4 +1,4 @@
-"""MLflow's own page, on the records of every study under a root."""
+"""MLflow's own pages, on every study under a root."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from micronet_search.tracking.passwords import masked
 # MLflow's job runner is for language models, and starts several processes.
 _QUIET = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
 _PATIENCE = 10.0  # seconds that the server has to end by itself
-# Runs the command that follows, and kills its process group when standard input closes. That
-# happens when the process that holds the other end is gone, even if it was killed.
+# Runs the command that follows, and kills its process group when standard input closes: when the
+# process that holds the other end is gone, even if it was killed.
 _TOGETHER = 'exec 3<&0; { read -r _ <&3; kill -KILL 0; } & exec "$@" 3<&- </dev/null'
 _EVERY = ("0.0.0.0", "::")
 
@@ -31,19 +31,17 @@ def serve(root: Root, tracking: Tracking, host: str, port: int) -> int:
     """Runs MLflow's server until Ctrl-C.
 
     Args:
-        root: Where the records are by default.
-        tracking: Where they are otherwise.
+        root: Where MLflow's store is by default.
+        tracking: Where it is otherwise.
         host: The address to listen on. Requests have to name it, or this machine where it is a
-            loopback address or means every address; `MLFLOW_SERVER_ALLOWED_HOSTS` is used instead
-            where it is set.
+            loopback address or means every address. `MLFLOW_SERVER_ALLOWED_HOSTS` overrides this.
         port: The port to listen on.
 
     Returns:
         The server's exit status; 0 after Ctrl-C.
 
     Raises:
-        ValueError: There is no record yet, a server has them, the database cannot be read, or the
-            port is taken.
+        ValueError: The store is missing, is a server, or cannot be read, or the port is taken.
     """
     uri = tracking_uri(tracking, root)
     _check(uri, host, port)
@@ -51,8 +49,7 @@ def serve(root: Root, tracking: Tracking, host: str, port: int) -> int:
     # MLflow opens its pages for language models first, and remembers what was chosen.
     hint = 'choose "Model training" at its top left; Ctrl-C ends it'
     print(f"MLflow on http://{_name(host)}:{port}, {hint}", flush=True)
-    # In a session of its own, so that Ctrl-C reaches the server through us alone: of two signals
-    # its processes tell one another with a traceback.
+    # The server has a session of its own: of two Ctrl-C its processes print a traceback.
     server = subprocess.Popen(
         ["sh", "-c", _TOGETHER, "sh", *_command(root, host, port)],
         stdin=subprocess.PIPE,
@@ -70,12 +67,12 @@ def serve(root: Root, tracking: Tracking, host: str, port: int) -> int:
 
 @contextmanager
 def _interrupted_by(*signals: signal.Signals) -> Iterator[None]:
-    """Has other ways to end a program do what Ctrl-C does."""
-    before = [signal.signal(one, signal.default_int_handler) for one in signals]
+    """Has other signals do what Ctrl-C does."""
+    before = {one: signal.signal(one, signal.default_int_handler) for one in signals}
     try:
         yield
     finally:
-        for one, handler in zip(signals, before, strict=True):
+        for one, handler in before.items():
             signal.signal(one, handler)
 
 
@@ -106,17 +103,17 @@ def _check(uri: str, host: str, port: int) -> None:
 
 
 def _name(host: str) -> str:
-    """A host as a URL has it: an IPv6 address in brackets, this machine for every address."""
+    """Returns a host as a URL has it: IPv6 in brackets, this machine for every address."""
     if host in _EVERY:
         return "localhost"
     return f"[{host}]" if ":" in host else host
 
 
 def _allowed_hosts(host: str) -> str:
-    """The hosts that a request may name, so that no foreign name which leads here is answered.
+    """Returns the hosts that a request may name, at any port: behind a tunnel it is another.
 
-    A web page could read everything under such a name. Of MLflow's patterns for private addresses
-    `10.*` is one for `10.example.com` too. The port does not matter: behind a tunnel it is another.
+    A web page could read everything under a foreign name that leads here. MLflow's own patterns
+    for private addresses allow that: `10.*` matches `10.example.com`.
     """
     names = {_name(host)}
     if _is_this_machine(host):
@@ -129,6 +126,7 @@ def _allowed_hosts(host: str) -> str:
 
 
 def _is_this_machine(host: str) -> bool:
+    """Returns whether a host is a loopback address, or means every address."""
     try:
         return host in _EVERY or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -136,23 +134,23 @@ def _is_this_machine(host: str) -> bool:
 
 
 def _own_names() -> Iterator[str]:
-    """What this machine is called, and its addresses as far as it knows them."""
+    """Yields this machine's name, and its addresses as far as it knows them."""
     yield socket.gethostname()
     with suppress(OSError):
         yield from (str(found[4][0]) for found in socket.getaddrinfo(socket.gethostname(), None))
     with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # sends nothing, and finds the way out
+        probe.connect(("192.0.2.1", 9))  # sends nothing, but finds the address that leads out
         yield probe.getsockname()[0]
 
 
 def _environment(uri: str, host: str) -> dict[str, str]:
-    """The server's variables; the store is one, because everyone can read a command line."""
+    """Returns the server's variables; the store is one, as everyone can read a command line."""
     ours = _QUIET | {"MLFLOW_SERVER_ALLOWED_HOSTS": _allowed_hosts(host)}
     return ours | os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}
 
 
 def _command(root: Root, host: str, port: int) -> list[str]:
-    """Artifacts of the studies are read where they lie; the destination is for others' uploads."""
+    """Returns the command; artifacts are read where they lie, its destination is for uploads."""
     return [
         *(sys.executable, "-m", "mlflow", "server"),
         *("--artifacts-destination", root.artifacts.absolute().as_uri()),

@@ -18,7 +18,7 @@ MOASHA = {"rule": "moasha", "first_rung": 1, "reduction": 2}
 
 
 POINTS = [
-    Kill("micronet_search.tracking.recorder:Recorder.open", "after"),
+    Kill("micronet_search.tracking.recorder:Recorder.__init__", "after"),
     Kill(DRIVER + "run", "before"),
     Kill("optuna:Study.ask", "after"),
     Kill("optuna.trial:Trial.set_user_attr", "before"),
