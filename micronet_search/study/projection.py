@@ -64,7 +64,8 @@ class Projection:
         self._recorder: Recorder | None = None
         # the trials that MLflow had when it last answered; None if it may have any
         self._known: set[int] | None = None if self._folder.ended() else set()
-        self._is_driving = self._is_silent = False
+        self._start: Start | None = None  # the driver's; None in `sync`
+        self._is_silent = False
         self._next_try = self._next_picture = 0.0
         self._shown = self._drawn = 0  # how many trials the front and its picture are of
         migrate(self._folder)
@@ -75,8 +76,8 @@ class Projection:
         Raises:
             TrackingError: MLflow refuses, so waiting would not help.
         """
-        self._is_driving = True
-        write_start(self._folder, Start(environment(device)))
+        self._start = Start(environment(device))
+        write_start(self._folder, self._start)
         self._try(self._record_status)
 
     def update(self) -> None:
@@ -110,9 +111,12 @@ class Projection:
         Raises:
             TrackingError: MLflow refuses, so waiting would not help.
         """
-        write_start(self._folder, replace(read_start(self._folder), finished=finished))
+        self._start = replace(self._start or Start(), finished=finished)
+        write_start(self._folder, self._start)
         try:
             self._with_recorder(self._record_status)
+            if len(self._outcomes) < len(self._folder.ended()):
+                return  # a damaged file has ended the driver before it knew them all
             with suppress(StorageInternalError):  # the driver ends for it, and says so
                 self.deliver()
         except TrackingError as error:
@@ -161,16 +165,17 @@ class Projection:
         recorder = Recorder(self._sweep, self._root)
         self._known = recorder.recorded
         self._shown = self._drawn = 0
-        recorder.record_start(self._folder.sweep, read_start(self._folder).environment or {})
+        start = self._start or read_start(self._folder)
+        recorder.record_start(self._folder.sweep, start.environment or {})
         self._record_status(recorder)
         return recorder
 
     def _record_status(self, recorder: Recorder) -> None:
         """Records whether the driver runs, or how it ended; one that was killed did neither."""
-        finished = read_start(self._folder).finished
-        if finished is not None:
-            recorder.record_status("FINISHED" if finished else "SCHEDULED")
-        elif self._is_driving:
+        start = self._start or read_start(self._folder)
+        if start.finished is not None:
+            recorder.record_status("FINISHED" if start.finished else "SCHEDULED")
+        elif self._start is not None:
             recorder.record_status("RUNNING")
 
     def _project(self, recorder: Recorder) -> int:
@@ -190,8 +195,8 @@ class Projection:
                 artifacts = [file for file in self._folder.trial(number).artifacts if file.exists()]
                 recorder.record_trial(number, trials[number].params, outcome, feasible, artifacts)
             if step not in recorder.steps:
-                found = survey(so_far, goals)
-                recorder.record_progress(step, outcome.ended, found.hypervolume, found.best_score)
+                found, now = survey(so_far, goals), max(each.ended for each in so_far.values())
+                recorder.record_progress(step, now, found.hypervolume, found.best_score)
         self._show(recorder)
         return len(lacking)
 

@@ -113,13 +113,13 @@ class Recorder:
         self.recorded.add(number)
 
     def record_progress(
-        self, step: int, ended: float, hypervolume: float, best_score: float | None
+        self, step: int, now: float, hypervolume: float, best_score: float | None
     ) -> None:
         """Records how far the study had come after a trial, unless that step is recorded.
 
         Args:
             step: How many trials had ended, that one included.
-            ended: When it ended, in Unix time.
+            now: When the last of them had ended, in Unix time.
             hypervolume: Of the front by then.
             best_score: The lowest among the feasible trials by then, if there were any.
         """
@@ -127,7 +127,7 @@ class Recorder:
 
         if step in self.steps:
             return
-        place = rows.milliseconds(ended), step
+        place = rows.milliseconds(now), step
         found = [Metric("hypervolume", hypervolume, *place)]
         if best_score is not None:
             found.append(Metric("best_score", best_score, *place))
