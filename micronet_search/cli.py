@@ -124,7 +124,7 @@ def run(
 
 @app.command()
 def sync(study: Study, root: Root = DEFAULT_ROOT) -> None:
-    """Delivers to MLflow what it was not told because it did not answer."""
+    """Brings MLflow up to date with a study, where it did not answer or lost its database."""
     from micronet_search.study.projection import sync as deliver
 
     print(f"{study}: {deliver(_root(root), study)} trials delivered to MLflow")

@@ -17,7 +17,8 @@ from threading import Thread
 import pytest
 import requests
 import studies
-from studies import Command, Hold, Kill, Setting, assert_whole, cli, read, tiny, write
+from optuna.exceptions import StorageInternalError
+from studies import Command, Fault, Hold, Kill, Setting, assert_whole, cli, read, tiny, write
 
 from micronet_search.tracking.client import TrackingError, connect, reported
 
@@ -273,3 +274,18 @@ def test_the_picture_is_not_drawn_for_every_trial(
     if code:
         assert cli("run", sweep, "--root", runs, cwd=tmp_path).code == 0
     assert_whole(read(runs, "drawn"), trials=4)
+
+
+def test_a_driver_that_loses_optunas_storage_is_shown_as_waiting(
+    tmp_path: Path, runs: Path
+) -> None:
+    """What MLflow lacks needs the storage too, also at the driver's end."""
+    sweep = write(tmp_path / "sweep.yaml", tiny("lost", search__trials=3))
+    gone = StorageInternalError("gone")
+    fault = Fault("micronet_search.study.projection:Projection._project", 2, gone, lasts=True)
+    done = Command("run", sweep, "--root", runs, cwd=tmp_path, kill=fault).wait()
+    assert done.error == "Optuna's storage failed: gone"
+    left = read(runs, "lost")
+    assert (left.parent.status, len(left.children), len(left.outcomes)) == ("SCHEDULED", 1, 2)
+    assert cli("run", sweep, "--root", runs, cwd=tmp_path).code == 0
+    assert_whole(read(runs, "lost"), trials=3)
