@@ -80,7 +80,7 @@ def test_trials_are_recorded_in_the_order_in_which_they_ended(
 ) -> None:
     for number, accuracy, at in ((2, 0.6, 30.0), (0, 0.8, 40.0), (1, 0.7, 30.0)):
         end(root, outcomes, number, accuracy, at)
-    assert start().deliver() == 3
+    assert start().flush() == 3
     assert history(root) == [(1, 0.1, 30.0), (2, 0.1, 30.0), (3, 0.15, 40.0)]
 
 
@@ -93,7 +93,7 @@ def test_a_late_result_changes_no_step_that_is_recorded(
     end(root, outcomes, 1, 0.6, 30.0)
     found.update()
     found.close(finished=False)
-    assert start().deliver() == 0
+    assert start().flush() == 0
     assert history(root) == [(1, 0.15, 40.0), (2, 0.15, 40.0)]
 
 

@@ -90,7 +90,7 @@ class Projection:
         if time.monotonic() >= self._next_try and (not is_shown or self._picture_is_due()):
             self._try(self._project)
 
-    def deliver(self) -> int:
+    def flush(self) -> int:
         """Brings MLflow up to date at once, the picture too.
 
         Returns:
@@ -118,7 +118,7 @@ class Projection:
             if len(self._outcomes) < len(self._folder.ended()):
                 return  # a damaged file has ended the driver before it knew them all
             with suppress(StorageInternalError):  # the driver ends for it, and says so
-                self.deliver()
+                self.flush()
         except TrackingError as error:
             if not error.passing:
                 raise
@@ -247,4 +247,4 @@ def sync(root: Root, name: str) -> int:
     with driver_lock(folder):
         outcomes = read_outcomes(folder, sweep.objectives.score.rule)
         study = open_study(sweep, folder)
-        return Projection(sweep, root, study, outcomes, print).deliver()
+        return Projection(sweep, root, study, outcomes, print).flush()

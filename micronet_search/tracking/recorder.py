@@ -27,8 +27,8 @@ _METRICS, _PARAMS = 800, 100
 class Recorder:
     """Writes one study's record: an experiment, a parent run, and a run below it for every trial.
 
-    Whatever is recorded twice is there once. Every method raises `TrackingError` where MLflow
-    fails; what MLflow has is then to be asked again, with a new recorder.
+    Recording the same again doubles nothing. Every method raises `TrackingError` where MLflow
+    fails. A new recorder then finds what is there.
 
     Attributes:
         recorded: The numbers of the trials whose run is complete, or was deleted by the user.
@@ -73,7 +73,7 @@ class Recorder:
             self._log(self._parent, [], [], environment)
 
     def record_status(self, status: str) -> None:
-        """Records the study as RUNNING, as SCHEDULED, which waits for a start, or as FINISHED."""
+        """Records the study as RUNNING, as SCHEDULED (it waits for a start) or as FINISHED."""
         if status == self._status:
             return
         with reported(self._uri):
@@ -115,18 +115,16 @@ class Recorder:
     def record_progress(
         self, step: int, now: float, hypervolume: float, best_score: float | None
     ) -> None:
-        """Records how far the study had come after a trial, unless that step is recorded.
+        """Records how far the study had come after some trials.
 
         Args:
-            step: How many trials had ended, that one included.
+            step: How many trials had ended; one of which nothing is recorded yet.
             now: When the last of them had ended, in Unix time.
             hypervolume: Of the front by then.
             best_score: The lowest among the feasible trials by then, if there were any.
         """
         from mlflow.entities import Metric
 
-        if step in self.steps:
-            return
         place = rows.milliseconds(now), step
         found = [Metric("hypervolume", hypervolume, *place)]
         if best_score is not None:
