@@ -11,6 +11,7 @@ import studies
 from studies import Command, Kill, Watch, assert_judged, assert_whole, cli, read, tiny, write
 
 DRIVER = "micronet_search.study.driver:Driver."
+RUNGS = "micronet_search.study.rungs:Rungs."
 LEDGER = "micronet_search.study.ledger:Ledger."
 PROJECTION = "micronet_search.study.projection:Projection."
 MLFLOW = "mlflow:MlflowClient."
@@ -24,9 +25,9 @@ POINTS = [
     Kill("optuna.trial:Trial.set_user_attr", "before"),
     Kill("optuna.trial:Trial.set_user_attr", "after"),
     Kill(DRIVER + "_start", "after"),
-    Kill(DRIVER + "_decide", "before"),
-    Kill(DRIVER + "_decide", "after"),
-    Kill(DRIVER + "_decide", "after", 2),
+    Kill(RUNGS + "order", "before"),
+    Kill(RUNGS + "order", "after"),
+    Kill(RUNGS + "order", "after", 2),
     Kill("micronet_search.study.driver:write_bytes", "after", 2),
     Kill(LEDGER + "enter", "before"),
     Kill("micronet_search.study.ledger:write_bytes", "after", 2),
@@ -47,7 +48,7 @@ POINTS = [
     Kill(MLFLOW + "log_text", "before"),
     Kill(MLFLOW + "log_figure", "after"),
     Kill(LEDGER + "_tidy", "before"),
-    Kill(DRIVER + "_save_clock", "before", 2),
+    Kill("micronet_search.study.clock:Clock.save", "before", 2),
 ]
 
 
