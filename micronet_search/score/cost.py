@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from micronet_search.config.network import Input
 from micronet_search.network.layers import Add, GlobalMean, Scale
@@ -101,11 +101,6 @@ class Layer:
         """The width of its multiplications: the wider of weights and input."""
         return max(self.weight_bits, self.activation_bits)
 
-    @property
-    def has_bias(self) -> bool:
-        """Whether it adds a bias to each output."""
-        return any(t.part == "bias" for t in self.stored)
-
     def to_json(self) -> dict[str, Any]:
         """Returns the row as plain values; `weights` counts all its stored elements."""
         return {
@@ -164,12 +159,11 @@ class Cost:
         expected = {t.name: t.elements for t in self.stored}
         assert found == expected, set(found.items()) ^ set(expected.items())
 
-        def recount(layer: Layer) -> Layer:
-            nonzeros = (int(torch.count_nonzero(tensors[t.name])) for t in layer.stored)
-            pairs = zip(layer.stored, nonzeros, strict=True)
-            return replace(layer, stored=tuple(replace(t, nonzeros=n) for t, n in pairs))
+        def counted(t: Stored) -> Stored:
+            return replace(t, nonzeros=int(torch.count_nonzero(tensors[t.name])))
 
-        return replace(self, layers=tuple(map(recount, self.layers)))
+        layers = (replace(row, stored=tuple(map(counted, row.stored))) for row in self.layers)
+        return replace(self, layers=tuple(layers))
 
 
 def count(
@@ -185,14 +179,28 @@ def count(
             that are not named have no zeros.
         parameters: Those of the network before folding.
     """
-    rows: list[Layer] = []
-    handles = [
-        module.register_forward_hook(partial(_count_layer, rows, name, plan, sparsity))
-        for name, module in network.named_modules()
-        if not list(module.children())
+    rows = [
+        _row(name, module, plan, sparsity.get(name, 0.0), inputs, outputs)
+        for name, module, inputs, outputs in _passed(network, image)
+        if not isinstance(module, FREE)
     ]
-    device = next(network.parameters()).device
-    training = network.training
+    return Cost(tuple(rows), parameters, integer=plan.integer)
+
+
+def _passed(network: nn.Module, image: Input) -> list[tuple[str, nn.Module, int, int]]:
+    """Returns the layers that an image passes, with the elements of their inputs and outputs."""
+    found: list[tuple[str, nn.Module, int, int]] = []
+
+    def watch(name: str, module: nn.Module) -> RemovableHandle:
+        return module.register_forward_hook(
+            lambda _, inputs, output: found.append(
+                (name, module, inputs[0].numel(), output.numel())
+            )
+        )
+
+    leaves = [(n, m) for n, m in network.named_modules() if not list(m.children())]
+    handles = [watch(name, module) for name, module in leaves]
+    device, training = next(network.parameters()).device, network.training
     try:
         with torch.no_grad():
             shape = (1, image.channels, image.height, image.width)
@@ -201,37 +209,20 @@ def count(
         network.train(training)
         for handle in handles:
             handle.remove()
-    return Cost(tuple(rows), parameters, integer=plan.integer)
+    return found
 
 
-def _count_layer(
-    rows: list[Layer],
-    name: str,
-    plan: Plan,
-    sparsity: Mapping[str, float],
-    module: nn.Module,
-    inputs: tuple[Tensor, ...],
-    output: Tensor,
-) -> None:
-    if isinstance(module, FREE):
-        return
+def _row(
+    name: str, module: nn.Module, plan: Plan, sparsity: float, inputs: int, outputs: int
+) -> Layer:
     assert type(module) in KINDS, f"{name}: {type(module).__name__}"
     kind, precision, macs = KINDS[type(module)], Precision(plan.rest_bits, plan.rest_bits), 0
     if isinstance(module, nn.Conv2d | nn.Linear):
-        precision = plan.layers[name]
-        macs = output.numel() * module.weight[0].numel()
-    rows.append(
-        Layer(
-            name,
-            kind,
-            tuple(_predicted(t, sparsity.get(name, 0.0)) for t in layer_specs(name, module, plan)),
-            precision.weight_bits,
-            precision.activation_bits,
-            macs,
-            outputs=output.numel(),
-            window=inputs[0].numel() // output.numel() if kind == "pool" else 1,
-        )
-    )
+        precision, macs = plan.layers[name], outputs * module.weight[0].numel()
+    stored = tuple(_predicted(t, sparsity) for t in layer_specs(name, module, plan))
+    window = inputs // outputs if kind == "pool" else 1
+    widths = precision.weight_bits, precision.activation_bits
+    return Layer(name, kind, stored, *widths, macs, outputs, window)
 
 
 def _predicted(tensor: TensorSpec, sparsity: float) -> Stored:

@@ -66,34 +66,30 @@ def micronet2019(cost: Cost) -> Score:
     integer, 16 bits are free for parameters and multiplications. Both parts are relative to
     WideResNet-28-10: 36.5e6 parameters and 10.49e9 operations.
     """
-    if cost.integer:
-        storage_bits = cost.storage_bits
-        multiplications = sum(_multiplications(layer) * layer.bits for layer in cost.layers)
-    else:
-        storage_bits = sum(t.packed(FREE_BITS) for t in cost.stored)
-        multiplications = sum(map(_multiplications, cost.layers)) * FREE_BITS
-    additions = sum(map(_additions, cost.layers))
+    packed, multiplications, additions = cost.storage_bits, 0, 0
+    if not cost.integer:
+        packed = sum(t.packed(FREE_BITS) for t in cost.stored)
+    for layer in cost.layers:
+        products, sums = _operations(layer)
+        multiplications += products * (layer.bits if cost.integer else FREE_BITS)
+        additions += sums
     return Score(
-        storage_bits / 32 / WIDERESNET_28_10_PARAMETERS,
+        packed / 32 / WIDERESNET_28_10_PARAMETERS,
         (multiplications / 32 + additions) / WIDERESNET_28_10_OPERATIONS,
     )
 
 
-def _multiplications(layer: Layer) -> int:
+def _operations(layer: Layer) -> tuple[int, int]:
+    """Returns the multiplications and the additions of a layer."""
     if layer.kind in PER_ELEMENT:
-        return PER_ELEMENT[layer.kind][0] * layer.outputs
+        products, sums = PER_ELEMENT[layer.kind]
+        return products * layer.outputs, sums * layer.outputs
     if layer.kind == "pool":
-        return layer.outputs
-    weights = layer.stored[0]
-    return layer.macs * weights.nonzeros // weights.elements
-
-
-def _additions(layer: Layer) -> int:
-    if layer.kind in PER_ELEMENT:
-        return PER_ELEMENT[layer.kind][1] * layer.outputs
-    if layer.kind == "pool":
-        return (layer.window - 1) * layer.outputs
-    return max(_multiplications(layer) - layer.outputs, 0) + layer.has_bias * layer.outputs
+        return layer.outputs, (layer.window - 1) * layer.outputs
+    weights, *others = layer.stored
+    products = layer.macs * weights.nonzeros // weights.elements
+    biases = layer.outputs if any(t.part == "bias" for t in others) else 0
+    return products, max(products - layer.outputs, 0) + biases
 
 
 RULES = {"imt": imt, "micronet2019": micronet2019}
