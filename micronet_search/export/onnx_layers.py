@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from micronet_search.export.onnx_quantized import write_input, write_weight
 from micronet_search.export.onnx_writer import GraphWriter
-from micronet_search.network.layers import Add, Scale
+from micronet_search.network.layers import Add, GlobalMean, Scale
 
 Write = Callable[..., str]
 """Adds the nodes of a layer, given the writer, its name, itself and each value that it reads."""
@@ -24,12 +24,9 @@ def write_layer(
 
     Args:
         writer: Takes the nodes.
-        name: What the nodes are named after.
+        name: The name of the value that the layer puts out, which is returned.
         layer: The module or node.
         sources: The values that it reads, in order.
-
-    Returns:
-        The value that it puts out.
     """
     kinds = (layer.target,) if isinstance(layer, fx.Node) else type(layer).__mro__
     for kind in kinds:
@@ -38,45 +35,36 @@ def write_layer(
     raise AssertionError(f"{name}: no way to write {kinds[0]} in ONNX")
 
 
-def _conv(writer: GraphWriter, name: str, module: nn.Conv2d, source: str) -> str:
-    assert not isinstance(module.padding, str), module.padding
-    assert module.padding_mode == "zeros", module.padding_mode
-    attributes = {
-        "kernel_shape": module.kernel_size,
-        "strides": module.stride,
-        "pads": module.padding * 2,
-        "dilations": module.dilation,
-        "group": module.groups,
-    }
-    return _product(writer, "Conv", name, module, source, (1, -1, 1, 1), attributes)
-
-
-def _linear(writer: GraphWriter, name: str, module: nn.Linear, source: str) -> str:
-    return _product(writer, "Gemm", name, module, source, (1, -1), {"transB": 1})
-
-
-def _product(
-    writer: GraphWriter,
-    operator: str,
-    name: str,
-    module: nn.Module,
-    source: str,
-    channels: tuple[int, ...],
-    attributes: dict[str, Any],
-) -> str:
-    """Adds a product with the weights, and the bias, shaped as `channels` where a node adds it.
+def _product(writer: GraphWriter, name: str, module: nn.Conv2d | nn.Linear, source: str) -> str:
+    """Adds the product of a layer's input with its weights, and the bias.
 
     Beside integers the bias is added by a node of its own: ONNX Runtime would turn a `Conv` with
     a bias, between quantized values, into one whose bias is rounded to the product of their scales,
     which with weights of few bits is another network, and with 2-bit weights none that runs.
     """
+    operator, attributes = "Gemm", {"transB": 1}
+    if isinstance(module, nn.Conv2d):
+        operator, attributes = "Conv", _window(module)
     operands = [write_input(writer, name, module, source), write_weight(writer, name)]
     if "bias" not in writer.parts(name):
         return writer.add(operator, operands, name, **attributes)
     if not writer.plan.layers[name].scales_weights:
         return writer.add(operator, [*operands, writer.constant(name, "bias")], name, **attributes)
     product = writer.add(operator, operands, f"{name}.product", **attributes)
+    channels = (1, -1, *[1] * (module.weight.dim() - 2))
     return writer.add("Add", [product, writer.constant(name, "bias", *channels)], name)
+
+
+def _window(module: nn.Conv2d) -> dict[str, Any]:
+    assert not isinstance(module.padding, str), module.padding
+    assert module.padding_mode == "zeros", module.padding_mode
+    return {
+        "kernel_shape": module.kernel_size,
+        "strides": module.stride,
+        "pads": module.padding * 2,
+        "dilations": module.dilation,
+        "group": module.groups,
+    }
 
 
 def _norm(writer: GraphWriter, name: str, module: nn.Module, source: str) -> str:
@@ -104,24 +92,12 @@ def _silu(writer: GraphWriter, name: str, module: nn.Module, source: str) -> str
 
 
 def _average_pool(writer: GraphWriter, name: str, module: nn.AvgPool2d, source: str) -> str:
-    assert not module.ceil_mode, name
-    assert module.divisor_override is None, name
-    attributes = {
-        "kernel_shape": _pair(module.kernel_size),
-        "strides": _pair(module.stride),
-        "pads": _pair(module.padding) * 2,
-        "count_include_pad": int(module.count_include_pad),
-    }
-    return writer.add("AveragePool", [source], name, **attributes)
-
-
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else size
-
-
-def _global_pool(writer: GraphWriter, name: str, module: nn.AdaptiveAvgPool2d, source: str) -> str:
-    assert module.output_size in (1, (1, 1)), (name, module.output_size)
-    return writer.add("GlobalAveragePool", [source], name)
+    size = module.kernel_size
+    assert (module.stride, module.padding, module.ceil_mode) == (size, 0, False), module
+    assert module.divisor_override is None, module
+    window = (size, size)
+    attributes = {"kernel_shape": window, "strides": window, "pads": (0,) * 4}
+    return writer.add("AveragePool", [source], name, **attributes, count_include_pad=1)
 
 
 def _flatten(writer: GraphWriter, name: str, module: nn.Flatten, source: str) -> str:
@@ -139,8 +115,8 @@ def _concatenate(writer: GraphWriter, name: str, node: fx.Node, *sources: str) -
 
 
 LAYERS: dict[Any, Write] = {
-    nn.Conv2d: _conv,
-    nn.Linear: _linear,
+    nn.Conv2d: _product,
+    nn.Linear: _product,
     nn.BatchNorm2d: _norm,
     nn.ReLU: _operator("Relu"),
     nn.SiLU: _silu,
@@ -148,7 +124,7 @@ LAYERS: dict[Any, Write] = {
     nn.Sigmoid: _operator("Sigmoid"),
     nn.Hardsigmoid: _operator("HardSigmoid", alpha=1 / 6, beta=0.5),
     nn.AvgPool2d: _average_pool,
-    nn.AdaptiveAvgPool2d: _global_pool,
+    GlobalMean: _operator("GlobalAveragePool"),
     nn.Flatten: _flatten,
     nn.Identity: _identity,
     Add: _operator("Add"),

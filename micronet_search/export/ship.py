@@ -14,6 +14,7 @@ from micronet_search import build
 from micronet_search.config.files import dump_yaml, load_sweep
 from micronet_search.config.loading import describe
 from micronet_search.config.reading import read_bytes
+from micronet_search.config.sweep import Sweep
 from micronet_search.data.splits import Splits
 from micronet_search.export import card, check, onnx_model, usage
 from micronet_search.export.check import Agreement
@@ -72,7 +73,16 @@ def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Expor
     # a study from before MLflow was told at every start may have none
     identity = study_id(study) if study.identity.exists() else ""
     _refuse_foreign(destination, identity)
-    sweep, outcome, shipped = load_sweep(study.sweep), _outcome(trial), load(trial.model)
+    files, facts = _prepare(trial, load_sweep(study.sweep), identity, splits)
+    _place(files, destination)
+    return Exported(destination, facts.agreement, facts.doubt)
+
+
+def _prepare(
+    trial: TrialFolder, sweep: Sweep, study: str, splits: Splits
+) -> tuple[dict[str, bytes], card.Facts]:
+    """Returns the files of an export by name, and what its card says."""
+    outcome, shipped = _outcome(trial), load(trial.model)
     assert outcome.accuracy is not None
     _refuse_other_data(shipped, splits)
     candidate = shipped.candidate
@@ -80,7 +90,7 @@ def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Expor
     names = splits.names or tuple(map(str, range(splits.classes)))
     metadata = {
         "candidate": f"{sweep.name}/{trial.path.name}",
-        "study": identity,
+        "study": study,
         **usage.metadata(candidate.input, names),
         "validation_accuracy": str(outcome.accuracy),
         **{f"score.{rule}": str(found.score) for rule, found in scores(cost).items()},
@@ -101,8 +111,7 @@ def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Expor
     )
     files[CANDIDATE] = dump_yaml(candidate.model_dump(mode="json")).encode()
     files[CARD] = card.write(facts).encode()
-    _place(files, destination)
-    return Exported(destination, agreement, facts.doubt)
+    return files, facts
 
 
 def _refuse_foreign(destination: Path, study: str) -> None:
