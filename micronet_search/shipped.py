@@ -24,13 +24,13 @@ MAX_BYTES = 2**30
 
 
 class Shipped(nn.Module):
-    """A network that computes with its stored tensors, normalisation inside.
+    """A network that computes with its stored tensors.
 
     Attributes:
         candidate: The candidate that it was made from.
         tensors: The stored tensors by name.
         normalization: What it does to images first.
-        network: The layers, whose input is normalised.
+        network: The layers that read the normalised images.
         plan: The widths of the layers.
     """
 
@@ -52,7 +52,7 @@ class Shipped(nn.Module):
         self.eval()
 
     def forward(self, image: Tensor) -> Tensor:
-        """uint8 images (N, C, H, W), 0 to 255, to float32 logits (N, classes)."""
+        """Computes float32 logits (N, classes) from uint8 images (N, C, H, W), 0 to 255."""
         logits: Tensor = self.network(self.normalization(image))
         return logits
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from micronet_search.compression.fold import affine
 from micronet_search.compression.quantizers import InputQuantizer, SignQuantizer, WeightQuantizer
-from micronet_search.compression.rounding import SMALLEST_SCALE, by_row
+from micronet_search.compression.rounding import by_row
 from micronet_search.network.precision import Plan
 from micronet_search.network.tensors import Part, layer_specs, network_specs, parts_of
 
@@ -47,16 +47,13 @@ def _values(module: nn.Module) -> dict[Part, Tensor]:
         found["bias"] = module.bias
     quantizer = getattr(module, "weight_quantizer", None)
     if isinstance(quantizer, WeightQuantizer | SignQuantizer):
-        found["weight_scale"] = scale = _half(quantizer.scale_of(module.weight))
+        # the integers are multiples of the scale as stored
+        found["weight_scale"] = scale = quantizer.scale_of(module.weight).half()
         found["weight"] = quantizer.integers(module.weight, scale.float())
     quantizer = getattr(module, "input_quantizer", None)
     if isinstance(quantizer, InputQuantizer):
-        found["input_scale"] = _half(quantizer.scale)
+        found["input_scale"] = quantizer.scale
     return found
-
-
-def _half(scale: Tensor) -> Tensor:
-    return scale.clamp_min(SMALLEST_SCALE).half()
 
 
 @torch.no_grad()

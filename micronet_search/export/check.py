@@ -30,8 +30,8 @@ class Agreement:
     Attributes:
         images: Images in the split.
         differing: Images for which the two predict different classes.
-        onnx_accuracy: Accuracy of the ONNX file in ONNX Runtime, 0 to 1.
-        torch_accuracy: Accuracy of the PyTorch network, 0 to 1.
+        onnx_accuracy: The share of images that the file classes correctly, 0 to 1.
+        torch_accuracy: The share of images that the network classes correctly, 0 to 1.
     """
 
     images: int
@@ -51,13 +51,7 @@ class Agreement:
 
 
 def compare(content: bytes, network: nn.Module, split: Images, batch: int = 250) -> Agreement:
-    """Runs an ONNX file and a network on a whole split, on the CPU, without autocast.
-
-    Args:
-        content: The ONNX file.
-        network: From uint8 images to logits, on the CPU.
-        split: The images and their labels.
-        batch: Images at a time.
+    """Runs an ONNX file, and a network from uint8 images to logits, on a whole split on the CPU.
 
     Raises:
         ExportError: ONNX Runtime does not run the file.
@@ -81,8 +75,8 @@ def doubt(agreement: Agreement, validation: float, judged: int) -> str | None:
     three points more, because the search chose the network by its validation accuracy.
 
     Args:
-        agreement: Of the file and the network on the test split.
-        validation: The validation accuracy.
+        agreement: On the test split.
+        validation: The validation accuracy, 0 to 1.
         judged: Images in the validation split.
     """
     test, images = agreement.onnx_accuracy, agreement.images

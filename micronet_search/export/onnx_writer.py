@@ -38,17 +38,13 @@ class GraphWriter:
     """Collects the nodes and the initialisers of one network, in the order of computation.
 
     A value is named after the node that computes it, so that names lead back to the modules.
-
-    Attributes:
-        compute: The ONNX type in which floating-point values are computed.
-        plan: The width of each layer.
     """
 
     def __init__(self, compute: torch.dtype, tensors: Mapping[str, Tensor], plan: Plan) -> None:
         """Starts an empty graph.
 
         Args:
-            compute: `float16` or `float32`.
+            compute: The type of floating-point values, `float16` or `float32`.
             tensors: The stored tensors of the network, by name.
             plan: The width of each layer.
         """
@@ -76,11 +72,7 @@ class GraphWriter:
         return parts_of(layer, self._tensors)
 
     def constant(self, layer: str, part: Part, *shape: int) -> str:
-        """Adds a stored tensor of half or single precision, in a shape if one is given.
-
-        Returns:
-            The name of the value in the precision in which the graph computes.
-        """
+        """Adds a stored float tensor in a shape, and returns its value in the graph's precision."""
         name, values = tensor_name(layer, part), self.parts(layer)[part]
         self.store(name, (values.view(shape) if shape else values).numpy())
         if _FLOATS[values.dtype] == self.compute:
@@ -90,11 +82,11 @@ class GraphWriter:
     def model(
         self, image: tuple[int, int, int], classes: int, output: str, metadata: dict[str, str]
     ) -> onnx.ModelProto:
-        """Returns the finished model.
+        """Returns the finished model, with a uint8 input `image` and a float32 output `logits`.
 
         Args:
-            image: Channels, height and width of the input `image`, which is uint8.
-            classes: The width of the output `logits`, which is float32.
+            image: Channels, height and width of the input.
+            classes: The width of the output.
             output: The value that becomes the output.
             metadata: Names and texts that the file holds beside the graph.
 

@@ -31,13 +31,7 @@ ONNX, CANDIDATE, CARD = "model.onnx", "candidate.yaml", "README.md"
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export left.
-
-    Attributes:
-        path: The folder.
-        agreement: Of the ONNX file and the PyTorch network on the test split.
-        doubt: What is odd about the test accuracy, if anything.
-    """
+    """The folder of an export, how its networks agree, and what is odd about the test accuracy."""
 
     path: Path
     agreement: Agreement
@@ -59,8 +53,8 @@ def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Expor
     replaced.
 
     Args:
-        trial: In the folder of its study.
-        splits: Of the dataset that it was trained on.
+        trial: The trial, in the folder of its study.
+        splits: The dataset that it was trained on.
         destination: The folder that is made, whole or not at all.
 
     Raises:

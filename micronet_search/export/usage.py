@@ -55,11 +55,8 @@ image = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
 def metadata(image: Input, names: tuple[str, ...]) -> dict[str, str]:
     """Returns what the ONNX file says about its input and output.
 
-    The keys that begin with `Image.` are those that ONNX defines for inputs that are images.
-
-    Args:
-        image: The shape of one image.
-        names: The names of the classes, in the order of the logits.
+    The keys that begin with `Image.` are those that ONNX defines for inputs that are images. The
+    names are those of the classes, in the order of the logits.
     """
     return {
         "input": describe(image),

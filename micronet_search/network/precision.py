@@ -88,10 +88,10 @@ def layer_sets_of(name: str, names: Sequence[str]) -> set[str]:
 
 
 def plan(quantization: Quantization | None, names: Iterable[str]) -> Plan:
-    """Returns the widths that a candidate asks for.
+    """Returns the widths that a candidate asks for; without quantization, 32 bits everywhere.
 
     Args:
-        quantization: The candidate's; None means 32 bits everywhere.
+        quantization: The field of the candidate.
         names: The names of the convolutions and linear layers, first to last.
     """
     if quantization is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeVar, get_args
 
 import torch
@@ -66,20 +67,21 @@ def layer_specs(name: str, module: nn.Module, plan: Plan) -> tuple[TensorSpec, .
         module: A convolution, a linear layer or a norm that is not folded; others store nothing.
         plan: The widths of the network.
     """
-    rest, shapes = plan.rest_bits, dict[Part, tuple[tuple[int, ...], int]]()
+    spec, rest = partial(TensorSpec, name), plan.rest_bits
     if isinstance(module, nn.BatchNorm2d):
         channels = (module.num_features,)
-        shapes = {"weight": (channels, rest), "bias": (channels, rest)}
-    elif isinstance(module, nn.Conv2d | nn.Linear):
-        precision, shape = plan.layers[name], tuple(module.weight.shape)
-        shapes["weight"] = shape, precision.weight_bits
-        if module.bias is not None:
-            shapes["bias"] = shape[:1], rest
-        if precision.scales_weights:
-            shapes["weight_scale"] = shape[:1], rest
-        if precision.stores_input_scale:
-            shapes["input_scale"] = (1,), rest
-    return tuple(TensorSpec(name, part, *found) for part, found in shapes.items())
+        return spec("weight", channels, rest), spec("bias", channels, rest)
+    if not isinstance(module, nn.Conv2d | nn.Linear):
+        return ()
+    precision, shape = plan.layers[name], tuple(module.weight.shape)
+    found = [spec("weight", shape, precision.weight_bits)]
+    if module.bias is not None:
+        found.append(spec("bias", shape[:1], rest))
+    if precision.scales_weights:
+        found.append(spec("weight_scale", shape[:1], rest))
+    if precision.stores_input_scale:
+        found.append(spec("input_scale", (1,), rest))
+    return tuple(found)
 
 
 def network_specs(network: nn.Module, plan: Plan) -> Iterator[TensorSpec]:
