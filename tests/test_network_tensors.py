@@ -15,11 +15,11 @@ from micronet_search.compression import prune, quantize, stored
 from micronet_search.config.candidate import Candidate
 from micronet_search.network.precision import Plan, Precision
 from micronet_search.network.tensors import (
-    Part,
+    Role,
     TensorSpec,
     layer_specs,
     network_specs,
-    parts_of,
+    tensors_of,
 )
 
 DRAWS = 45
@@ -75,12 +75,12 @@ DRAWS = 45
     ],
 )
 def test_a_convolution_by_hand(
-    precision: Precision, rest: int, expected: list[tuple[Part, tuple[int, ...], int, torch.dtype]]
+    precision: Precision, rest: int, expected: list[tuple[Role, tuple[int, ...], int, torch.dtype]]
 ) -> None:
     conv = nn.Conv2d(4, 6, 3, groups=2)
     found = layer_specs("a.conv", conv, Plan({"a.conv": precision}, rest))
-    assert [(t.part, t.shape, t.bits, t.dtype) for t in found] == expected
-    assert [t.name for t in found] == [f"a.conv.{part}" for part, *_ in expected]
+    assert [(t.role, t.shape, t.bits, t.dtype) for t in found] == expected
+    assert [t.name for t in found] == [f"a.conv.{role}" for role, *_ in expected]
     assert found[0].elements == 108
 
 
@@ -93,11 +93,11 @@ def test_a_norm_keeps_two_values_a_channel_and_a_relu_nothing() -> None:
     assert layer_specs("relu", nn.ReLU(), plan) == ()
 
 
-def test_the_parts_of_a_layer_are_its_own() -> None:
+def test_the_tensors_of_a_layer_are_its_own() -> None:
     tensors = {"a.weight": 1, "a.bias": 2, "a.b.weight": 3, "a.b.weight_scale": 4, "b.bias": 5}
-    assert parts_of("a", tensors) == {"weight": 1, "bias": 2}
-    assert parts_of("a.b", tensors) == {"weight": 3, "weight_scale": 4}
-    assert parts_of("c", tensors) == {}
+    assert tensors_of("a", tensors) == {"weight": 1, "bias": 2}
+    assert tensors_of("a.b", tensors) == {"weight": 3, "weight_scale": 4}
+    assert tensors_of("c", tensors) == {}
 
 
 def trained(asked: Candidate) -> tuple[nn.Sequential, Plan]:
@@ -122,13 +122,13 @@ def kinds(tensors: dict[str, Tensor]) -> dict[str, tuple[tuple[int, ...], torch.
 @pytest.mark.parametrize("family", ["densenet", "resnet", "efficientnet"])
 def test_all_that_read_the_description_agree(family: str) -> None:
     """Names, shapes, types and bits, for random candidates with every technique."""
-    rng, seen = random.Random(family), set[Part]()
+    rng, seen = random.Random(family), set[Role]()
     torch.manual_seed(0)
     drawn = [random_candidate(rng) for _ in range(DRAWS)]
     for asked in (candidate for candidate in drawn if candidate.network.family == family):
         network, plan = trained(asked)
         specs = {t.name: t for t in network_specs(network, plan)}
-        seen |= {t.part for t in specs.values()}
+        seen |= {t.role for t in specs.values()}
 
         tensors = stored.store(network, plan)
         assert kinds(tensors) == {name: (t.shape, t.dtype) for name, t in specs.items()}
@@ -151,4 +151,4 @@ def test_all_that_read_the_description_agree(family: str) -> None:
         again = stored.store(shipped, plan)
         assert again.keys() == tensors.keys()
         assert all(torch.equal(again[name], t) for name, t in tensors.items())
-    assert seen == set(get_args(Part))
+    assert seen == set(get_args(Role))

@@ -11,13 +11,13 @@ from micronet_search.config.compression import Quantization
 from micronet_search.config.network import Input, ResNet
 from micronet_search.network import family
 from micronet_search.network.precision import layers_of, plan
-from micronet_search.network.tensors import Part
+from micronet_search.network.tensors import Role
 from micronet_search.score.cost import Cost, Layer, Stored, count
 from micronet_search.score.rules import imt, micronet2019, scores
 
 
-def tensor(layer: str, part: Part, elements: int, bits: int, nonzeros: int | None = None) -> Stored:
-    return Stored(layer, part, (elements,), bits, elements if nonzeros is None else nonzeros)
+def tensor(layer: str, role: Role, elements: int, bits: int, nonzeros: int | None = None) -> Stored:
+    return Stored(layer, role, (elements,), bits, elements if nonzeros is None else nonzeros)
 
 
 def conv(ins: int, outs: int, side: int, kernel: int = 3, bits: int = 32) -> Layer:

@@ -11,7 +11,7 @@ from micronet_search.compression.fold import affine
 from micronet_search.compression.quantizers import InputQuantizer, SignQuantizer, WeightQuantizer
 from micronet_search.compression.rounding import by_row
 from micronet_search.network.precision import Plan
-from micronet_search.network.tensors import Part, layer_specs, network_specs, parts_of
+from micronet_search.network.tensors import Role, layer_specs, network_specs, tensors_of
 
 
 def layout(network: nn.Module, plan: Plan) -> dict[str, Tensor]:
@@ -32,17 +32,17 @@ def store(network: nn.Module, plan: Plan) -> dict[str, Tensor]:
     for name, module in network.named_modules():
         if specs := layer_specs(name, module, plan):
             values = _values(module)
-            assert values.keys() == {t.part for t in specs}, name
-            found |= {t.name: values[t.part].to(t.dtype) for t in specs}
+            assert values.keys() == {t.role for t in specs}, name
+            found |= {t.name: values[t.role].to(t.dtype) for t in specs}
     return {name: t.detach().cpu().contiguous() for name, t in found.items()}
 
 
-def _values(module: nn.Module) -> dict[Part, Tensor]:
+def _values(module: nn.Module) -> dict[Role, Tensor]:
     if isinstance(module, nn.BatchNorm2d):
         factor, summand = affine(module)
         return {"weight": factor, "bias": summand}
     assert isinstance(module, nn.Conv2d | nn.Linear)
-    found: dict[Part, Tensor] = {"weight": module.weight}
+    found: dict[Role, Tensor] = {"weight": module.weight}
     if module.bias is not None:
         found["bias"] = module.bias
     quantizer = getattr(module, "weight_quantizer", None)
@@ -61,32 +61,32 @@ def install(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Makes a network compute with its stored tensors alone, in place; its quantizers are in."""
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            _install_layer(module, parts_of(name, tensors))
+            _install_layer(module, tensors_of(name, tensors))
         elif isinstance(module, nn.BatchNorm2d):
-            _install_norm(module, parts_of(name, tensors))
+            _install_norm(module, tensors_of(name, tensors))
     network.eval()
 
 
-def _install_layer(layer: nn.Conv2d | nn.Linear, parts: Mapping[Part, Tensor]) -> None:
-    weight = parts["weight"].to(layer.weight)
-    if "weight_scale" in parts:
-        scale = parts["weight_scale"].to(layer.weight)
+def _install_layer(layer: nn.Conv2d | nn.Linear, stored: Mapping[Role, Tensor]) -> None:
+    weight = stored["weight"].to(layer.weight)
+    if "weight_scale" in stored:
+        scale = stored["weight_scale"].to(layer.weight)
         weight = weight * by_row(scale, weight)
         if isinstance(layer.weight_quantizer, WeightQuantizer):
             layer.weight_quantizer.set_scale(scale)
     layer.weight.copy_(weight)
     if layer.bias is not None:
-        layer.bias.copy_(parts["bias"])
-    if "input_scale" in parts:
+        layer.bias.copy_(stored["bias"])
+    if "input_scale" in stored:
         assert isinstance(layer.input_quantizer, InputQuantizer)
-        layer.input_quantizer.set_scale(parts["input_scale"])
+        layer.input_quantizer.set_scale(stored["input_scale"])
 
 
-def _install_norm(norm: nn.BatchNorm2d, parts: Mapping[Part, Tensor]) -> None:
+def _install_norm(norm: nn.BatchNorm2d, stored: Mapping[Role, Tensor]) -> None:
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    norm.weight.copy_(parts["weight"])
-    norm.bias.copy_(parts["bias"])
+    norm.weight.copy_(stored["weight"])
+    norm.bias.copy_(stored["bias"])
     norm.running_mean.zero_()
     norm.running_var.fill_(1.0)
     norm.eps = 0.0

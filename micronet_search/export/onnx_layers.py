@@ -46,7 +46,7 @@ def _product(writer: GraphWriter, name: str, module: nn.Conv2d | nn.Linear, sour
     if isinstance(module, nn.Conv2d):
         operator, attributes = "Conv", _window(module)
     operands = [write_input(writer, name, module, source), write_weight(writer, name)]
-    if "bias" not in writer.parts(name):
+    if "bias" not in writer.tensors_of(name):
         return writer.add(operator, operands, name, **attributes)
     if not writer.plan.layers[name].scales_weights:
         return writer.add(operator, [*operands, writer.constant(name, "bias")], name, **attributes)

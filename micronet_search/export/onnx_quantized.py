@@ -18,13 +18,13 @@ def write_weight(writer: GraphWriter, name: str) -> str:
     Integers are an initialiser of the narrowest true type with a `DequantizeLinear`, which scales
     each output channel.
     """
-    precision, parts = writer.plan.layers[name], writer.parts(name)
+    precision, tensors = writer.plan.layers[name], writer.tensors_of(name)
     if not precision.scales_weights:
         return writer.constant(name, "weight")
     stored = tensor_name(name, "weight")
-    integers = parts["weight"].numpy().astype(integer_type(precision.weight_bits))
+    integers = tensors["weight"].numpy().astype(integer_type(precision.weight_bits))
     # the output has the type of the scale
-    scale = parts["weight_scale"].float().numpy()
+    scale = tensors["weight_scale"].float().numpy()
     operands = [
         writer.store(stored, integers),
         writer.store(tensor_name(name, "weight_scale"), scale),
@@ -55,7 +55,7 @@ def _static(writer: GraphWriter, name: str, quantizer: InputQuantizer, source: s
     same clip after the rounding, not before it, is what stops it.
     """
     precision = writer.plan.layers[name]
-    scale = writer.parts(name)["input_scale"].float().numpy()[0]
+    scale = writer.tensors_of(name)["input_scale"].float().numpy()[0]
 
     def least() -> str:
         return writer.store(f"{name}.input_low", quantizer.low * scale)
@@ -86,7 +86,7 @@ def _is_bare(writer: GraphWriter, source: str) -> bool:
     """
     layers = writer.plan.layers
     product = source in layers and layers[source].scales_weights
-    return product and "bias" not in writer.parts(source)
+    return product and "bias" not in writer.tensors_of(source)
 
 
 def _dynamic(

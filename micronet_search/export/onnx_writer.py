@@ -14,7 +14,7 @@ from torch import Tensor
 
 from micronet_search.export.errors import ExportError
 from micronet_search.network.precision import Plan
-from micronet_search.network.tensors import Part, parts_of, tensor_name
+from micronet_search.network.tensors import Role, tensor_name, tensors_of
 
 OPSET = 21
 """The first opset with 4-bit integers and `DequantizeLinear` of them."""
@@ -67,13 +67,13 @@ class GraphWriter:
         self._initializers.setdefault(name, numpy_helper.from_array(values, name))
         return name
 
-    def parts(self, layer: str) -> dict[Part, Tensor]:
+    def tensors_of(self, layer: str) -> dict[Role, Tensor]:
         """Returns the stored tensors of a layer."""
-        return parts_of(layer, self._tensors)
+        return tensors_of(layer, self._tensors)
 
-    def constant(self, layer: str, part: Part, *shape: int) -> str:
+    def constant(self, layer: str, role: Role, *shape: int) -> str:
         """Adds a stored float tensor in a shape, and returns its value in the graph's precision."""
-        name, values = tensor_name(layer, part), self.parts(layer)[part]
+        name, values = tensor_name(layer, role), self.tensors_of(layer)[role]
         self.store(name, (values.view(shape) if shape else values).numpy())
         if _FLOATS[values.dtype] == self.compute:
             return name

@@ -14,7 +14,7 @@ from torch import nn
 from micronet_search.config.model import INTEGER
 from micronet_search.network.precision import Plan
 
-Part = Literal["weight", "bias", "weight_scale", "input_scale"]
+Role = Literal["weight", "bias", "weight_scale", "input_scale"]
 """What a tensor holds of its layer. A norm keeps a factor (`weight`) and a summand (`bias`)."""
 
 Value = TypeVar("Value")
@@ -28,20 +28,20 @@ class TensorSpec:
 
     Attributes:
         layer: The name of its module.
-        part: What it holds of that layer.
+        role: What it holds of that layer.
         shape: Its shape.
         bits: The width of one element.
     """
 
     layer: str
-    part: Part
+    role: Role
     shape: tuple[int, ...]
     bits: int
 
     @property
     def name(self) -> str:
         """Its name in the file of the shipped network."""
-        return tensor_name(self.layer, self.part)
+        return tensor_name(self.layer, self.role)
 
     @property
     def elements(self) -> int:
@@ -54,9 +54,9 @@ class TensorSpec:
         return torch.int8 if self.bits <= INTEGER else _FLOATS[self.bits]
 
 
-def tensor_name(layer: str, part: Part) -> str:
+def tensor_name(layer: str, role: Role) -> str:
     """Returns the name that a tensor has in every file."""
-    return f"{layer}.{part}"
+    return f"{layer}.{role}"
 
 
 def layer_specs(name: str, module: nn.Module, plan: Plan) -> tuple[TensorSpec, ...]:
@@ -90,7 +90,7 @@ def network_specs(network: nn.Module, plan: Plan) -> Iterator[TensorSpec]:
         yield from layer_specs(name, module, plan)
 
 
-def parts_of(layer: str, tensors: Mapping[str, Value]) -> dict[Part, Value]:
+def tensors_of(layer: str, tensors: Mapping[str, Value]) -> dict[Role, Value]:
     """Picks what belongs to one layer out of a network's tensors, which are given by name."""
-    names: dict[Part, str] = {part: tensor_name(layer, part) for part in get_args(Part)}
-    return {part: tensors[name] for part, name in names.items() if name in tensors}
+    names: dict[Role, str] = {role: tensor_name(layer, role) for role in get_args(Role)}
+    return {role: tensors[name] for role, name in names.items() if name in tensors}

@@ -227,5 +227,5 @@ def _row(
 
 def _predicted(tensor: TensorSpec, sparsity: float) -> Stored:
     # a tolerance, as in pruning
-    zeros = math.floor(sparsity * tensor.elements + 1e-9) if tensor.part == "weight" else 0
+    zeros = math.floor(sparsity * tensor.elements + 1e-9) if tensor.role == "weight" else 0
     return Stored(**vars(tensor), nonzeros=tensor.elements - zeros)

@@ -88,7 +88,7 @@ def _operations(layer: Layer) -> tuple[int, int]:
         return layer.outputs, (layer.window - 1) * layer.outputs
     weights, *others = layer.stored
     products = layer.macs * weights.nonzeros // weights.elements
-    biases = layer.outputs if any(t.part == "bias" for t in others) else 0
+    biases = layer.outputs if any(t.role == "bias" for t in others) else 0
     return products, max(products - layer.outputs, 0) + biases
 
 
