@@ -148,7 +148,7 @@ def test_an_alias_repeats_a_value(tmp_path: Path) -> None:
 def test_byte_order_marks_and_line_ends_are_no_matter(tmp_path: Path, text: str) -> None:
     document = read(tmp_path, text)
     assert document.tree == {"a": {"b": 1}}
-    assert document.marks["a", "b"] == (2, 3)
+    assert document.problem(("a", "b"), "x") == Problem(2, 3, "a.b", "x")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations, product
 from typing import Any
 
 from micronet_search.config.grammar import DistributionError, misspelt, parse, parse_all, unparse
@@ -18,6 +17,7 @@ from micronet_search.config.kinds import Choices, Distribution, OneOf, Range
 from micronet_search.config.loading import Key
 
 __all__ = [
+    "DRAWS",
     "Choices",
     "Distribution",
     "DistributionError",
@@ -25,11 +25,10 @@ __all__ = [
     "OneOf",
     "Pick",
     "Range",
+    "complete",
     "draw",
     "leaves",
-    "meeting",
     "misspelt",
-    "pairs",
     "parse",
     "parse_all",
     "pick_from",
@@ -41,8 +40,8 @@ __all__ = [
 Pick = Callable[[str, Distribution], Any]
 """Chooses: from the dotted path of a choice and its distribution to a value or a branch's name."""
 
-Related = Callable[[str, str], bool]
-"""Whether the choices at two dotted paths have to go together."""
+DRAWS = 100
+"""Random draws that stand for a space where not all of its draws can be tried."""
 
 
 @dataclass(frozen=True)
@@ -131,29 +130,24 @@ def pick_random(rng: random.Random) -> Pick:
     return lambda _, found: found.sample(rng)
 
 
+def complete(tree: Any, values: Mapping[str, Any], rng: random.Random | None) -> dict[str, Any]:
+    """Returns all choices of a draw that makes the given ones and others at random.
+
+    Without a generator the others are the first options.
+    """
+    otherwise = pick_from({}) if rng is None else pick_random(rng)
+    chosen = dict(values)
+    draw(tree, lambda path, found: chosen.setdefault(path, otherwise(path, found)))
+    return chosen
+
+
 def singles(tree: Any) -> Iterator[dict[str, Any]]:
-    """Choices to make such that every option, and every value of a short range, is taken once."""
+    """Yields choices such that every option, and every value of a short range, is made once.
+
+    Each comes with the branches on its way, and is the last one.
+    """
     yield {}
     for path, (distribution, branches) in leaves(tree).items():
         between = distribution.between() if isinstance(distribution, Range) else []
         for option in [*distribution.options(), *between]:
             yield {**branches, path: option}
-
-
-def meeting(tree: Any, related: Related) -> Iterator[tuple[str, str]]:
-    """The paths of every two choices that are related and that one draw can make."""
-    found = leaves(tree)
-    for (first, (_, ones)), (second, (_, others)) in combinations(found.items(), 2):
-        together = all(ones.get(path, name) == name for path, name in others.items())
-        # A branch is picked for whatever it holds; alone with that it is no pair.
-        if together and first not in others and related(first, second):
-            yield first, second
-
-
-def pairs(tree: Any, related: Related) -> Iterator[dict[str, Any]]:
-    """Choices to make such that every pair of options of `meeting` choices is taken once."""
-    found = leaves(tree)
-    for first, second in meeting(tree, related):
-        (one, ones), (other, others) = found[first], found[second]
-        for a, b in product(one.options(), other.options()):
-            yield {**ones, **others, first: a, second: b}

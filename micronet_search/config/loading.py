@@ -1,7 +1,7 @@
-"""YAML files -> plain trees, with the position of every key, and errors that name it.
+"""Reads YAML files into plain trees, and says where in the file a problem is.
 
-The scalars are those of YAML 1.2's core schema (`1e-3` is a number, `off` a string), read through
-PyYAML's safe loader; a duplicate key is an error.
+Scalars are those of YAML 1.2's core schema (`1e-3` is a number, `off` a string). A duplicate key is
+an error.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ MAX_BYTES = 64 * 1024
 MAX_DEPTH = 40
 MAX_VALUES = 2_000
 MAX_LINES = 100
-"""Problems that an error shows: more than anyone reads at once."""
+"""The most problems that an error shows."""
 
 
 @dataclass(frozen=True, order=True)
@@ -66,39 +66,50 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML file as a plain tree, and where each of its values stands.
+    """A YAML file that holds a mapping.
 
     Attributes:
-        tree: The mapping that the file holds.
-        marks: Line and column of every key and item.
-        problems: What is wrong with the file already: keys that are duplicates or no words.
+        node: The mapping as PyYAML's node, which knows its place in the file.
+        tree: The mapping as plain values.
+        problems: Problems with keys, to be reported together with those of the values.
     """
 
+    node: yaml.Node
     tree: dict[str, Any]
-    marks: Mapping[Key, tuple[int, int]]
     problems: tuple[Problem, ...]
 
     def problem(self, key: Key, message: str) -> Problem:
-        """A problem at `key`, placed at the nearest enclosing key that the file has."""
-        place = key
-        while place not in self.marks:
-            place = place[:-1]
-        # What the file does not have comes from a value that stands for a whole list or mapping.
-        value: Any = self.tree
-        for part in place:
-            value = value[part]
-        named = key if isinstance(value, dict) else place
-        return Problem(*self.marks[place], dotted(named), message)
+        """Returns a problem at `key`, placed at the nearest enclosing key that the file has."""
+        node, place, depth = self.node, (1, 1), 0
+        while depth < len(key) and (item := _item(node, key[depth])):
+            (place, node), depth = item, depth + 1
+        # A key below a scalar or a list comes from a value that stands for a whole mapping.
+        named = key if isinstance(node, yaml.MappingNode) else key[:depth]
+        return Problem(*place, dotted(named), message)
+
+
+def _place(node: yaml.Node) -> tuple[int, int]:
+    return node.start_mark.line + 1, node.start_mark.column + 1
+
+
+def _item(node: yaml.Node, part: str | int) -> tuple[tuple[int, int], yaml.Node] | None:
+    """Returns the place and the node of an item of a mapping or a list; None if it has none."""
+    items: Iterable[tuple[Any, yaml.Node, yaml.Node]] = ()
+    if isinstance(node, yaml.MappingNode):
+        items = ((name.value, name, value) for name, value in node.value)
+    elif isinstance(node, yaml.SequenceNode):
+        items = ((i, item, item) for i, item in enumerate(node.value))
+    return next(((_place(start), item) for name, start, item in items if name == part), None)
 
 
 def dotted(key: Key) -> str:
-    """`("network", "layers", 1)` as `network.layers[1]`."""
+    """Returns `("network", "layers", 1)` as `network.layers[1]`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key)
     return text.removeprefix(".")
 
 
 def describe(value: Any) -> str:
-    """A value as an error message shows it: short, and close to how YAML has it."""
+    """Returns a value as an error message shows it: short, and close to how YAML has it."""
     if isinstance(value, str):
         text = repr(value)
     else:
@@ -107,7 +118,7 @@ def describe(value: Any) -> str:
 
 
 def unknown_key(name: str, known: Iterable[str]) -> str:
-    """The message for a key that is not among the known ones."""
+    """Returns the message for a key that is not among the known ones."""
     expected = sorted(known)
     near = difflib.get_close_matches(name, expected, n=1)
     if near:
@@ -116,7 +127,7 @@ def unknown_key(name: str, known: Iterable[str]) -> str:
 
 
 class CoreLoader(yaml.SafeLoader):
-    """PyYAML's safe loader with the implicit types of YAML 1.2's core schema alone."""
+    """PyYAML's safe loader with the scalars of YAML 1.2's core schema alone."""
 
 
 CoreLoader.yaml_implicit_resolvers = {}
@@ -136,13 +147,42 @@ for _name, (_pattern, _first) in _CORE.items():
     CoreLoader.add_implicit_resolver(_TAG + _name, re.compile(rf"^{_pattern}\Z"), _first)
 
 
-def _refusal(node: yaml.Node, message: str) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=message, problem_mark=node.start_mark)
+@dataclass
+class _Reader:
+    """Turns PyYAML's nodes into plain values."""
+
+    count: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    def read(self, node: yaml.Node, key: Key = ()) -> Any:
+        self.count += 1
+        # Aliases make a tree as large as they like from a few lines.
+        if len(key) > MAX_DEPTH or self.count > MAX_VALUES:
+            raise _refusal(node, f"more than {MAX_DEPTH} levels or {MAX_VALUES} values")
+        if isinstance(node, yaml.ScalarNode):
+            return _scalar(node, node.tag.removeprefix(_TAG))
+        if node.tag == _TAG + "seq":
+            return [self.read(item, (*key, i)) for i, item in enumerate(node.value)]
+        if node.tag != _TAG + "map":
+            raise _refusal(node, f"the tag {node.tag} is not allowed")
+        found: dict[str, Any] = {}
+        lines: dict[str, int] = {}
+        for name_node, value in node.value:
+            name, place = name_node.value, _place(name_node)
+            if not isinstance(name, str) or not name or not name.isprintable():
+                shown = describe(name) if isinstance(name, str) else "a list or a mapping"
+                message = f"found {shown} as a key, expected a word"
+                self.problems.append(Problem(*place, dotted(key), message))
+            elif name in found:
+                message = f"duplicate key, first given on line {lines[name]}"
+                self.problems.append(Problem(*place, dotted((*key, name)), message))
+            else:
+                lines[name], found[name] = place[0], self.read(value, (*key, name))
+        return found
 
 
-def _scalar(node: yaml.ScalarNode) -> Any:
+def _scalar(node: yaml.ScalarNode, kind: str) -> Any:
     text: str = node.value
-    kind = node.tag.removeprefix(_TAG)
     if kind in _CORE and not re.fullmatch(_CORE[kind][0], text):
         raise _refusal(node, f"the tag !!{kind} does not fit {describe(text)}")
     match kind:
@@ -151,7 +191,10 @@ def _scalar(node: yaml.ScalarNode) -> Any:
         case "bool":
             return text.lower() == "true"
         case "int":
-            return _integer(node)
+            base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+            if len(text) > 30 or not -(2**63) < (value := int(text, base)) < 2**63:
+                raise _refusal(node, f"{describe(text)} is beyond 64 bits")
+            return value
         case "float":
             return float(re.sub(r"\.(?=[iInN])", "", text))
         case "str":
@@ -161,54 +204,8 @@ def _scalar(node: yaml.ScalarNode) -> Any:
     raise _refusal(node, f"the tag {node.tag} is not allowed")
 
 
-def _integer(node: yaml.ScalarNode) -> int:
-    text: str = node.value
-    base = {"0o": 8, "0x": 16}.get(text[:2], 10)
-    digits = text if base == 10 else text[2:]
-    value = int(digits, base) if len(digits) < 30 else None
-    if value is None or abs(value) >= 2**63:
-        raise _refusal(node, f"{describe(text)} is beyond 64 bits")
-    return value
-
-
-class _Reader:
-    """Turns YAML nodes into plain values and notes where each stands."""
-
-    def __init__(self) -> None:
-        self.marks: dict[Key, tuple[int, int]] = {(): (1, 1)}
-        self.problems: list[Problem] = []
-
-    def read(self, node: yaml.Node, key: Key = ()) -> Any:
-        # Aliases make a tree as large as they like from a few lines.
-        if len(key) > MAX_DEPTH or len(self.marks) > MAX_VALUES:
-            raise _refusal(node, f"more than {MAX_DEPTH} levels or {MAX_VALUES} values")
-        mark = (node.start_mark.line + 1, node.start_mark.column + 1)
-        self.marks.setdefault(key, mark)
-        if isinstance(node, yaml.ScalarNode):
-            return _scalar(node)
-        if node.tag not in (_TAG + "map", _TAG + "seq"):
-            raise _refusal(node, f"the tag {node.tag} is not allowed")
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, key)
-        return [self.read(item, (*key, i)) for i, item in enumerate(node.value)]
-
-    def _mapping(self, node: yaml.MappingNode, key: Key) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for name_node, value_node in node.value:
-            line, column = name_node.start_mark.line + 1, name_node.start_mark.column + 1
-            name = name_node.value
-            if not isinstance(name, str) or not name or not name.isprintable():
-                message = f"found {describe(name)} as a key, expected a word"
-                if not isinstance(name, str):
-                    message = "found a list or a mapping as a key, expected a word"
-                self.problems.append(Problem(line, column, dotted(key), message))
-            elif name in found:
-                message = f"duplicate key, first given on line {self.marks[*key, name][0]}"
-                self.problems.append(Problem(line, column, dotted((*key, name)), message))
-            else:
-                self.marks[*key, name] = (line, column)
-                found[name] = self.read(value_node, (*key, name))
-        return found
+def _refusal(node: yaml.Node, message: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=message, problem_mark=node.start_mark)
 
 
 def read_yaml(path: str | Path) -> Document:
@@ -216,33 +213,38 @@ def read_yaml(path: str | Path) -> Document:
 
     Raises:
         ConfigError: The file is missing, unreadable, too large, empty, not YAML, or no mapping.
-            Other problems are left in the document, to be reported with those of its values.
+            Problems with keys are left in the document.
     """
-    reader = _Reader()
-    text = _read_text(path)
+    reader, text = _Reader(), _read_text(path)
     try:
         node = yaml.compose(text, Loader=CoreLoader)
-        tree = None if node is None else reader.read(node)
-    except ReaderError as error:
-        message = f"not readable as YAML: found the character {chr(error.character)!r}"
-        raise ConfigError(path, [_at(text, error.position, message)]) from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        found = ", ".join(filter(None, (error.context, error.problem)))
-        message = f"not readable as YAML: {found}"
-        place = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        raise ConfigError(path, [Problem(*place, "", message)]) from None
-    except (ValueError, OverflowError):  # PyYAML's chr() of an escape such as "\UFFFFFFFF"
-        message = "not readable as YAML: an escape that is no character"
-        raise ConfigError(path, [Problem(0, 0, "", message)]) from None
-    except RecursionError:
-        raise ConfigError(path, [Problem(0, 0, "", "nested too deeply")]) from None
+        tree = {} if node is None else reader.read(node)
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        raise ConfigError(path, [_refused(error, text)]) from None
     if node is None:
         raise ConfigError(path, [Problem(0, 0, "", "found an empty file, expected a mapping")])
     if not isinstance(tree, dict):
         message = f"found {describe(tree)}, expected a mapping"
         raise ConfigError(path, [*reader.problems, Problem(1, 1, "", message)])
-    return Document(tree, reader.marks, tuple(reader.problems))
+    return Document(node, tree, tuple(reader.problems))
+
+
+def _refused(error: Exception, text: str) -> Problem:
+    """Returns why PyYAML could not read a text."""
+    place, found = (0, 0), "an escape that is no character"
+    if isinstance(error, RecursionError):
+        return Problem(0, 0, "", "nested too deeply")
+    if isinstance(error, ReaderError):
+        code, before = error.character, f"{text[: error.position]}|".splitlines()
+        place = len(before), len(before[-1])
+        found = f"found the character {chr(code)!r}"
+        if 0xDC80 <= code <= 0xDCFF:
+            found = f"the byte 0x{code - 0xDC00:02x} is not UTF-8"
+    elif isinstance(error, yaml.MarkedYAMLError):
+        if mark := error.problem_mark or error.context_mark:
+            place = mark.line + 1, mark.column + 1
+        found = ", ".join(filter(None, (error.context, error.problem)))
+    return Problem(*place, "", f"not readable as YAML: {found}")
 
 
 def _read_text(path: str | Path) -> str:
@@ -254,17 +256,4 @@ def _read_text(path: str | Path) -> str:
     if len(raw) > MAX_BYTES:
         message = f"larger than {MAX_BYTES // 1024} KiB, expected a page of YAML"
         raise ConfigError(path, [Problem(0, 0, "", message)])
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        before = raw[: error.start].decode("utf-8")
-        message = f"not readable as YAML: the byte 0x{raw[error.start]:02x} is not UTF-8"
-        raise ConfigError(path, [_at(before, len(before), message)]) from None
-
-
-def _at(text: str, position: int, message: str) -> Problem:
-    """A problem with the character at `position`."""
-    before = text[:position].splitlines() or [""]
-    if text[:position].endswith(("\n", "\r")):
-        before.append("")
-    return Problem(len(before), len(before[-1]) + 1, "", message)
+    return raw.decode("utf-8", "surrogateescape")  # PyYAML names the first wrong byte

@@ -1,8 +1,10 @@
-"""Whether all that a space can draw are candidates: its options are tried, alone and in pairs."""
+"""Finds the options of a space that make no candidate, by trying them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+import random
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,15 +12,24 @@ from pydantic import ValidationError
 from micronet_search.config import distributions
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.distributions import Draw
-from micronet_search.config.loading import Key, dotted
+from micronet_search.config.loading import Key
 from micronet_search.config.network import Input
 from micronet_search.config.validation import MAX_PROBLEMS, validation_problems
 
 FROM_THE_DATASET = ("input", "classes")
-"""The fields of a candidate that a sweep does not give: the dataset does."""
+"""The fields of a candidate that the dataset gives and a sweep may not."""
 
-MAX_TRIES = 40_000
-"""Options and pairs of options at most; trying so many takes ten seconds."""
+MAX_OPTIONS = 5_000
+"""The most options that are tried, which takes ten seconds."""
+
+MAX_BLAMED = 10
+"""The most options that are reported because they go with no others. Each takes many draws."""
+
+Values = Mapping[str, Any]
+"""The values or branches that were chosen, by the paths of the choices."""
+
+Wrong = list[tuple[Key, str]]
+"""Keys and messages."""
 
 
 def read_candidate(tree: Any, input: Input | None = None, classes: int | None = None) -> Candidate:
@@ -32,38 +43,9 @@ def read_candidate(tree: Any, input: Input | None = None, classes: int | None = 
     return Candidate.model_validate(tree)
 
 
-def invalid_options(
-    space: Any, input: Input | None = None, classes: int | None = None
-) -> list[tuple[Key, str]]:
-    """What is wrong with a space for images of the given shape.
-
-    Returns:
-        Keys in the sweep's `candidate:` and messages; none where every option and every pair of
-        options makes a candidate. Pairs are tried where every option alone is valid, and where
-        some rule can read both.
-    """
-    base = distributions.draw(space, distributions.pick_from({}))
-    general = {base.source(key): message for key, message in refusals(base.tree, input, classes)}
-    found = dict(general)
-    for attempts in (distributions.singles(space), distributions.pairs(space, related)):
-        for values in attempts:
-            drawn = distributions.draw(space, distributions.pick_from(values))
-            for key, message in refusals(drawn.tree, input, classes):
-                if general.get(drawn.source(key)) != message:
-                    place, message = _blame(drawn, key, message, values)
-                    found.setdefault(place, message)
-            if len(found) >= MAX_PROBLEMS:
-                break
-        if found:
-            break
-    return list(found.items())
-
-
-def refusals(
-    tree: Any, input: Input | None = None, classes: int | None = None
-) -> list[tuple[Key, str]]:
-    """Why a drawn tree is no candidate, as keys of the tree and messages; none where it is one."""
-    found: list[tuple[Key, str]] = []
+def refusals(tree: Any, input: Input | None = None, classes: int | None = None) -> Wrong:
+    """Returns why a drawn tree is no candidate, by keys of the tree; nothing if it is one."""
+    found: Wrong = []
     if isinstance(tree, dict):
         given = [name for name in FROM_THE_DATASET if name in tree]
         found += [((name,), "not for a sweep to give, the dataset does") for name in given]
@@ -85,35 +67,65 @@ def _value_at(tree: Any, key: Key) -> Any:
     return tree
 
 
-def tries(space: Any) -> int:
-    """How many options, and pairs of options that some rule can read, a space has."""
-    counts = {
-        path: len(found.options()) for path, (found, _) in distributions.leaves(space).items()
-    }
-    meeting = distributions.meeting(space, related)
-    return sum(counts.values()) + sum(counts[one] * counts[other] for one, other in meeting)
+def invalid_options(space: Any, input: Input | None = None, classes: int | None = None) -> Wrong:
+    """Returns what is wrong with a space for images of the given shape.
 
+    Each option is tried once, beside others that make a candidate. What breaks a rule between
+    several options is wrong only if a hundred random draws with the option make no candidate
+    either. Options that fail less often are left to screening.
 
-def related(one: str, other: str) -> bool:
-    """Whether a rule can read the choices at both paths.
-
-    The parts of a candidate are judged each by itself, or against its network.
+    Returns:
+        Keys in the sweep's `candidate:` and messages.
     """
-    parts = {path.partition(".")[0] for path in (one, other)}
-    return len(parts) == 1 or "network" in parts
+    attempts = list(distributions.singles(space))
+    if len(attempts) > MAX_OPTIONS:
+        return [((), f"found {len(attempts)} options, expected at most {MAX_OPTIONS}")]
+    beside = some_candidate(space, {}, input, classes)
+    found: dict[Key, str] = {}
+    suspects: dict[Key, tuple[str, Values]] = {}
+    for values in attempts:
+        drawn = _drawn(space, {**(beside or {}), **values})
+        for key, message in refusals(drawn.tree, input, classes):
+            if _is_certain(drawn, key) or not values:
+                found.setdefault(drawn.source(key), message)
+            else:
+                suspects.setdefault(_place(drawn, key, values), (message, values))
+    if beside is not None and not found:
+        never = (
+            (key, message)
+            for key, (message, values) in suspects.items()
+            if some_candidate(space, values, input, classes) is None
+        )
+        found.update(itertools.islice(never, MAX_BLAMED))
+    return list(found.items())[:MAX_PROBLEMS]
 
 
-def _blame(drawn: Draw, key: Key, message: str, values: Mapping[str, Any]) -> tuple[Key, str]:
-    """Places what is wrong between the fields of a mapping at the options that were taken there."""
-    taken = list(_taken_below(drawn, key, values))
-    if not taken:
-        return drawn.source(key), message
-    *others, last = taken
-    beside = "".join(f" (with {dotted(('candidate', *other))})" for other in others)
-    return last, message + beside
+def some_candidate(
+    space: Any, values: Values, input: Input | None = None, classes: int | None = None
+) -> Values | None:
+    """Returns choices that make a candidate and include the given ones; None if none are found.
+
+    Tries the first options beside the given choices, and then a hundred random draws.
+    """
+    rng = random.Random(0)
+    for number in range(1 + distributions.DRAWS):
+        choices = distributions.complete(space, values, rng if number else None)
+        if not refusals(_drawn(space, choices).tree, input, classes):
+            return choices
+    return None
 
 
-def _taken_below(drawn: Draw, key: Key, values: Mapping[str, Any]) -> Iterator[Key]:
-    for path, picked in drawn.picks.items():
-        if path in values and len(picked) > len(key) and picked[: len(key)] == key:
-            yield drawn.origin[picked]
+def _drawn(space: Any, values: Values) -> Draw:
+    return distributions.draw(space, distributions.pick_from(values))
+
+
+def _is_certain(drawn: Draw, key: Key) -> bool:
+    """Whether a problem is the same for all draws: no choice was made below its key."""
+    picked = drawn.picks.values()
+    return not any(len(other) > len(key) and other[: len(key)] == key for other in picked)
+
+
+def _place(drawn: Draw, key: Key, values: Values) -> Key:
+    """Returns where to report a problem: at its key, or else at the option that was tried."""
+    picked = drawn.picks[list(values)[-1]]
+    return drawn.source(key if key[: len(picked)] == picked else picked)

@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 
 from micronet_search import build
-from micronet_search.config.files import dump_yaml, load_sweep
+from micronet_search.config.files import dump_yaml, load_stored_sweep
 from micronet_search.config.loading import describe
 from micronet_search.config.reading import read_bytes
 from micronet_search.config.sweep import Sweep
@@ -67,7 +67,7 @@ def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Expor
     # a study from before MLflow was told at every start may have none
     identity = study_id(study) if study.identity.exists() else ""
     _refuse_foreign(destination, identity)
-    files, facts = _prepare(trial, load_sweep(study.sweep), identity, splits)
+    files, facts = _prepare(trial, load_stored_sweep(study.sweep), identity, splits)
     _place(files, destination)
     return Exported(destination, facts.agreement, facts.doubt)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from micronet_search.config.candidate import Candidate
-from micronet_search.config.files import load_candidate, load_sweep
+from micronet_search.config.files import load_candidate, load_stored_sweep
 from micronet_search.config.sweep import Sweep, Tracking
 from micronet_search.store.outcome import Outcome, read_outcomes
 from micronet_search.store.paths import Root, StudyFolder
@@ -84,7 +84,7 @@ def read(root: Root, name: str) -> View:
         ValueError: There is no such study, or its files are damaged.
     """
     folder = root.started(name)
-    sweep = load_sweep(folder.sweep)
+    sweep = load_stored_sweep(folder.sweep)
     outcomes = read_outcomes(folder, sweep.objectives.score.rule)
     unfinished = [number for number in folder.trials() if number not in outcomes]
     found = survey(outcomes, sweep.objectives)
@@ -100,7 +100,7 @@ def tracking(root: Root, warn: Warn) -> Tracking:
     """Where the studies under a root keep their records: where the last one started does."""
     sweeps = {name: root.study(name).sweep for name in root.studies()}
     newest = sorted(sweeps, key=lambda name: sweeps[name].stat().st_mtime, reverse=True)
-    found = _readable(newest, lambda name: load_sweep(sweeps[name]).tracking, warn)
+    found = _readable(newest, lambda name: load_stored_sweep(sweeps[name]).tracking, warn)
     return next(found, Tracking())
 
 

@@ -8,11 +8,16 @@ from typing import Any
 
 from optuna.exceptions import StorageInternalError
 
-from micronet_search.config.files import dump_yaml, load_candidate, load_sweep
+from micronet_search.config.files import (
+    dump_yaml,
+    load_candidate,
+    load_stored_sweep,
+    load_sweep,
+)
 from micronet_search.config.loading import dotted
 from micronet_search.config.network import Input
 from micronet_search.config.options import invalid_options
-from micronet_search.config.sweep import Sweep
+from micronet_search.config.sweep import SHAPES, Sweep
 from micronet_search.data import splits
 from micronet_search.engine.choice import open_engine
 from micronet_search.engine.slot import choose_device
@@ -64,7 +69,9 @@ def run(sweep: Sweep, root: Root, observe: Observer, *, new_total: bool = False)
 
     with driver_lock(folder), ExitStack() as stack:
         if folder.sweep.exists():
-            before, ended = load_sweep(folder.sweep), len(folder.ended())
+            before, ended = load_stored_sweep(folder.sweep), len(folder.ended())
+            if before.candidate != sweep.candidate:  # an older one may lack new defaults
+                before = load_sweep(folder.sweep)
             sweep = resume.resumed(sweep, before, ended, new_total, tell)
             resume.refuse_other_sweep(before, sweep)
             progress.total = sweep.search.trials
@@ -106,9 +113,13 @@ def run(sweep: Sweep, root: Root, observe: Observer, *, new_total: bool = False)
 def check_space(sweep: Sweep, images: Input, classes: int) -> None:
     """Tries the options of the sweep's space on the dataset's images.
 
+    `load_sweep` has tried those of datasets whose images it knows.
+
     Raises:
-        ValueError: Some candidate does not go with them.
+        ValueError: Some option does not go with them.
     """
+    if sweep.dataset.name in SHAPES:
+        return
     wrong = invalid_options(sweep.space, images, classes)
     if wrong:
         lines = (f"{dotted(('candidate', *key))}: {message}" for key, message in wrong)

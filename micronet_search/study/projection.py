@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import optuna
 from optuna.exceptions import StorageInternalError
 
-from micronet_search.config.files import load_sweep
+from micronet_search.config.files import load_stored_sweep
 from micronet_search.config.sweep import Objectives, Sweep
 from micronet_search.store.lock import driver_lock
 from micronet_search.store.outcome import Outcome, read_outcomes
@@ -243,7 +243,7 @@ def sync(root: Root, name: str) -> int:
             or MLflow does not answer.
     """
     folder = root.started(name)
-    sweep = load_sweep(folder.sweep)
+    sweep = load_stored_sweep(folder.sweep)
     with driver_lock(folder):
         outcomes = read_outcomes(folder, sweep.objectives.score.rule)
         study = open_study(sweep, folder)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterator
-from itertools import chain
+from contextlib import suppress
+from itertools import chain, repeat
 from typing import Any, NamedTuple
+
+from pydantic import ValidationError
 
 from micronet_search.config import distributions
 from micronet_search.config.candidate import Candidate
-from micronet_search.config.files import dump_yaml, load_sweep
+from micronet_search.config.files import dump_yaml, load_stored_sweep
 from micronet_search.config.sweep import Sweep
 from micronet_search.config.training import Teacher
 from micronet_search.engine.work import Job
@@ -140,7 +144,7 @@ def check(sweep: Sweep, root: Root) -> None:
         model = _trial(root, teacher).model
         if not model.exists():
             raise ValueError(f"{place}: found no {model}, expected a complete trial")
-        found = load_sweep(root.study(teacher.study).sweep).dataset
+        found = load_stored_sweep(root.study(teacher.study).sweep).dataset
         if found.model_copy(update={"root": sweep.dataset.root}) != sweep.dataset:
             raise ValueError(
                 f"{place}: found that it learned from {found}, expected the same images as here, "
@@ -149,13 +153,16 @@ def check(sweep: Sweep, root: Root) -> None:
 
 
 def _teachers(space: Any) -> Iterator[Teacher]:
-    """Every trial of another study that a space names."""
-    one_by_one = distributions.singles(space)
-    for values in chain(one_by_one, distributions.pairs(space, _both_of_the_teacher)):
-        tree = distributions.draw(space, distributions.pick_from(values)).tree
+    """Yields the trials of other studies that a space names, as far as some draws find them."""
+    one_by_one = map(distributions.pick_from, distributions.singles(space))
+    random_ones = repeat(distributions.pick_random(random.Random(0)), distributions.DRAWS)
+    for pick in chain(one_by_one, random_ones):
+        tree = distributions.draw(space, pick).tree
         teacher = (tree.get("distillation") or {}).get("teacher") or {}
-        if teacher.get("study") is not None:
-            yield Teacher.model_validate(teacher)
+        with suppress(ValidationError):  # a draw that is screened
+            found = Teacher.model_validate(teacher)
+            if found.study is not None:
+                yield found
 
 
 def _decides_the_teacher(path: str) -> bool:
@@ -163,10 +170,6 @@ def _decides_the_teacher(path: str) -> bool:
     return path == "distillation.one_of" or (
         path.startswith("distillation.") and ".teacher." in f"{path}."
     )
-
-
-def _both_of_the_teacher(one: str, other: str) -> bool:
-    return all(path.startswith("distillation.") for path in (one, other))
 
 
 def _named(student: Candidate) -> bool:
