@@ -47,7 +47,7 @@ class Screened:
 
     Attributes:
         reason: `score` where the predicted score is too high, `duplicate` of an earlier trial,
-            `impossible` where three choices or more do not go together.
+            `impossible` where choices do not go together.
         message: The reason in words, with what was found and what was expected.
         score: The predicted score; infinite where there is none.
         of: Number of the trial that a duplicate repeats; None otherwise.
@@ -84,7 +84,7 @@ def screen(
 
 
 def impossible(message: str) -> Screened:
-    """Refuses a draw that makes no candidate, which pairs of choices did not tell."""
+    """Refuses a draw that makes no candidate, because its choices do not go together."""
     return Screened("impossible", f"no candidate: {message}", math.inf)
 
 
