@@ -14,6 +14,7 @@ from micronet_search.compression.techniques import techniques_of
 from micronet_search.config.candidate import Candidate
 from micronet_search.network import family, precision
 from micronet_search.network.precision import Plan, layers_of
+from micronet_search.network.shapes import ShapesOnly
 from micronet_search.score.cost import Cost, count
 
 __all__ = ["TooLargeError", "compressed", "layout", "network", "plan", "planned", "predict"]
@@ -32,7 +33,7 @@ def structure(candidate: Candidate) -> nn.Sequential:
     Raises:
         TooLargeError: It is to be thinned, and too large to be built for that.
     """
-    with torch.device("meta"):
+    with ShapesOnly():
         found = network(candidate)
     for technique in techniques_of(candidate):
         if technique.reshapes:

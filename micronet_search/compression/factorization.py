@@ -7,7 +7,7 @@ counted like any other. Shapes follow from shapes alone, so that they are known 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from micronet_search.config.candidate import Candidate
 from micronet_search.config.compression import FactorizationKind
 from micronet_search.network.precision import Plan, layers_of
 
-Split = Callable[[Tensor, int, float], list[Tensor]]
+Shape = tuple[int, ...]
 
 _STEPS = 5
 
@@ -98,7 +98,7 @@ def _rank(ratio: float, full: int) -> int:
 
 def _by_group(weight: Tensor, groups: int) -> Tensor:
     """(groups, out / groups, in / groups, k, k), with digits to spare."""
-    exact: Tensor = (weight if weight.is_meta else weight.cpu()).double()
+    exact = weight.cpu().double()
     return exact.view(groups, -1, *weight.shape[1:])
 
 
@@ -110,17 +110,32 @@ def _leading(tensors: Tensor, rank: int) -> Tensor:
     return vectors[..., -rank:]
 
 
-def _fewer(split: Split, weight: Tensor, groups: int, ratio: float) -> list[Tensor] | None:
-    """The factors of a weight, or None where they have no fewer elements."""
-    shapes = [factor.shape for factor in split(weight.to("meta"), groups, ratio)]
+def _fewer(
+    kind: FactorizationKind, weight: Tensor, groups: int, ratio: float
+) -> list[Tensor] | None:
+    """Returns the factors of a weight, or None where they have no fewer elements."""
+    shapes = _shapes(kind, weight.shape, groups, ratio)
     if sum(map(math.prod, shapes)) >= weight.numel():
         return None
-    return split(weight, groups, ratio)
+    if weight.is_meta:  # Torch would take milliseconds to find the same shapes
+        return [weight.new_empty(shape) for shape in shapes]
+    return (svd if kind == "svd" else tucker)(weight, groups, ratio)
+
+
+def _shapes(kind: FactorizationKind, shape: Shape, groups: int, ratio: float) -> list[Shape]:
+    """Returns the shapes of the factors of a weight of shape (out, in / groups, k, k)."""
+    out, entering, *kernel = shape
+    if kind == "svd":
+        rank = _rank(ratio, min(out // groups, math.prod(shape[1:])))
+        return [(groups * rank, *shape[1:]), (out, rank, 1, 1)]
+    outer, inner = _rank(ratio, out // groups), _rank(ratio, entering)
+    first, second = (groups * inner, entering, 1, 1), (groups * outer, inner, *kernel)
+    return [first, second, (out, outer, 1, 1)]
 
 
 def _linears(layer: nn.Linear, ratio: float) -> nn.Sequential | None:
     """Two linear layers, the second one with the bias."""
-    factors = _fewer(svd, layer.weight[..., None, None], 1, ratio)
+    factors = _fewer("svd", layer.weight[..., None, None], 1, ratio)
     if factors is None:
         return None
     first, second = (factor.flatten(1) for factor in factors)
@@ -133,7 +148,7 @@ def _convolutions(layer: nn.Conv2d, kind: FactorizationKind, ratio: float) -> nn
         return None
     if kind == "tucker" and layer.kernel_size == (1, 1):
         return None
-    factors = _fewer(svd if kind == "svd" else tucker, layer.weight, layer.groups, ratio)
+    factors = _fewer(kind, layer.weight, layer.groups, ratio)
     if factors is None:
         return None
     *outer, spatial, last = factors

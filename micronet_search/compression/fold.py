@@ -23,14 +23,22 @@ def fold(network: nn.Module, plan: Plan) -> None:
 
     The network computes in evaluation what it did; the convolution gains a bias.
     """
+    if not any(precision.scales_weights for precision in plan.layers.values()):
+        return  # without tracing the network, which takes long
     for norm_name, conv_name in foldable_norms(network).items():
         if not plan.layers[conv_name].scales_weights:
             continue
         norm, conv = network.get_submodule(norm_name), network.get_submodule(conv_name)
         assert isinstance(norm, nn.BatchNorm2d)
         assert isinstance(conv, nn.Conv2d)
-        factor, summand = affine(norm)
-        bias = summand if conv.bias is None else summand + conv.bias * factor
-        conv.weight.mul_(factor[:, None, None, None])
-        conv.bias = nn.Parameter(bias)
+        conv.bias = nn.Parameter(_folded_bias(conv, norm))
         network.set_submodule(norm_name, nn.Identity())
+
+
+def _folded_bias(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+    """Scales the weights in place, and returns the new bias."""
+    if norm.bias.is_meta:  # there is nothing to compute, for which Torch would take milliseconds
+        return torch.empty_like(norm.bias)
+    factor, summand = affine(norm)
+    conv.weight.mul_(factor[:, None, None, None])
+    return summand if conv.bias is None else summand + conv.bias * factor

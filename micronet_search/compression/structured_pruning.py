@@ -31,7 +31,7 @@ class TooLargeError(ValueError):
     """A network cannot be thinned, because it would fill the memory."""
 
 
-def thin(network: nn.Module, image: Input, ratio: float) -> None:
+def thin(network: nn.Module, image: Input, ratio: float, *, any_channels: bool = False) -> None:
     """Removes channels in place; all parameters that are left take gradients.
 
     Of each set of channels that layers share, those with the least mean square of weights go.
@@ -41,15 +41,18 @@ def thin(network: nn.Module, image: Input, ratio: float) -> None:
         image: Shape of the image.
         ratio: Fraction of each layer's output channels that goes, rounded down to a channel in
             every group of every grouped convolution that reads or makes them; one of each stays.
+        any_channels: Whether any channels may go in their place, where shapes are all that counts.
     """
-    remove(choose(network, image, ratio))
+    remove(choose(network, image, ratio, any_channels))
 
 
-def choose(network: nn.Module, image: Input, ratio: float) -> dict[Cut, list[int]]:
+def choose(
+    network: nn.Module, image: Input, ratio: float, any_channels: bool = False
+) -> dict[Cut, list[int]]:
     """The channels that `thin` removes, in ascending order."""
     chosen: defaultdict[Cut, set[int]] = defaultdict(set)
     for group in _coupled(network, image):
-        gone = _least(group, ratio)
+        gone = _least(group, ratio, any_channels)
         for item in group if gone else ():
             here = zip(item.idxs, item.root_idxs, strict=True)
             chosen[item.dep.layer, item.dep.handler].update(i for i, root in here if root in gone)
@@ -129,7 +132,7 @@ def _dependencies(network: nn.Module, image: Input) -> Any:
     return graph
 
 
-def _least(group: Any, ratio: float) -> set[int]:
+def _least(group: Any, ratio: float, any_channels: bool) -> set[int]:
     """The channels of a group that go, by their number in its first layer."""
     import torch_pruning as tp
 
@@ -143,9 +146,11 @@ def _least(group: Any, ratio: float) -> set[int]:
     count = min(math.floor(ratio * size + 1e-9), size - 1)
     if count == 0:
         return set()
-    importance = tp.importance.MagnitudeImportance(p=2)(group)
     # as many of each chunk, at the same places
-    places = importance.view(chunks, size).mean(0).argsort(stable=True)[:count].tolist()
+    places = list(range(count))
+    if not any_channels:
+        importance = tp.importance.MagnitudeImportance(p=2)(group)
+        places = importance.view(chunks, size).mean(0).argsort(stable=True)[:count].tolist()
     return {chunk * size + place for chunk in range(chunks) for place in places}
 
 
@@ -168,7 +173,7 @@ class ChannelPruning(Technique):
         if next(network.parameters()).is_meta:
             # Torch-Pruning needs values, but how many channels go does not depend on them
             _refuse_giant(network, image)
-            thin(network.to_empty(device="cpu"), image, config.ratio)
+            thin(network.to_empty(device="cpu"), image, config.ratio, any_channels=True)
             network.to("meta")
         else:
             thin(network, image, config.ratio)

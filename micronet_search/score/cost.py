@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from micronet_search.config.network import Input
 from micronet_search.network.layers import Add, GlobalMean, Scale
 from micronet_search.network.precision import Plan, Precision
+from micronet_search.network.shapes import Passed, passes
 from micronet_search.network.tensors import TensorSpec, layer_specs
 
 KINDS: Mapping[type[nn.Module], str] = {
@@ -172,55 +172,29 @@ def count(
     """Counts a network by passing one image through it.
 
     Args:
-        network: Plain modules, norms folded where they will be; best on the `meta` device.
+        network: Plain modules, norms folded where they will be, on any device.
         image: The shape of the image.
         plan: The width of each layer.
         sparsity: The fraction of a layer's weights that will be zero, by the layer's name; layers
             that are not named have no zeros.
         parameters: Those of the network before folding.
     """
-    rows = [
-        _row(name, module, plan, sparsity.get(name, 0.0), inputs, outputs)
-        for name, module, inputs, outputs in _passed(network, image)
-        if not isinstance(module, FREE)
-    ]
+    rows = (
+        _row(passed, plan, sparsity.get(passed.name, 0.0))
+        for passed in passes(network, image)
+        if not isinstance(passed.module, FREE)
+    )
     return Cost(tuple(rows), parameters, integer=plan.integer)
 
 
-def _passed(network: nn.Module, image: Input) -> list[tuple[str, nn.Module, int, int]]:
-    """Returns the layers that an image passes, with the elements of their inputs and outputs."""
-    found: list[tuple[str, nn.Module, int, int]] = []
-
-    def watch(name: str, module: nn.Module) -> RemovableHandle:
-        return module.register_forward_hook(
-            lambda _, inputs, output: found.append(
-                (name, module, inputs[0].numel(), output.numel())
-            )
-        )
-
-    leaves = [(n, m) for n, m in network.named_modules() if not list(m.children())]
-    handles = [watch(name, module) for name, module in leaves]
-    device, training = next(network.parameters()).device, network.training
-    try:
-        with torch.no_grad():
-            shape = (1, image.channels, image.height, image.width)
-            network.eval()(torch.zeros(shape, device=device))
-    finally:
-        network.train(training)
-        for handle in handles:
-            handle.remove()
-    return found
-
-
-def _row(
-    name: str, module: nn.Module, plan: Plan, sparsity: float, inputs: int, outputs: int
-) -> Layer:
+def _row(passed: Passed, plan: Plan, sparsity: float) -> Layer:
+    name, module, outputs = passed.name, passed.module, passed.made.numel()
     assert type(module) in KINDS, f"{name}: {type(module).__name__}"
     kind, precision, macs = KINDS[type(module)], Precision(plan.rest_bits, plan.rest_bits), 0
     if isinstance(module, nn.Conv2d | nn.Linear):
-        precision, macs = plan.layers[name], outputs * module.weight[0].numel()
+        precision, macs = plan.layers[name], outputs * module.weight.shape[1:].numel()
     stored = tuple(_predicted(t, sparsity) for t in layer_specs(name, module, plan))
-    window = inputs // outputs if kind == "pool" else 1
+    window = passed.read.numel() // outputs if kind == "pool" else 1
     widths = precision.weight_bits, precision.activation_bits
     return Layer(name, kind, stored, *widths, macs, outputs, window)
 
