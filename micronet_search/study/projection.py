@@ -36,8 +36,8 @@ T = TypeVar("T")
 class Projection:
     """Brings MLflow up to date with a study's folder.
 
-    MLflow itself says what it has: it is asked once, and again after anything that failed. What it
-    lacks is recorded in the order in which trials ended. While it does not answer, trials go on.
+    MLflow is asked once what it has, and again after a failure. What it lacks is recorded in the
+    order in which trials ended. While it does not answer, trials go on.
     """
 
     def __init__(
@@ -51,18 +51,18 @@ class Projection:
         """Takes over the projection of a study whose lock is held.
 
         Args:
-            sweep: Whose study it is.
-            root: Where it is.
-            study: Knows the choices of every trial.
-            outcomes: Of the trials that have ended; it may grow.
-            tell: Is told when MLflow stops to answer, and when it does again.
+            sweep: The study's sweep.
+            root: The root that holds its folder.
+            study: Optuna's study, which knows the choices of every trial.
+            outcomes: The outcomes of the trials that have ended; the driver adds to it.
+            tell: Prints a line when MLflow stops to answer, and when it answers again.
         """
         self._sweep, self._root, self._folder = sweep, root, root.study(sweep.name)
         self._study = study
         self._outcomes = outcomes
         self._tell = tell
         self._recorder: Recorder | None = None
-        # the trials that MLflow had when it last answered; None if it may have any
+        # the trials that MLflow had when it last answered; None if that is not known
         self._known: set[int] | None = None if self._folder.ended() else set()
         self._start: Start | None = None  # the driver's; None in `sync`
         self._is_silent = False
@@ -71,27 +71,27 @@ class Projection:
         migrate(self._folder)
 
     def begin(self, device: str) -> None:
-        """Has MLflow show that the driver runs.
+        """Records that the driver runs, and on what.
 
         Raises:
-            TrackingError: MLflow refuses, so waiting would not help.
+            TrackingError: MLflow refuses, and waiting would not help.
         """
         self._start = Start(environment(device))
         write_start(self._folder, self._start)
         self._try(self._record_status)
 
     def update(self) -> None:
-        """Brings MLflow up to date, unless it is, or has just failed to answer.
+        """Brings MLflow up to date, unless it is already or did not answer a moment ago.
 
         Raises:
-            TrackingError: MLflow refuses, so waiting would not help.
+            TrackingError: MLflow refuses, and waiting would not help.
         """
         is_shown = self._recorder is not None and self._shown == len(self._outcomes)
         if time.monotonic() >= self._next_try and (not is_shown or self._picture_is_due()):
             self._try(self._project)
 
     def flush(self) -> int:
-        """Brings MLflow up to date at once, the picture too.
+        """Brings MLflow up to date at once, with a new picture.
 
         Returns:
             How many trials it lacked.
@@ -109,7 +109,7 @@ class Projection:
             finished: Whether the study is, or waits for the driver's next start.
 
         Raises:
-            TrackingError: MLflow refuses, so waiting would not help.
+            TrackingError: MLflow refuses, and waiting would not help.
         """
         self._start = replace(self._start or Start(), finished=finished)
         write_start(self._folder, self._start)
@@ -129,7 +129,7 @@ class Projection:
             )
 
     def _try(self, action: Callable[[Recorder], object]) -> None:
-        """Runs an action on the recorder; the first outage and its end are told."""
+        """Runs an action on the recorder; a line says when an outage begins, and when it ends."""
         try:
             self._with_recorder(action)
         except TrackingError as error:
@@ -145,9 +145,9 @@ class Projection:
             self._is_silent = False
 
     def _with_recorder(self, action: Callable[[Recorder], T]) -> T:
-        """Runs an action on the recorder; after a failure the next one opens it anew.
+        """Runs an action on the recorder, which is opened anew after a failure.
 
-        Where MLflow refuses, a run may have been deleted meanwhile: opening restores it.
+        An open recorder is refused where a run was deleted meanwhile; a new one restores it.
         """
         was_open = self._recorder is not None
         recorder = self._recorder or self._open()
@@ -171,7 +171,7 @@ class Projection:
         return recorder
 
     def _record_status(self, recorder: Recorder) -> None:
-        """Records whether the driver runs, or how it ended; one that was killed did neither."""
+        """Records that the driver runs, or how it ended; nothing after a kill."""
         start = self._start or read_start(self._folder)
         if start.finished is not None:
             recorder.record_status("FINISHED" if start.finished else "SCHEDULED")
@@ -181,7 +181,7 @@ class Projection:
     def _project(self, recorder: Recorder) -> int:
         """Records what MLflow lacks, and returns how many trials it lacked.
 
-        The trials that it has come first, so that a late one changes no step that is recorded.
+        Trials that it has count first, so that a late one changes no step that is recorded.
         """
         goals, ended = self._sweep.objectives, self._outcomes
         lacking = ended.keys() - recorder.recorded
@@ -201,7 +201,7 @@ class Projection:
         return len(lacking)
 
     def _show(self, recorder: Recorder) -> None:
-        """Records the front, and its picture where that is due."""
+        """Records the front, and its picture if that is due."""
         outcomes, goals = self._outcomes, self._sweep.objectives
         front = survey(outcomes, goals).front
         if self._shown != len(outcomes):
@@ -233,7 +233,7 @@ def _row(number: int, outcome: Outcome, goals: Objectives) -> dict[str, Any]:
 
 
 def sync(root: Root, name: str) -> int:
-    """Brings MLflow up to date with a study's folder, whatever its driver could not tell.
+    """Brings MLflow up to date with the folder of a study whose driver does not run.
 
     Returns:
         How many trials MLflow lacked.

@@ -259,6 +259,23 @@ def test_records_that_an_earlier_version_left_are_delivered(
     assert not list(folder.rglob("record.json"))
 
 
+def test_sync_repairs_what_a_kill_left(tmp_path: Path, runs: Path, port: int) -> None:
+    """Optuna was not told of the second trial, and its journal ends within a line."""
+    gone = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+    sweep = write(tmp_path / "sweep.yaml", tiny("outage", search__trials=3))
+    kill = Kill("micronet_search.study.ledger:Ledger._tell", "before", 2)
+    command = Command("run", sweep, "--root", runs, cwd=tmp_path, environment=gone, kill=kill)
+    assert command.wait().code == -signal.SIGKILL
+    with open(runs / "studies/outage/optuna.journal", "ab") as journal:
+        journal.write(b'{"op_code": 5, "worker')
+    for count in (2, 0):
+        done = cli("sync", "outage", "--root", runs, cwd=tmp_path)
+        assert done.out == f"outage: {count} trials delivered to MLflow\n", done
+    assert read(runs, "outage").parent.status == "SCHEDULED"
+    assert cli("run", sweep, "--root", runs, cwd=tmp_path).code == 0
+    assert_whole(read(runs, "outage"), trials=3)
+
+
 @pytest.mark.parametrize(("seconds", "code"), [(1e9, 0), (0.0, -signal.SIGKILL)])
 def test_the_picture_is_not_drawn_for_every_trial(
     tmp_path: Path, runs: Path, seconds: float, code: int
