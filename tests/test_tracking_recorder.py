@@ -11,8 +11,8 @@ from mlflow.entities import Run, ViewType
 from micronet_search.config.sweep import Sweep
 from micronet_search.store.outcome import Epoch, Outcome
 from micronet_search.store.paths import Root
+from micronet_search.study.start import environment
 from micronet_search.tracking.client import TrackingError
-from micronet_search.tracking.environment import environment
 from micronet_search.tracking.picture import Point
 from micronet_search.tracking.recorder import Recorder
 

@@ -16,11 +16,10 @@ from micronet_search.config.sweep import Objectives, Sweep
 from micronet_search.store.lock import driver_lock
 from micronet_search.store.outcome import Outcome, read_outcomes
 from micronet_search.store.paths import Root
-from micronet_search.study.start import Start, migrate, read_start, write_start
+from micronet_search.study.start import Start, environment, migrate, read_start, write_start
 from micronet_search.study.storage import open_study
 from micronet_search.study.survey import is_feasible, score_of, survey
 from micronet_search.tracking.client import TrackingError
-from micronet_search.tracking.environment import environment
 from micronet_search.tracking.picture import Point
 from micronet_search.tracking.recorder import Recorder
 

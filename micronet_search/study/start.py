@@ -1,13 +1,19 @@
-"""The driver's last start, as `start.json` keeps it for MLflow."""
+"""The driver's last start, as `start.json` keeps it for MLflow: what it ran on, how it ended."""
 
 from __future__ import annotations
 
+import platform
+import subprocess
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from micronet_search.store.files import read_json, write_json
 from micronet_search.store.paths import StudyFolder
+from micronet_search.tracking.rows import truth
+
+PACKAGES = ("micronet-search", "torch", "torchvision", "optuna", "mlflow")
 
 
 @dataclass(frozen=True)
@@ -58,3 +64,32 @@ def migrate(folder: StudyFolder) -> None:
         before.replace(folder.start)
     for leftover in folder.path.glob("trials/*/record.json"):
         leftover.unlink()
+
+
+def environment(device: str) -> dict[str, str]:
+    """Returns versions, the device, and git's commit of the current folder if it has one."""
+    versions = {name: _version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **versions, "device": device, **_commit()}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except ModuleNotFoundError:  # run from a checkout that is not installed
+        return "not installed"
+
+
+def _commit() -> dict[str, str]:
+    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
+    return (
+        {"commit": commit, "dirty": truth(bool(changes))} if commit and changes is not None else {}
+    )
+
+
+def _git(*arguments: str) -> str | None:
+    command = ["git", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):  # no git, no repository, no commit yet
+        return None
+    return done.stdout.strip()
