@@ -37,8 +37,8 @@ def fold(network: nn.Module, plan: Plan) -> None:
 
 def _folded_bias(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
     """Scales the weights in place, and returns the new bias."""
-    if norm.bias.is_meta:  # there is nothing to compute, for which Torch would take milliseconds
-        return torch.empty_like(norm.bias)
+    if norm.bias.is_meta:  # nothing to compute, for which Torch would take milliseconds
+        return norm.bias.new_empty(norm.bias.shape)
     factor, summand = affine(norm)
     conv.weight.mul_(factor[:, None, None, None])
     return summand if conv.bias is None else summand + conv.bias * factor

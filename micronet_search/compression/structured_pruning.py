@@ -173,7 +173,9 @@ class ChannelPruning(Technique):
         if next(network.parameters()).is_meta:
             # Torch-Pruning needs values, but how many channels go does not depend on them
             _refuse_giant(network, image)
-            thin(network.to_empty(device="cpu"), image, config.ratio, any_channels=True)
+            # as `to_empty`, which would import Torch's compiler for the strides
+            network._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))
+            thin(network, image, config.ratio, any_channels=True)
             network.to("meta")
         else:
             thin(network, image, config.ratio)
