@@ -14,7 +14,7 @@ import torch
 
 from micronet_search.config.training import Augmentation
 from micronet_search.data.batches import training_batches
-from micronet_search.data.images import Images, Normalization
+from micronet_search.data.splits import Images, Normalization
 
 COUNT, BATCH, CLASSES = 2560, 128, 10
 CHANGES: dict[str, dict[str, object]] = {

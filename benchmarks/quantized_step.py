@@ -21,8 +21,7 @@ from torch import nn
 
 from micronet_search import build
 from micronet_search.config.candidate import Candidate
-from micronet_search.data.images import Images, Normalization
-from micronet_search.data.splits import Splits
+from micronet_search.data.splits import Images, Normalization, Splits
 from micronet_search.trial.trial import Trial
 
 BATCH, BATCHES, VALIDATION = 128, 4, 128

@@ -16,7 +16,7 @@ from micronet_search.compression import stored
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.loading import describe, dotted
 from micronet_search.config.validation import validation_problems
-from micronet_search.data.images import Normalization
+from micronet_search.data.splits import Normalization
 from micronet_search.store import checkpoint
 from micronet_search.store.paths import MODEL_FILE
 

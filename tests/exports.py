@@ -21,7 +21,7 @@ from micronet_search.compression.quantization import calibrate, insert
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.files import read_candidate
 from micronet_search.config.network import Input
-from micronet_search.data.images import Images, Normalization
+from micronet_search.data.splits import Images, Normalization
 from micronet_search.export import check, onnx_model
 from micronet_search.network.precision import Plan, layers_of
 from micronet_search.shipped import Shipped

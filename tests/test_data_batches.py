@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from micronet_search.config.training import Augmentation, ColorJitter
 from micronet_search.data.batches import batches_in_epoch, evaluation_batches, training_batches
-from micronet_search.data.images import Images, Normalization
+from micronet_search.data.splits import Images, Normalization
 
 PLAIN = Augmentation()
 EVERYTHING = Augmentation(

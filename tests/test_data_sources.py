@@ -9,7 +9,7 @@ import pickle
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,8 @@ from pyarrow import parquet
 
 from micronet_search.config.network import Input
 from micronet_search.config.sweep import Dataset
-from micronet_search.data.errors import DataError
+from micronet_search.data import DataError
+from micronet_search.data.sources import SOURCES
 from micronet_search.data.splits import Splits, describe, load
 from micronet_search.export import usage
 
@@ -210,6 +211,10 @@ def test_parquet_may_name_its_classes(tmp_path: Path, note: str, names: tuple[st
     table = table.replace_schema_metadata({"huggingface": note})
     parquet.write_table(table, tmp_path / "train-0.parquet")
     assert load(dataset).names == names
+
+
+def test_every_name_of_a_dataset_has_a_source() -> None:
+    assert set(SOURCES) == set(get_args(Dataset.model_fields["name"].annotation))
 
 
 def refused(dataset: Dataset, *parts: str, described: bool = True) -> None:

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from micronet_search.config.network import Input
 from micronet_search.config.sweep import Dataset
-from micronet_search.data.errors import DataError
-from micronet_search.data.images import Images, Normalization
-from micronet_search.data.splits import describe, load
-from micronet_search.data.stratify import stratified
+from micronet_search.data import DataError
+from micronet_search.data.sources import stratified
+from micronet_search.data.splits import Images, Normalization, describe, load
 
 DIGITS = Dataset(name="digits", validation=0.2)
 

@@ -13,8 +13,7 @@ from exports import DIGITS, metadata, onnx_logits, random_images, random_shipped
 from onnx import numpy_helper
 
 from micronet_search.config.files import dump_yaml, load_candidate
-from micronet_search.data.images import Images
-from micronet_search.data.splits import Splits
+from micronet_search.data.splits import Images, Splits
 from micronet_search.export import onnx_model
 from micronet_search.export.errors import ExportError
 from micronet_search.export.ship import export_trial

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from micronet_search.config.candidate import Candidate
-from micronet_search.data.images import Images, Normalization
-from micronet_search.data.splits import Splits
+from micronet_search.data.splits import Images, Normalization, Splits
 from micronet_search.trial.trial import Trial
 
 FAMILIES: dict[str, dict[str, Any]] = {

@@ -17,8 +17,7 @@ from micronet_search.compression import stored
 from micronet_search.compression.pruning import prune
 from micronet_search.compression.quantization import calibrate, insert
 from micronet_search.config.candidate import Candidate
-from micronet_search.data.images import Images, Normalization
-from micronet_search.data.splits import Splits
+from micronet_search.data.splits import Images, Normalization, Splits
 from micronet_search.export import check, onnx_model
 from micronet_search.score.rules import scores
 from micronet_search.trial.trial import Trial

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from micronet_search import shipped
 from micronet_search.config.candidate import Candidate
-from micronet_search.data.images import Normalization
+from micronet_search.data.splits import Normalization
 from micronet_search.shipped import Shipped, load, unpack
 from micronet_search.store.checkpoint import pack
 from micronet_search.store.paths import MODEL_FILE

@@ -19,8 +19,7 @@ from studies import tiny, write
 
 from micronet_search.config.files import load_sweep
 from micronet_search.config.loading import ConfigError, read_yaml
-from micronet_search.data import shards
-from micronet_search.data.errors import DataError
+from micronet_search.data import DataError, shards
 from micronet_search.data.pictures import Picture
 from micronet_search.report import check
 from micronet_search.store.files import read_json

@@ -1,7 +1,9 @@
-"""Random changes to a batch of training images, each image by itself, all on its device.
+"""Random changes to a batch of training images, each image by itself, all on their device.
 
-Every function draws from the generator that it is given, which lives on the images' device, and
-none waits for the device.
+Images have the shape (B, C, H, W), targets are class probabilities (B, classes), and `fill` is the
+value of pixels that a change leaves without an image. Results have the shapes and types of the
+arguments. Every function draws from its generator alone, on the images' device, and none waits for
+the device.
 """
 
 from __future__ import annotations
@@ -14,23 +16,20 @@ from torch import Generator, Tensor
 ERASED = (0.02, 0.33)
 """Smallest and largest share of an image that is erased (Zhong et al., 2020)."""
 ASPECT = (0.3, 3.3)
-"""Smallest and largest ratio of height to width of what is erased."""
+"""Smallest and largest ratio of height to width of the erased rectangle."""
 
 
 def crop_and_flip(
     images: Tensor, padding: int, flip: bool, fill: int, generator: Generator
 ) -> Tensor:
-    """Moves each image within a padded border, and mirrors half of them.
+    """Adds a border to each image, crops a random window of the old size, and mirrors half of them.
 
     Args:
-        images: (B, C, H, W), of any type.
-        padding: Pixels added on each side before a window of (H, W) is cut.
-        flip: Whether to mirror images left to right, each with probability 1/2.
-        fill: Value of the added pixels.
-        generator: Where offsets and mirrors are drawn from.
-
-    Returns:
-        Images of the same shape and type.
+        images: Images of any type.
+        padding: Width of the border, in pixels.
+        flip: Whether images are mirrored left to right, each with probability 1/2.
+        fill: Value of the border.
+        generator: Decides where windows lie and which images are mirrored.
     """
     if not padding and not flip:
         return images
@@ -49,19 +48,10 @@ def crop_and_flip(
 
 
 def erase(images: Tensor, probability: float, fill: int, generator: Generator) -> Tensor:
-    """Blanks a random rectangle in some of the images (Zhong et al., 2020).
+    """Fills a random rectangle in each uint8 image, with a probability (Zhong et al., 2020).
 
-    Area and logarithm of the aspect are uniform. A rectangle longer than a side is cut to it,
-    where the original draws again.
-
-    Args:
-        images: uint8 (B, C, H, W).
-        probability: Of each image to be changed.
-        fill: Value of the rectangle.
-        generator: Where images and rectangles are drawn from.
-
-    Returns:
-        Images of the same shape and type.
+    The area and the logarithm of the aspect are uniform. A rectangle longer than a side of the
+    image is cut to the side, where the original draws again.
     """
     if not probability:
         return images
@@ -69,26 +59,18 @@ def erase(images: Tensor, probability: float, fill: int, generator: Generator) -
     drawn = torch.rand((5, count), generator=generator, device=images.device)
     area = height * width * _between(*ERASED, drawn[0])
     aspect = _between(math.log(ASPECT[0]), math.log(ASPECT[1]), drawn[1]).exp()
-    rows = _anywhere((area * aspect).sqrt(), height, drawn[2])
-    columns = _anywhere((area / aspect).sqrt(), width, drawn[3])
+    rows = _inside((area * aspect).sqrt(), drawn[2], height)
+    columns = _inside((area / aspect).sqrt(), drawn[3], width)
     chosen = (drawn[4] < probability)[:, None]
-    box = (rows & chosen)[:, None, :, None] & columns[:, None, None, :]
-    return torch.where(box, fill, images)
+    return torch.where(_box(rows & chosen, columns), fill, images)
 
 
 def mixup(
     images: Tensor, targets: Tensor, alpha: float, generator: Generator
 ) -> tuple[Tensor, Tensor]:
-    """Blends each image and its target with another's (Zhang et al., 2018).
+    """Blends each float image and its target with those of another image (Zhang et al., 2018).
 
-    Args:
-        images: Float (B, C, H, W).
-        targets: Class probabilities (B, classes).
-        alpha: Of the Beta distribution that each image's own share is drawn from, above 0.
-        generator: Where shares and partners are drawn from.
-
-    Returns:
-        Images and targets of the same shapes.
+    Each image's own share is drawn from Beta(alpha, alpha), with alpha above 0.
     """
     share = beta(alpha, len(images), generator)
     partner = torch.randperm(len(images), generator=generator, device=images.device)
@@ -101,20 +83,11 @@ def mixup(
 def cutmix(
     images: Tensor, targets: Tensor, alpha: float, generator: Generator
 ) -> tuple[Tensor, Tensor]:
-    """Pastes a box of another image into each one (Yun et al., 2019).
+    """Pastes a box of another image into each float image (Yun et al., 2019).
 
-    The box has the image's aspect, an area of one minus a share that is drawn from a Beta
-    distribution, and a uniform centre. What lies outside the image is cut off; the targets are
-    mixed by the area that is left.
-
-    Args:
-        images: Float (B, C, H, W).
-        targets: Class probabilities (B, classes).
-        alpha: Of the Beta distribution that each image's own share is drawn from, above 0.
-        generator: Where shares, centres and partners are drawn from.
-
-    Returns:
-        Images and targets of the same shapes.
+    The box has the aspect of the image and a uniform centre. Its share of the area is one minus a
+    draw from Beta(alpha, alpha), with alpha above 0. The part of the box outside the image is cut
+    off, and the targets are mixed by the area that remains.
     """
     count, _, height, width = images.shape
     side = (1 - beta(alpha, count, generator)).sqrt()
@@ -122,45 +95,49 @@ def cutmix(
     rows = _around(side, centre[0], height)
     columns = _around(side, centre[1], width)
     partner = torch.randperm(count, generator=generator, device=images.device)
-    box = rows[:, None, :, None] & columns[:, None, None, :]
     share = 1 - rows.sum(1) * columns.sum(1) / (height * width)
     return (
-        torch.where(box, images[partner], images),
+        torch.where(_box(rows, columns), images[partner], images),
         torch.lerp(targets[partner], targets, share[:, None]),
     )
 
 
-def _around(side: Tensor, centre: Tensor, length: int) -> Tensor:
-    """Which of `length` pixels lie in each box (B, length), side and centre in shares of it."""
-    half = (side * length).int() // 2
-    middle = (centre * length).int()
-    return _within(middle - half, middle + half, length)
+def beta(alpha: float, count: int, generator: Generator) -> Tensor:
+    """Draws float32 (count,) from Beta(alpha, alpha), on the generator's device.
 
-
-def _anywhere(side: Tensor, length: int, place: Tensor) -> Tensor:
-    """Which of `length` pixels lie in each box (B, length), its place a share of all places."""
-    whole = side.round().clamp(1, length)
-    start = (place * (length - whole + 1)).floor()
-    return _within(start, start + whole, length)
-
-
-def _within(start: Tensor, end: Tensor, length: int) -> Tensor:
-    pixels = torch.arange(length, device=start.device)
-    return (pixels >= start[:, None]) & (pixels < end[:, None])
+    A draw is X / (X + Y) with X and Y from Gamma(alpha), computed as the sigmoid of
+    log X - log Y. Both underflow for a small alpha, so X is drawn as
+    Gamma(alpha + 1) * U^(1 / alpha) (Marsaglia and Tsang, 2000) and stays a logarithm throughout.
+    """
+    shape = torch.full((2, count), alpha + 1, device=generator.device)
+    gamma = torch._standard_gamma(shape, generator=generator).log()
+    uniform = (1 - torch.rand((2, count), generator=generator, device=generator.device)).log()
+    return torch.sigmoid(gamma[0] - gamma[1] + (uniform[0] - uniform[1]) / alpha)
 
 
 def _between(low: float, high: float, share: Tensor) -> Tensor:
     return low + (high - low) * share
 
 
-def beta(alpha: float, count: int, generator: Generator) -> Tensor:
-    """Draws from Beta(alpha, alpha), float32 (count,), on the generator's device.
+def _around(side: Tensor, centre: Tensor, length: int) -> Tensor:
+    """Marks the pixels (B, length) of intervals; sides and centres are shares of the length."""
+    half = (side * length).int() // 2
+    middle = (centre * length).int()
+    return _interval(middle - half, middle + half, length)
 
-    X / (X + Y) with X and Y from Gamma(alpha), as the sigmoid of log X - log Y: for a small alpha
-    both underflow, so X is drawn as Gamma(alpha + 1) * U^(1 / alpha) (Marsaglia and Tsang, 2000)
-    and never leaves the logarithm.
-    """
-    shape = torch.full((2, count), alpha + 1, device=generator.device)
-    gamma = torch._standard_gamma(shape, generator=generator).log()
-    uniform = (1 - torch.rand((2, count), generator=generator, device=generator.device)).log()
-    return torch.sigmoid(gamma[0] - gamma[1] + (uniform[0] - uniform[1]) / alpha)
+
+def _inside(side: Tensor, place: Tensor, length: int) -> Tensor:
+    """Marks the pixels (B, length) of intervals; a place, 0 to 1, is a share of all starts."""
+    whole = side.round().clamp(1, length)
+    start = (place * (length - whole + 1)).floor()
+    return _interval(start, start + whole, length)
+
+
+def _interval(start: Tensor, end: Tensor, length: int) -> Tensor:
+    pixels = torch.arange(length, device=start.device)
+    return (pixels >= start[:, None]) & (pixels < end[:, None])
+
+
+def _box(rows: Tensor, columns: Tensor) -> Tensor:
+    """Marks the pixels (B, 1, H, W) whose rows (B, H) and columns (B, W) are marked."""
+    return rows[:, None, :, None] & columns[:, None, None, :]

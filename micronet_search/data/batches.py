@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
@@ -12,11 +13,14 @@ from micronet_search.data import policy
 from micronet_search.data.augmentation import crop_and_flip, cutmix, erase, mixup
 from micronet_search.data.color import jitter
 from micronet_search.data.geometry import rotate
-from micronet_search.data.images import Images, Normalization
+from micronet_search.data.splits import Images, Normalization
+
+Mix = Callable[..., tuple[Tensor, Tensor]]
+"""`mixup` or `cutmix` with its alpha; takes images, targets and a generator."""
 
 
 def batches_in_epoch(images: int, batch_size: int) -> int:
-    """How many batches `training_batches` gives for a number of images."""
+    """Returns how many batches `training_batches` yields for a number of images."""
     return max(1, images // batch_size)
 
 
@@ -30,16 +34,16 @@ def training_batches(
     *,
     mixing: bool = True,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of shuffled and augmented images.
+    """Yields one epoch of shuffled and augmented images.
 
     Args:
-        images: The training images; everything happens on their device.
+        images: The training images. All computation happens on their device.
         normalization: Turns them into a network's input.
-        augmentation: What happens to them.
-        batch_size: Images in a batch; the last, short batch is dropped unless it is the only one.
+        augmentation: The random changes.
+        batch_size: Images in a batch. The last, short batch is dropped unless it is the only one.
         classes: Number of classes.
-        generator: On the images' device; the one source of randomness.
-        mixing: Whether this epoch mixes images where the augmentation does.
+        generator: The only source of randomness, on the images' device.
+        mixing: Whether images are mixed in this epoch where the augmentation does so.
 
     Yields:
         Float32 images (B, C, H, W), and the probability of each class, float32 (B, classes).
@@ -48,26 +52,22 @@ def training_batches(
     count = batches_in_epoch(len(images), batch_size)
     order = torch.randperm(len(images), generator=generator, device=device)
     # Drawn for the whole epoch at once, because reading it on the host waits for the device.
-    mixes = _mixes(augmentation if mixing else Augmentation(), count, generator)
-    shares = _shares(augmentation, count, min(batch_size, len(images)), generator)
+    mixes = _mixes(augmentation, count, generator) if mixing else [None] * count
+    operations = _operation_counts(augmentation, count, min(batch_size, len(images)), generator)
     one_hot = torch.eye(classes, device=device)
-    parts = zip(torch.split(order, batch_size), mixes, shares, strict=False)
-    for rows, mix, operations in parts:
-        changed = _change(
-            images.images[rows], augmentation, operations, normalization.mean, generator
+    batches = zip(torch.split(order, batch_size), mixes, operations, strict=False)
+    for rows, mix, counts in batches:
+        changed = _augmented(
+            images.images[rows], augmentation, counts, normalization.mean, generator
         )
         batch, targets = normalized(changed, normalization), one_hot[images.labels[rows]]
-        if mix == "mixup":
-            batch, targets = mixup(batch, targets, augmentation.mixup, generator)
-        elif mix == "cutmix":
-            batch, targets = cutmix(batch, targets, augmentation.cutmix, generator)
-        yield batch, targets
+        yield mix(batch, targets, generator=generator) if mix else (batch, targets)
 
 
 def evaluation_batches(
     images: Images, normalization: Normalization, batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images once, in order and unchanged.
+    """Yields all images once, in order and unchanged.
 
     Yields:
         Float32 images (B, C, H, W) and their labels, int64 (B,).
@@ -78,47 +78,50 @@ def evaluation_batches(
 
 
 def normalized(images: Tensor, normalization: Normalization) -> Tensor:
-    """The input of a network from 8-bit images: float32 (B, C, H, W), channels last in memory."""
+    """Turns uint8 images into a network's input: float32 (B, C, H, W), channels last in memory."""
     return normalization(images.to(torch.float32, memory_format=torch.channels_last))
 
 
-def _change(
+def _augmented(
     images: Tensor,
     augmentation: Augmentation,
-    operations: list[list[int]],
+    operation_counts: list[list[int]],
     fill: int,
     generator: Generator,
 ) -> Tensor:
-    """All that happens to 8-bit images, a quarter of the bytes of normalised ones.
+    """Changes uint8 images, which are a quarter of the bytes of normalised ones.
 
-    What is exposed or blanked gets the mean, which is zero after normalization.
+    New borders and erased pixels get the mean, which is zero after normalization.
     """
     images = crop_and_flip(images, augmentation.crop, augmentation.flip, fill, generator)
     images = rotate(images, augmentation.rotation, fill, generator)
     images = jitter(images, augmentation.jitter, generator)
-    for shares in operations:
-        images = policy.apply(images, shares, fill, generator)
+    for counts in operation_counts:
+        images = policy.apply(images, counts, fill, generator)
     return erase(images, augmentation.erasing, fill, generator)
 
 
-def _shares(
+def _operation_counts(
     augmentation: Augmentation, batches: int, size: int, generator: Generator
 ) -> list[list[list[int]]]:
-    """How many images of each batch get each operation, once for each operation of an image."""
-    row = {None: 0, "trivial": 1, "rand": 2}[augmentation.policy]
-    drawn = policy.counts(row * batches, size, generator) if row else []
-    return [drawn[row * batch : row * (batch + 1)] for batch in range(batches)]
+    """Draws `policy.counts` of every batch, once for each operation that an image gets."""
+    rounds = {None: 0, "trivial": 1, "rand": 2}[augmentation.policy]
+    drawn = policy.counts(rounds * batches, size, generator) if rounds else []
+    return [drawn[rounds * batch : rounds * (batch + 1)] for batch in range(batches)]
 
 
-def _mixes(augmentation: Augmentation, batches: int, generator: Generator) -> list[str | None]:
-    """What mixes the images of each batch of an epoch."""
-    alphas = {"mixup": augmentation.mixup, "cutmix": augmentation.cutmix}
-    names = [name for name, alpha in alphas.items() if alpha]
-    probability = augmentation.mix_probability
-    if not names:
+def _mixes(augmentation: Augmentation, batches: int, generator: Generator) -> list[Mix | None]:
+    """Draws how the images of each batch are mixed, None where they are not."""
+    mixes: list[Mix] = []
+    if augmentation.mixup:
+        mixes.append(partial(mixup, alpha=augmentation.mixup))
+    if augmentation.cutmix:
+        mixes.append(partial(cutmix, alpha=augmentation.cutmix))
+    if not mixes:
         return [None] * batches
+    probability = augmentation.mix_probability
     drawn = torch.rand(batches, generator=generator, device=generator.device).tolist()
     return [
-        names[int(share / probability * len(names))] if share < probability else None
+        mixes[int(share / probability * len(mixes))] if share < probability else None
         for share in drawn
     ]

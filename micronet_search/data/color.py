@@ -1,7 +1,7 @@
 """Colours changed at random, each image by a factor of its own, all on their device.
 
-The changes are torchvision's of the same names. Images are float32 (B, C, H, W) from 0 to 255,
-and so are the results; a factor or turn is (B, 1, 1, 1).
+The changes are torchvision's of the same names. Images and results are float32 (B, C, H, W) from
+0 to 255. Factors and turns have the shape (B, 1, 1, 1).
 """
 
 from __future__ import annotations
@@ -13,15 +13,10 @@ from micronet_search.config.training import ColorJitter
 
 
 def jitter(images: Tensor, config: ColorJitter, generator: Generator) -> Tensor:
-    """Changes brightness, contrast, saturation and hue, in this order.
+    """Changes brightness, contrast, saturation and hue of uint8 images, in this order.
 
-    Args:
-        images: uint8 (B, C, H, W).
-        config: The largest changes; a factor is uniform around 1, a turn around 0.
-        generator: Where they are drawn from.
-
-    Returns:
-        Images of the same shape and type.
+    Factors are uniform around 1 and turns of the hue uniform around 0, within the bounds of the
+    configuration.
     """
     if config == ColorJitter():
         return images
@@ -40,22 +35,25 @@ def jitter(images: Tensor, config: ColorJitter, generator: Generator) -> Tensor:
 
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
-    """Blends with black."""
+    """Blends each image with black."""
     return (images * factor).clamp_(0, 255)
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Blends with the mean grey of the image."""
+    """Blends each image with the mean of its grey."""
     return _blend(grey(images).mean((1, 2, 3), keepdim=True), images, factor)
 
 
 def saturation(images: Tensor, factor: Tensor) -> Tensor:
-    """Blends each pixel with its grey; leaves all but three channels as they are."""
+    """Blends each pixel with its grey. Images without three channels stay as they are."""
     return _blend(grey(images), images, factor) if images.shape[1] == 3 else images
 
 
 def sharpness(images: Tensor, factor: Tensor) -> Tensor:
-    """Blends with a blur of 3 x 3 pixels, 5/13 in the middle; leaves the border as it is."""
+    """Blends each image with its blur of 3 x 3 pixels, except for the border.
+
+    The pixel itself weighs 5/13 in the blur, each neighbour 1/13.
+    """
     if min(images.shape[2:]) < 3:
         return images
     inner = images[:, :, 1:-1, 1:-1]
@@ -66,11 +64,11 @@ def sharpness(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def hue(images: Tensor, turns: Tensor) -> Tensor:
-    """Turns the hue; leaves all but three channels as they are.
+    """Turns the hue. Images without three channels stay as they are.
 
-    To HSV and back (Smith, 1978), without the branches of the way back: with the hue `h` in sixths,
-    a channel is `V - V S clamp(min(k, 4 - k), 0, 1)`, where `k = (n + h) mod 6` and n is 5 for red,
-    3 for green and 1 for blue.
+    The colours go to HSV and back (Smith, 1978). The way back has no branches: with the hue `h` in
+    sixths, a channel is `V - V S clamp(min(k, 4 - k), 0, 1)`, where `k = (n + h) mod 6` and n is 5
+    for red, 3 for green and 1 for blue.
     """
     if images.shape[1] != 3:
         return images
@@ -88,13 +86,13 @@ def hue(images: Tensor, turns: Tensor) -> Tensor:
 
 
 def autocontrast(images: Tensor) -> Tensor:
-    """Stretches each channel over all values; leaves those of one value as they are."""
+    """Stretches each channel over all values. A channel of a single value stays as it is."""
     low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
     return torch.where(high > low, 255 * (images - low) / (high - low), images)
 
 
 def grey(images: Tensor) -> Tensor:
-    """(B, 1, H, W): the luma of three channels (ITU-R BT.601), the mean of any other number."""
+    """Returns the luma (B, 1, H, W) of three channels (ITU-R BT.601), or the mean of any others."""
     if images.shape[1] != 3:
         return images.mean(1, keepdim=True)
     red, green, blue = images.chunk(3, dim=1)

@@ -10,16 +10,10 @@ from torch.nn.functional import affine_grid, grid_sample
 
 
 def rotate(images: Tensor, largest: float, fill: int, generator: Generator) -> Tensor:
-    """Turns each image about its centre by an angle of its own, with bilinear sampling.
+    """Turns each uint8 image (B, C, H, W) about its centre, with bilinear sampling.
 
-    Args:
-        images: uint8 (B, C, H, W).
-        largest: Angles are uniform from minus this to this, in degrees.
-        fill: Value of what comes from outside the image.
-        generator: Where the angles are drawn from.
-
-    Returns:
-        Images of the same shape and type.
+    Angles are uniform from minus the largest to the largest, in degrees. Pixels from outside the
+    image get the value `fill`.
     """
     if not largest:
         return images
@@ -28,7 +22,7 @@ def rotate(images: Tensor, largest: float, fill: int, generator: Generator) -> T
 
 
 def turn(degrees: Tensor) -> Tensor:
-    """The matrices (B, 2, 3) of `warp` that turn images counter-clockwise by angles (B,)."""
+    """Returns matrices (B, 2, 3) for `warp` that turn images counter-clockwise by angles (B,)."""
     angle = torch.deg2rad(degrees)
     sine, cosine, zero = angle.sin(), angle.cos(), torch.zeros_like(angle)
     return torch.stack([cosine, -sine, zero, sine, cosine, zero], 1).view(-1, 2, 3)
@@ -41,13 +35,10 @@ def warp(
 
     Args:
         images: uint8 (B, C, H, W).
-        matrices: (B, 2, 3), from a place in the result to the place in the image that it is
-            fetched from, both (x, y, 1) in pixels from the centre, right and down.
-        fill: Value of what comes from outside the image.
+        matrices: (B, 2, 3). They map a place (x, y, 1) in the result to the place in the image
+            that it is fetched from, in pixels from the centre, right and down.
+        fill: Value of pixels from outside the image.
         mode: How values between pixels are found.
-
-    Returns:
-        Images of the same shape and type.
     """
     height, width = images.shape[2:]
     # affine_grid's places run from -1 to 1 over the image, whatever its sides

@@ -14,13 +14,13 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from micronet_search.config.network import Input
-from micronet_search.data.errors import DataError
+from micronet_search.data import DataError
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "WEBP")
-"""All that is read. PIL goes by the content, and would hand PostScript to another program."""
+"""The formats that are read. PIL goes by the content, and passes PostScript to another program."""
 LARGEST_SIDE = 512
 GRAYSCALE_MODES = ("1", "L", "LA", "La")
-WIDE_MODES = ("I", "F")  # and their variants, I;16 for instance: converting them clips at 255
+WIDE_MODES = ("I", "F")  # and their variants, for instance I;16: converting them clips at 255
 _READABLE = f"expected {', '.join(FORMATS[:-1])} or WebP"
 _AT_MOST = f"expected {LARGEST_SIDE} x {LARGEST_SIDE} pixels at most"
 
@@ -30,18 +30,18 @@ class Picture:
     """One encoded image.
 
     Attributes:
-        content: Its bytes, or the file that holds them.
-        place: Where it comes from, for messages.
+        content: The bytes, or the file that holds them.
+        place: Where the image comes from, for messages.
     """
 
     content: bytes | Path
     place: str
 
     def open(self) -> ImageFile:
-        """The image, its header alone read.
+        """Opens the image and reads its header alone.
 
         Raises:
-            DataError: There is none that can be read.
+            DataError: The image cannot be read.
         """
         stream = BytesIO(self.content) if isinstance(self.content, bytes) else self.content
         if isinstance(stream, Path) and not stream.is_file():  # opening a pipe would wait for ever
@@ -57,48 +57,32 @@ class Picture:
 
 
 def shape(pictures: Sequence[Picture]) -> Input:
-    """The one shape of all pictures, from their headers; one channel if all are grayscale.
+    """Returns the one shape of all pictures, from their headers; grayscale has one channel.
 
     Raises:
         DataError: A picture cannot be read, is larger than 512 x 512 pixels, has more than 8
             bits a channel, or differs in size from the first.
     """
-    expected: tuple[int, int] | None = None
+    with pictures[0].open() as image:
+        first = image.size
     channels = 1
     for picture in pictures:
         with picture.open() as image:
-            size, mode, deep = image.size, image.mode, _is_deep(image)
-        if max(size) > LARGEST_SIDE:
-            raise DataError(f"{picture.place} has {_pixels(size)}, {_AT_MOST}")
-        if deep:
-            raise DataError(f"{picture.place} has more than 8 bits a channel, expected 8")
-        expected = expected or size
-        if size != expected:
-            raise DataError(
-                f"{picture.place} has {_pixels(size)}, expected {_pixels(expected)} as in "
-                f"{pictures[0].place}"
-            )
-        if mode not in GRAYSCALE_MODES:
-            channels = 3
-    assert expected is not None
-    return Input(channels=channels, height=expected[1], width=expected[0])
-
-
-def _is_deep(image: ImageFile) -> bool:
-    """Whether a channel has more than 8 bits."""
-    if image.mode.split(";")[0] in WIDE_MODES:
-        return True
-    for tile in image.tile:  # PIL makes 8 bits of deeper colours, and says so to its decoder alone
-        match tile[3]:
-            case str(raw) if raw.endswith(";16B"):  # of PNG
-                return True
-            case (str(), int(largest)) if largest > 255:  # of PPM
-                return True
-    return False
+            found = f"{picture.place} has {image.size[0]} x {image.size[1]} pixels"
+            if max(image.size) > LARGEST_SIDE:
+                raise DataError(f"{found}, {_AT_MOST}")
+            if _is_deep(image):
+                raise DataError(f"{picture.place} has more than 8 bits a channel, expected 8")
+            if image.size != first:
+                expected = f"{first[0]} x {first[1]} pixels as in {pictures[0].place}"
+                raise DataError(f"{found}, expected {expected}")
+            if image.mode not in GRAYSCALE_MODES:
+                channels = 3
+    return Input(channels=channels, height=first[1], width=first[0])
 
 
 def decode(pictures: Sequence[Picture], shape: Input) -> NDArray[np.uint8]:
-    """The pixels (N, C, H, W) of pictures that all have that shape.
+    """Returns the pixels (N, C, H, W) of pictures that all have that shape.
 
     Raises:
         DataError: A picture is damaged.
@@ -116,12 +100,21 @@ def decode(pictures: Sequence[Picture], shape: Input) -> NDArray[np.uint8]:
     return pixels
 
 
+def _is_deep(image: ImageFile) -> bool:
+    """Returns whether a channel has more than 8 bits."""
+    if image.mode.split(";")[0] in WIDE_MODES:
+        return True
+    # PIL reduces deeper colours to 8 bits, and says so in the arguments of its decoder alone
+    for tile in image.tile:
+        match tile[3]:
+            case str(raw) if raw.endswith(";16B"):  # PNG
+                return True
+            case (str(), int(largest)) if largest > 255:  # PPM
+                return True
+    return False
+
+
 def _unreadable(place: str, error: Exception) -> DataError:
-    # PIL names the buffer or the file again after a colon or in brackets; the place says more.
+    # PIL's text for an unknown format only repeats the buffer or the file, and the place says more
     reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
     return DataError(f"{place} is damaged or no image{reason}, {_READABLE}")
-
-
-def _pixels(size: tuple[int, int]) -> str:
-    width, height = size
-    return f"{width} x {height} pixels"

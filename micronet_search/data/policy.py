@@ -1,12 +1,12 @@
 """One random operation of random strength for each image, as in TrivialAugment's wide space.
 
 The operations and their largest strengths are torchvision's (`TrivialAugmentWide`), with one
-exception: the largest translation is a seventh of the image's side, which are its 32 pixels of 224.
+exception: the largest translation is a seventh of the image's side, torchvision's 32 pixels of 224.
 
-Which image gets which operation is drawn in two steps that together are one even draw for each
-image: how many images of a batch get each operation (`counts`, for all batches at once, because
-the host needs them), and which. So every image goes through its own operation alone, at one
-fourteenth of the work.
+The operation of each image is drawn in two steps, which together are one even draw: first how many
+images of a batch get each operation, then which images those are. So each image passes through one
+operation and not through all fourteen. The first step (`counts`) covers all batches at once,
+because the host waits for the numbers.
 """
 
 from __future__ import annotations
@@ -20,37 +20,35 @@ from micronet_search.data import color
 from micronet_search.data.geometry import turn, warp
 
 BINS = 31
-"""Strengths that are drawn, evenly from 0 to 1."""
+"""Number of strengths, evenly spaced from 0 to 1."""
 
 Operation = Callable[[Tensor, Tensor, int], Tensor]
-"""Changes uint8 (B, C, H, W) by strengths float32 (B,) from -1 to 1, with a value to fill with."""
+"""Changes uint8 images (B, C, H, W) by strengths (B,) from -1 to 1, and fills with a value."""
 
 
 def counts(batches: int, size: int, generator: Generator) -> list[list[int]]:
-    """How many images of each batch get each of `OPERATIONS`. Waits for the device."""
+    """Draws how many of the `size` images of each batch get each of `OPERATIONS`."""
     device = generator.device
     drawn = torch.randint(len(OPERATIONS), (batches, size), generator=generator, device=device)
-    named = torch.arange(len(OPERATIONS), device=device)
-    return [list(row) for row in (drawn[:, :, None] == named).sum(1).tolist()]
+    numbers = torch.arange(len(OPERATIONS), device=device)
+    found: list[list[int]] = (drawn[:, :, None] == numbers).sum(1).tolist()
+    return found
 
 
-def apply(images: Tensor, shares: Sequence[int], fill: int, generator: Generator) -> Tensor:
-    """Applies one operation of `OPERATIONS` to each image.
+def apply(images: Tensor, counts: Sequence[int], fill: int, generator: Generator) -> Tensor:
+    """Applies one of `OPERATIONS` to each uint8 image (B, C, H, W).
 
     Args:
-        images: uint8 (B, C, H, W).
-        shares: How many images get each operation; they sum up to B.
-        fill: Value of what comes from outside an image.
-        generator: Where strengths and images are drawn from.
-
-    Returns:
-        Images of the same shape and type.
+        images: The images.
+        counts: How many images get each operation; their sum is B.
+        fill: Value of pixels from outside the image.
+        generator: Decides which images get which operation, and how strongly.
     """
     count, device = len(images), images.device
     order = torch.randperm(count, generator=generator, device=device)
     strength = torch.randint(BINS, (count,), generator=generator, device=device) / (BINS - 1)
     sign = 1 - 2 * torch.randint(2, (count,), generator=generator, device=device)
-    parts = zip(images[order].split(shares), (strength * sign).split(shares), strict=True)
+    parts = zip(images[order].split(counts), (strength * sign).split(counts), strict=True)
     changed = [
         operation(part, strengths, fill)
         for operation, (part, strengths) in zip(OPERATIONS.values(), parts, strict=True)
@@ -63,37 +61,31 @@ def _identity(images: Tensor, strength: Tensor, fill: int) -> Tensor:
     return images
 
 
-def _moved(
-    images: Tensor,
-    fill: int,
-    *,
-    across: tuple[Tensor | float, Tensor | float] = (0.0, 0.0),
-    down: tuple[Tensor | float, Tensor | float] = (0.0, 0.0),
-) -> Tensor:
-    """Fetches x from x + across[0] y + across[1], and y from y + down[0] x + down[1]."""
-    matrices = torch.eye(2, 3, device=images.device).repeat(len(images), 1, 1)
-    matrices[:, 0, 1], matrices[:, 0, 2] = across
-    matrices[:, 1, 0], matrices[:, 1, 2] = down
-    return warp(images, matrices, fill, "nearest")
-
-
-# Torchvision shears about the image's upper left corner.
+# Torchvision shears about the upper left corner of the image, and `warp` about its centre.
 def _shear_x(images: Tensor, strength: Tensor, fill: int) -> Tensor:
     slope = 0.99 * strength
-    return _moved(images, fill, across=(slope, slope * images.shape[2] / 2))
+    return _warped(images, {(0, 1): slope, (0, 2): slope * images.shape[2] / 2}, fill)
 
 
 def _shear_y(images: Tensor, strength: Tensor, fill: int) -> Tensor:
     slope = 0.99 * strength
-    return _moved(images, fill, down=(slope, slope * images.shape[3] / 2))
+    return _warped(images, {(1, 0): slope, (1, 2): slope * images.shape[3] / 2}, fill)
 
 
 def _translate_x(images: Tensor, strength: Tensor, fill: int) -> Tensor:
-    return _moved(images, fill, across=(0.0, -(strength * images.shape[3] / 7).trunc()))
+    return _warped(images, {(0, 2): -(strength * images.shape[3] / 7).trunc()}, fill)
 
 
 def _translate_y(images: Tensor, strength: Tensor, fill: int) -> Tensor:
-    return _moved(images, fill, down=(0.0, -(strength * images.shape[2] / 7).trunc()))
+    return _warped(images, {(1, 2): -(strength * images.shape[2] / 7).trunc()}, fill)
+
+
+def _warped(images: Tensor, entries: dict[tuple[int, int], Tensor], fill: int) -> Tensor:
+    """Warps images by the identity with other entries (B,) at the given rows and columns."""
+    matrices = torch.eye(2, 3, device=images.device).repeat(len(images), 1, 1)
+    for (row, column), values in entries.items():
+        matrices[:, row, column] = values
+    return warp(images, matrices, fill, "nearest")
 
 
 def _rotate(images: Tensor, strength: Tensor, fill: int) -> Tensor:
@@ -101,7 +93,7 @@ def _rotate(images: Tensor, strength: Tensor, fill: int) -> Tensor:
 
 
 def _blended(change: Callable[[Tensor, Tensor], Tensor]) -> Operation:
-    """An operation from a change of colours by a factor of 0.01 to 1.99."""
+    """Makes an operation of a change of colours by a factor from 0.01 to 1.99."""
 
     def operation(images: Tensor, strength: Tensor, fill: int) -> Tensor:
         factor = (1 + 0.99 * strength).view(-1, 1, 1, 1)
@@ -111,8 +103,8 @@ def _blended(change: Callable[[Tensor, Tensor], Tensor]) -> Operation:
 
 
 def _posterize(images: Tensor, strength: Tensor, fill: int) -> Tensor:
-    dropped = (6 * strength.abs()).round().byte().view(-1, 1, 1, 1)
-    return images >> dropped << dropped
+    dropped_bits = (6 * strength.abs()).round().byte().view(-1, 1, 1, 1)
+    return images >> dropped_bits << dropped_bits
 
 
 def _solarize(images: Tensor, strength: Tensor, fill: int) -> Tensor:
@@ -147,4 +139,4 @@ OPERATIONS: dict[str, Operation] = {
     "AutoContrast": _autocontrast,
     "Equalize": _equalize,
 }
-"""By torchvision's names."""
+"""Every operation, by torchvision's name."""

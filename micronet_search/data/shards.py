@@ -1,4 +1,4 @@
-"""Parquet files of encoded images and labels, none of which is believed before it is measured."""
+"""Parquet files of encoded images and labels. Their sizes are checked before they are read."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from micronet_search.data.errors import DataError
-
-Integers = NDArray[np.int64]
+from micronet_search.data import DataError
 
 COLUMNS = ("img", "image")
 MAX_IMAGE = 8 * 2**20
 """Bytes of one encoded image."""
 MAX_LABEL = 99_999
 
-# Images are compressed already. What grows beyond this when a file is read is made to fill the
+# Images are compressed already. A file that grows beyond this when it is read was made to fill the
 # memory: a few kilobytes can hold one long value a billion times.
 _ALLOWANCE, _GROWTH, _ROW = 64 * 2**20, 16, 256
 _BATCH = 16
@@ -28,16 +26,16 @@ class Shard(NamedTuple):
     """The rows of a file, as they are stored."""
 
     images: list[bytes | None]
-    labels: Integers
+    labels: NDArray[np.int64]
 
 
 def read(file: Path) -> Shard:
-    """The images, still encoded, and their labels.
+    """Reads the images, still encoded, and their labels.
 
     Raises:
-        DataError: The file cannot be read, has other columns, or holds more than it should: its
-            images and 256 bytes a row may be 64 MiB and 16 times the file, an image 8 MiB, a label
-            99,999.
+        DataError: The file cannot be read, has other columns, or is too large. The images and 256
+            bytes a row may take 64 MiB and 16 times the size of the file. An image may have 8 MiB.
+            A label may be 99,999 at most.
     """
     try:
         if not file.is_file():
@@ -50,19 +48,19 @@ def read(file: Path) -> Shard:
 
 
 def names(file: Path) -> tuple[str, ...]:
-    """The names of the classes, which Hugging Face's `datasets` keeps beside the columns.
+    """Returns the names of the classes, as Hugging Face's `datasets` stores them in the schema.
 
     Args:
-        file: One that can be read.
+        file: A parquet file that can be read.
 
     Returns:
-        Nothing where there are none.
+        The names in the order of the labels, or nothing where the file does not have them.
     """
     from pyarrow import parquet
 
-    found = (parquet.read_schema(file).metadata or {}).get(b"huggingface", b"")
+    metadata = parquet.read_schema(file).metadata or {}
     try:
-        tree = json.loads(found)
+        tree = json.loads(metadata.get(b"huggingface", b""))
     except (ValueError, RecursionError):
         return ()
     match tree:
@@ -74,31 +72,27 @@ def names(file: Path) -> tuple[str, ...]:
 def _read(file: Path) -> Shard:
     from pyarrow import chunked_array, parquet
 
-    size = file.stat().st_size
-    with parquet.ParquetFile(file) as shard:
-        image = _image_column(shard.schema_arrow, file)
-        _check_claims(shard.metadata, (image, "label"), file, size)
-        columns = [_leaf(shard.schema_arrow, image), "label"]
-    with parquet.ParquetFile(file, read_dictionary=columns[:1]) as shard:
-        _check_dictionaries(shard, columns[0], file)
     images: list[bytes | None] = []
     labels = []
-    held = 0
+    held, size = 0, file.stat().st_size
     with parquet.ParquetFile(file) as shard:
+        columns = _columns(shard.schema_arrow, file)
+        _check_claims(shard.metadata, columns, file, size)
+        _check_dictionaries(file, columns[0])
         for batch in shard.iter_batches(_BATCH, columns=columns):
-            column, label = batch.columns
-            found = _bytes(column).to_pylist()
+            found = _bytes(batch.column(0)).to_pylist()
             lengths = [len(content or b"") for content in found]
             _check_image(max(lengths, default=0), file)
             held += sum(lengths) + _ROW * len(lengths)
             _check_size(held, file, size)
             images += found
-            labels.append(label)
+            labels.append(batch.column(1))
         kind = shard.schema_arrow.field("label").type
     return Shard(images, _labels(chunked_array(labels, kind), file))
 
 
-def _image_column(schema: Any, file: Path) -> str:
+def _columns(schema: Any, file: Path) -> list[str]:
+    """Returns the paths of the columns of encoded images and of labels."""
     from pyarrow import types
 
     image = next((name for name in COLUMNS if name in schema.names), None)
@@ -106,9 +100,9 @@ def _image_column(schema: Any, file: Path) -> str:
         raise DataError(
             f"{file} has the columns {', '.join(schema.names)}, expected label, and img or image"
         )
-    kind = schema.field(image).type
+    kind, path = schema.field(image).type, image
     if types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
-        kind = kind.field("bytes").type
+        kind, path = kind.field("bytes").type, f"{image}.bytes"
     if not (types.is_binary(kind) or types.is_large_binary(kind)):
         raise DataError(
             f"{file} has {kind} in the column {image}, expected bytes or a struct with them"
@@ -116,13 +110,7 @@ def _image_column(schema: Any, file: Path) -> str:
     kind = schema.field("label").type
     if not types.is_integer(kind):
         raise DataError(f"{file} has {kind} in the column label, expected integers")
-    return image
-
-
-def _leaf(schema: Any, image: str) -> str:
-    from pyarrow import types
-
-    return f"{image}.bytes" if types.is_struct(schema.field(image).type) else image
+    return [path, "label"]
 
 
 def _bytes(column: Any) -> Any:
@@ -131,28 +119,31 @@ def _bytes(column: Any) -> Any:
     return column.flatten()[0] if types.is_struct(column.type) else column
 
 
-def _check_claims(metadata: Any, names: tuple[str, ...], file: Path, size: int) -> None:
-    """Refuses a file for what it says of itself, before any of it is read."""
-    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    chunks = (group.column(i) for group in groups for i in range(group.num_columns))
+def _check_claims(metadata: Any, columns: list[str], file: Path, size: int) -> None:
+    """Checks the sizes that a file states for its columns, before any of it is read."""
+    names = {path.split(".")[0] for path in columns}
+    row_groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    chunks = [group.column(i) for group in row_groups for i in range(group.num_columns)]
     read = [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in names]
     rows = max([metadata.num_rows, *(chunk.num_values for chunk in read)])
-    _check_size(sum(c.total_uncompressed_size for c in read) + _ROW * rows, file, size)
+    _check_size(sum(chunk.total_uncompressed_size for chunk in read) + _ROW * rows, file, size)
 
 
-def _check_dictionaries(shard: Any, column: str, file: Path) -> None:
-    """Refuses values that are stored once and would be repeated at will."""
-    from pyarrow import compute
+def _check_dictionaries(file: Path, column: str) -> None:
+    """Checks the values that are stored once for many rows."""
+    from pyarrow import compute, parquet
 
-    for group in range(shard.num_row_groups):
-        chunks = map(shard.metadata.row_group(group).column, range(shard.metadata.num_columns))
-        (encodings,) = (chunk.encodings for chunk in chunks if chunk.path_in_schema == column)
-        if not any("DICTIONARY" in encoding for encoding in encodings):
-            continue
-        for batch in shard.iter_batches(1, row_groups=[group], columns=[column]):
-            lengths = compute.binary_length(_bytes(batch.column(0)).dictionary)
-            _check_image(compute.max(lengths).as_py() or 0, file)
-            break
+    with parquet.ParquetFile(file, read_dictionary=[column]) as shard:
+        for number in range(shard.num_row_groups):
+            group = shard.metadata.row_group(number)
+            chunks = map(group.column, range(group.num_columns))
+            (encodings,) = (chunk.encodings for chunk in chunks if chunk.path_in_schema == column)
+            if any("DICTIONARY" in encoding for encoding in encodings):
+                # a single row comes with the whole dictionary of its row group
+                row = next(shard.iter_batches(1, row_groups=[number], columns=[column]), None)
+                if row is not None:
+                    lengths = compute.binary_length(_bytes(row.column(0)).dictionary)
+                    _check_image(compute.max(lengths).as_py() or 0, file)
 
 
 def _check_image(longest: int, file: Path) -> None:
@@ -168,7 +159,7 @@ def _check_size(found: int, file: Path, size: int) -> None:
         )
 
 
-def _labels(column: Any, file: Path) -> Integers:
+def _labels(column: Any, file: Path) -> NDArray[np.int64]:
     from pyarrow import compute
 
     if column.null_count:

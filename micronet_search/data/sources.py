@@ -1,41 +1,49 @@
-"""Where images come from: scikit-learn, CIFAR-10's archive, parquet files, class folders."""
+"""Where images come from: `SOURCES` has one function for each name that a dataset may have."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from micronet_search.config.network import Input
-from micronet_search.config.sweep import Dataset
-from micronet_search.data import pictures, shards
-from micronet_search.data.errors import DataError
+from micronet_search.config.sweep import SHAPES, Dataset
+from micronet_search.data import DataError, pictures, shards
 from micronet_search.data.pictures import Picture
-from micronet_search.data.stratify import stratified
 
+SEED = 20190
+"""Seed of every choice of images, so that it depends on the dataset's configuration alone."""
 _LEFT_BY_SYSTEMS = ("thumbs.db", "desktop.ini")  # and hidden files
 
 Integers = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
-_Encoded = tuple[list[Picture], Integers]
-_Read = tuple[_Encoded, _Encoded, Sequence[str]]
 
 
 @dataclass(frozen=True)
-class Part:
+class StoredSplit:
     """The training or the test images as they are stored.
 
     Attributes:
-        labels: Of all images, (N,).
-        read: The pixels (n, C, H, W) of the rows it is given (n,).
+        images: Encoded images, or pixels (N, C, H, W).
+        labels: Labels of all images, (N,).
     """
 
+    images: Sequence[Picture] | Pixels
     labels: Integers
-    read: Callable[[Integers], Pixels]
+
+    def pixels(self, rows: Integers, shape: Input) -> Pixels:
+        """Returns the pixels (n, C, H, W) of rows (n,), decoded to a shape where they are encoded.
+
+        Raises:
+            DataError: An image is damaged.
+        """
+        if isinstance(self.images, np.ndarray):
+            return self.images[rows]
+        return pictures.decode([self.images[row] for row in rows], shape)
 
 
 @dataclass(frozen=True)
@@ -43,107 +51,124 @@ class Source:
     """A dataset as it is stored, with what is known before its images are decoded.
 
     Attributes:
-        input: The shape of one image.
+        input: Shape of one image.
         train: The training images.
         test: The test images.
-        names: Of the classes, in the order of their labels; none where they are not stored.
+        names: Names of the classes, in the order of their labels. Empty where they are not stored.
     """
 
     input: Input
-    train: Part
-    test: Part
-    names: tuple[str, ...]
+    train: StoredSplit
+    test: StoredSplit
+    names: tuple[str, ...] = ()
 
 
-def open_source(dataset: Dataset) -> Source:
-    """The dataset as it is stored.
+_Read = tuple[StoredSplit, StoredSplit, Sequence[str]]
+
+
+def open_source(dataset: Dataset, *, download: bool = True) -> Source:
+    """Opens a dataset.
+
+    Args:
+        dataset: Its name and folder.
+        download: Whether files may be downloaded. Without them CIFAR-10 has no images, and its
+            labels are in another order.
 
     Raises:
         DataError: Files are missing, cannot be read, or do not fit together.
     """
-    match dataset.name:
-        case "digits":
-            return _digits()
-        case "cifar10":
-            return _cifar10(Path(dataset.root or "data"))
-        case "parquet":
-            read = _read_parquet
-        case "folder":
-            read = _read_folder
-    assert dataset.root is not None
-    root = Path(dataset.root)
-    if not root.is_dir():
-        raise DataError(f"{root} is no folder, expected that of the {dataset.name} dataset")
-    try:
-        return _pictures(*read(root))
-    except OSError as error:  # a folder that may not be listed, a disk that fails
-        raise DataError(f"{root} cannot be read ({error}), expected a readable folder") from error
+    if not download and dataset.name in _OUTLINES:
+        return _OUTLINES[dataset.name]()
+    return SOURCES[dataset.name](dataset)
 
 
-def _pictures(train: _Encoded, test: _Encoded, names: Sequence[str]) -> Source:
-    shape = pictures.shape(train[0] + test[0])
+def stratified(labels: Integers, count: int) -> tuple[Integers, Integers]:
+    """Draws `count` images with the classes in proportion, the largest remainders rounded up.
 
-    def part(items: list[Picture], labels: Integers) -> Part:
-        return Part(labels, lambda rows: pictures.decode([items[row] for row in rows], shape))
+    scikit-learn's `train_test_split` refuses counts within one class of either end, for instance a
+    limit just below the size of a dataset.
 
-    # a file's name, and JSON, may hold what is no text in UTF-8
-    texts = (name.encode(errors="replace").decode() for name in names)
-    return Source(shape, part(*train), part(*test), tuple(texts))
+    Args:
+        labels: 0 to classes - 1, (N,).
+        count: At most N.
+
+    Returns:
+        The rows drawn (count,) and the others (N - count,), both in rising order.
+    """
+    sizes = np.bincount(labels)
+    quotas, remainders = np.divmod(sizes * count, len(labels))
+    largest = np.argsort(-remainders, kind="stable")[: count - quotas.sum()]
+    quotas[largest] += 1
+    shuffled = np.random.default_rng(SEED).permutation(len(labels))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    rank = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    drawn = rank < quotas[labels[by_class]]
+    return np.sort(by_class[drawn]), np.sort(by_class[~drawn])
 
 
-def _arrays(
-    train: tuple[Pixels, Integers], test: tuple[Pixels, Integers], names: Iterable[str]
-) -> Source:
-    channels, height, width = train[0].shape[1:]
-
-    def part(pixels: Pixels, labels: Integers) -> Part:
-        return Part(labels, lambda rows: pixels[rows])
-
-    shape = Input(channels=channels, height=height, width=width)
-    return Source(shape, part(*train), part(*test), tuple(names))
-
-
-def _digits() -> Source:
+def _digits(dataset: Dataset) -> Source:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]
     labels = digits.target.astype(np.int64)
-    test, train = stratified(labels, len(labels) // 5)  # there is no official split
-    names = map(str, digits.target_names)
-    return _arrays((pixels[train], labels[train]), (pixels[test], labels[test]), names)
+    test, train = (
+        StoredSplit(pixels[rows], labels[rows])
+        for rows in stratified(labels, len(labels) // 5)  # there is no official split
+    )
+    return Source(SHAPES["digits"], train, test, tuple(map(str, digits.target_names)))
 
 
-def _cifar10(root: Path) -> Source:
+def _cifar10(dataset: Dataset) -> Source:
     from torchvision.datasets import CIFAR10
 
-    def part(train: bool) -> Any:
-        try:
-            # the one place where pickles are read: torchvision reads those whose MD5 is published
-            return CIFAR10(root, train=train, download=True)
-        except Exception as error:  # of the network, the disk, the archive or the checksum
-            raise DataError(
-                f"CIFAR-10 is not in {root} and its download failed ({error}), expected a "
-                "connection, or the checked files of cifar-10-batches-py there"
-            ) from error
-
-    parts = part(True), part(False)
+    root = Path(dataset.root or "data")
+    try:
+        # the one place where pickles are read: torchvision reads those whose MD5 is published
+        stored = [CIFAR10(root, train=train, download=True) for train in (True, False)]
+    except Exception as error:  # of the network, the disk, the archive or the checksum
+        raise DataError(
+            f"CIFAR-10 is not in {root} and its download failed ({error}), expected a "
+            "connection, or the checked files of cifar-10-batches-py there"
+        ) from error
     train, test = (
-        (part.data.transpose(0, 3, 1, 2), np.asarray(part.targets, np.int64)) for part in parts
+        StoredSplit(split.data.transpose(0, 3, 1, 2), np.asarray(split.targets, np.int64))
+        for split in stored
     )
-    return _arrays(train, test, parts[0].classes)
+    return Source(SHAPES["cifar10"], train, test, tuple(stored[0].classes))
 
 
-def _read_parquet(root: Path) -> _Read:
-    found = {part: sorted(root.glob(f"{part}-*.parquet")) for part in ("train", "test")}
-    for part, files in found.items():
+def _cifar10_outline() -> Source:
+    train, test = (StoredSplit([], np.arange(images) % 10) for images in (50_000, 10_000))
+    return Source(SHAPES["cifar10"], train, test)
+
+
+def _encoded(dataset: Dataset, read: Callable[[Path], _Read]) -> Source:
+    """Opens a folder of encoded images, with a function that finds them, their labels and names."""
+    assert dataset.root is not None
+    root = Path(dataset.root)
+    if not root.is_dir():
+        raise DataError(f"{root} is no folder, expected that of the {dataset.name} dataset")
+    try:
+        train, test, names = read(root)
+        shape = pictures.shape([*train.images, *test.images])
+    except OSError as error:  # a folder that may not be listed, a disk that fails
+        raise DataError(f"{root} cannot be read ({error}), expected a readable folder") from error
+    # the name of a file, and JSON, may hold what is no text in UTF-8
+    texts = (name.encode(errors="replace").decode() for name in names)
+    return Source(shape, train, test, tuple(texts))
+
+
+def _parquet(root: Path) -> _Read:
+    found = {split: sorted(root.glob(f"{split}-*.parquet")) for split in ("train", "test")}
+    for split, files in found.items():
         if not files:
-            raise DataError(f"no {part}-*.parquet in {root}, expected one or more")
+            raise DataError(f"no {split}-*.parquet in {root}, expected one or more")
     train, test = (_read_shards(files) for files in found.values())
     return train, test, shards.names(found["train"][0])
 
 
-def _read_shards(files: list[Path]) -> _Encoded:
+def _read_shards(files: list[Path]) -> StoredSplit:
     items: list[Picture] = []
     labels = []
     for file in files:
@@ -156,37 +181,51 @@ def _read_shards(files: list[Path]) -> _Encoded:
         labels.append(shard.labels)
     if not items:
         raise DataError(f"{files[0]} holds no rows, expected images")
-    return items, np.concatenate(labels)
+    return StoredSplit(items, np.concatenate(labels))
 
 
-def _read_folder(root: Path) -> _Read:
+def _class_folders(root: Path) -> _Read:
     classes = {}
-    for part in ("train", "test"):
-        if not (root / part).is_dir():
-            raise DataError(f"no folder {part} in {root}, expected train and test")
-        classes[part] = [folder.name for folder in _visible(root / part) if folder.is_dir()]
-        if not classes[part]:
-            raise DataError(f"no class folders in {root / part}, expected one for each class")
+    for split in ("train", "test"):
+        if not (root / split).is_dir():
+            raise DataError(f"no folder {split} in {root}, expected train and test")
+        classes[split] = [folder.name for folder in _visible(root / split) if folder.is_dir()]
+        if not classes[split]:
+            raise DataError(f"no class folders in {root / split}, expected one for each class")
     if classes["train"] != classes["test"]:
         name = min(set(classes["train"]) ^ set(classes["test"]))
-        part = "train" if name in classes["train"] else "test"
+        split = "train" if name in classes["train"] else "test"
         raise DataError(
-            f"the class {name} is in {root / part} alone, expected it in train and test"
+            f"the class {name} is in {root / split} alone, expected it in train and test"
         )
-    train, test = (_read_classes(root / part, names) for part, names in classes.items())
+    train, test = (_read_classes(root / split, names) for split, names in classes.items())
     return train, test, classes["train"]
 
 
-def _read_classes(root: Path, names: list[str]) -> _Encoded:
-    files = [_visible(root / name) for name in names]
-    for name, of_class in zip(names, files, strict=True):
-        if not of_class:
+def _read_classes(root: Path, names: list[str]) -> StoredSplit:
+    items, labels = [], []
+    for label, name in enumerate(names):
+        files = _visible(root / name)
+        if not files:
             raise DataError(f"no images in {root / name}, expected one or more")
-    items = [Picture(file, str(file)) for of_class in files for file in of_class]
-    return items, np.repeat(np.arange(len(names)), [len(of_class) for of_class in files])
+        items += [Picture(file, str(file)) for file in files]
+        labels += [label] * len(files)
+    return StoredSplit(items, np.array(labels))
 
 
 def _visible(folder: Path) -> list[Path]:
-    """What is in a folder, but for what operating systems leave there."""
+    """Lists a folder, without hidden files and those that operating systems leave there."""
     found = (path for path in folder.iterdir() if path.name.lower() not in _LEFT_BY_SYSTEMS)
     return sorted(path for path in found if not path.name.startswith("."))
+
+
+SOURCES: dict[str, Callable[[Dataset], Source]] = {
+    "digits": _digits,
+    "cifar10": _cifar10,
+    "parquet": partial(_encoded, read=_parquet),
+    "folder": partial(_encoded, read=_class_folders),
+}
+"""Opens a dataset, by the names of `config.sweep.Dataset`."""
+
+_OUTLINES: dict[str, Callable[[], Source]] = {"cifar10": _cifar10_outline}
+"""Datasets whose shape and labels are known before they are downloaded."""

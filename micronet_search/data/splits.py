@@ -8,27 +8,70 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from micronet_search.config.network import Input
 from micronet_search.config.sweep import Dataset
-from micronet_search.data.errors import DataError
-from micronet_search.data.images import Images, Normalization
-from micronet_search.data.sources import Part, open_source
-from micronet_search.data.stratify import stratified
+from micronet_search.data import DataError
+from micronet_search.data.sources import Integers, StoredSplit, open_source, stratified
 
-__all__ = ["DataError", "Fingerprint", "Images", "Normalization", "Splits", "describe", "load"]
 
-Integers = NDArray[np.int64]
+@dataclass(frozen=True, eq=False)
+class Images:
+    """One split of a dataset.
+
+    Attributes:
+        images: uint8 (N, C, H, W), 0 to 255.
+        labels: int64 (N,), 0 to classes - 1.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> Images:
+        """Returns the same images on a device."""
+        return Images(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Computes `(image - mean) * scale`, with one mean and one scale for all channels.
+
+    The mean is an integer, so that the image minus the mean still is an integer and zero padding
+    is exactly a pixel of the mean's value.
+
+    Attributes:
+        mean: 0 to 255.
+        scale: One over the standard deviation of the pixels.
+    """
+
+    mean: int
+    scale: float
+
+    @classmethod
+    def of(cls, images: Tensor) -> Normalization:
+        """Computes the normalization of uint8 images, over all their pixels and channels."""
+        counts = torch.bincount(images.flatten(), minlength=256).double()
+        values = torch.arange(256, dtype=torch.float64, device=images.device)
+        mean = (counts @ values / counts.sum()).item()
+        deviation = (counts @ (values - mean) ** 2 / counts.sum()).sqrt().item()
+        return cls(round(mean), 1.0 / deviation if deviation else 1.0)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Returns float32 of the same shape from uint8 images."""
+        return (images.float() - self.mean) * self.scale
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What two splits share if and only if their images and labels are the same.
+    """Is the same for two splits if and only if their images and labels are the same.
 
     Attributes:
-        digest: Of shape, pixels and labels.
-        sizes: Images of each class.
+        digest: Digest of the shape, the pixels and the labels.
+        sizes: Number of images of each class.
     """
 
     digest: str
@@ -40,12 +83,12 @@ class Splits:
     """A dataset, all its images of one shape.
 
     Attributes:
-        train: What networks are fitted to.
-        validation: What trials are judged by, taken from the training images.
-        test: What is reported at the end.
+        train: Images that networks are fitted to.
+        validation: Images that trials are judged by, taken from the training images.
+        test: Images for the figures that are reported at the end.
         classes: Number of classes.
         normalization: Computed from `train`.
-        names: Of the classes, in the order of their labels; none where they are not known.
+        names: Names of the classes, in the order of their labels. Empty where they are not known.
     """
 
     train: Images
@@ -62,26 +105,16 @@ class Splits:
         return Input(channels=channels, height=height, width=width)
 
     def fingerprints(self) -> dict[str, Fingerprint]:
-        """What tells each split from one with other images or labels, by its name."""
+        """Returns the fingerprint of each split, by its name."""
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: _fingerprint(images, self.classes) for name, images in splits.items()}
 
     def to(self, device: torch.device | str) -> Splits:
-        """The same splits on a device."""
+        """Returns the same splits on a device."""
+        train, validation, test = self.train, self.validation, self.test
         return replace(
-            self,
-            train=self.train.to(device),
-            validation=self.validation.to(device),
-            test=self.test.to(device),
+            self, train=train.to(device), validation=validation.to(device), test=test.to(device)
         )
-
-
-def _fingerprint(images: Images, classes: int) -> Fingerprint:
-    digest = hashlib.blake2b(repr(images.images.shape).encode(), digest_size=8)
-    for tensor in (images.images, images.labels):
-        digest.update(tensor.cpu().numpy().tobytes())
-    sizes = torch.bincount(images.labels, minlength=classes).tolist()
-    return Fingerprint(digest.hexdigest(), tuple(sizes))
 
 
 def load(dataset: Dataset) -> Splits:
@@ -93,74 +126,59 @@ def load(dataset: Dataset) -> Splits:
         DataError: The dataset is missing, damaged, or not as expected.
     """
     source = open_source(dataset)
-    rows = _rows(dataset, source.train.labels, source.test.labels)
-    train = _images(source.train, rows.train)
-    classes = _classes(dataset, source.train.labels, source.test.labels)
+    chosen = _choose(dataset, source.train.labels, source.test.labels)
+    train = _images(source.train, chosen.train, source.input)
     return Splits(
         train,
-        _images(source.train, rows.validation),
-        _images(source.test, rows.test),
-        classes,
+        _images(source.train, chosen.validation, source.input),
+        _images(source.test, chosen.test, source.input),
+        chosen.classes,
         Normalization.of(train.images),
-        source.names if len(source.names) == classes else (),
+        source.names if len(source.names) == chosen.classes else (),
     )
 
 
 def describe(dataset: Dataset) -> tuple[Input, int]:
-    """The shape of an image and the number of classes, without decoding the images.
+    """Returns the shape of an image and the number of classes.
 
-    Nothing is downloaded.
+    Nothing is downloaded, and of encoded images only the headers are read.
 
     Raises:
-        DataError: As `load` would; damage behind an image's header is not seen.
+        DataError: As from `load`, except for damage behind the header of an image.
     """
-    if dataset.name == "cifar10":
-        train, test = np.arange(50_000) % 10, np.arange(10_000) % 10
-        shape = Input(channels=3, height=32, width=32)
-    else:
-        source = open_source(dataset)
-        train, test, shape = source.train.labels, source.test.labels, source.input
-    _rows(dataset, train, test)
-    return shape, _classes(dataset, train, test)
+    source = open_source(dataset, download=False)
+    return source.input, _choose(dataset, source.train.labels, source.test.labels).classes
 
 
-class _Rows(NamedTuple):
+class _Chosen(NamedTuple):
+    """The rows of the stored images that each split takes, and the number of classes."""
+
     train: Integers
     validation: Integers
     test: Integers
+    classes: int
 
 
-def _rows(dataset: Dataset, train: Integers, test: Integers) -> _Rows:
-    """Which of the stored images each split takes."""
-    classes = _classes(dataset, train, test)
-    chosen = _limited(train, dataset.limit)
-    count = _validation_count(dataset, len(chosen))
-    validation, rest = (chosen[rows] for rows in stratified(train[chosen], count))
+def _choose(dataset: Dataset, train: Integers, test: Integers) -> _Chosen:
+    place = dataset.root or dataset.name
+    classes = _count_classes(place, train, test)
+    limited = _limited(train, dataset.limit)
+    asked, images = dataset.validation, len(limited)
+    count = int(asked) if asked >= 1 else round(asked * images)
+    if count >= images:
+        raise DataError(
+            f"validation takes {count} of the {images} training images of {place}, expected fewer "
+            "than there are"
+        )
+    validation, rest = (limited[rows] for rows in stratified(train[limited], count))
     for rows, split in ((validation, "validation"), (rest, "training")):
         sizes = np.bincount(train[rows], minlength=classes)
         if not sizes.all():
             raise DataError(
-                f"the {split} split of {_place(dataset)} has {len(rows)} images and none of class "
+                f"the {split} split of {place} has {len(rows)} images and none of class "
                 f"{sizes.argmin()}, expected every class in it: change validation or limit"
             )
-    return _Rows(rest, validation, _limited(test, dataset.limit))
-
-
-def _classes(dataset: Dataset, train: Integers, test: Integers) -> int:
-    found = np.unique(train)
-    classes = len(found)
-    if classes < 2 or found[0] != 0 or found[-1] != classes - 1:
-        raise DataError(
-            f"the training labels of {_place(dataset)} are {_listed(found)}, expected all integers "
-            "from 0 to some K - 1, with K at least 2"
-        )
-    others = np.setdiff1d(test, found)
-    if len(others):
-        raise DataError(
-            f"the test labels of {_place(dataset)} include {_listed(others)}, expected 0 to "
-            f"{classes - 1} as in training"
-        )
-    return classes
+    return _Chosen(rest, validation, _limited(test, dataset.limit), classes)
 
 
 def _limited(labels: Integers, limit: int | None) -> Integers:
@@ -169,24 +187,34 @@ def _limited(labels: Integers, limit: int | None) -> Integers:
     return stratified(labels, limit)[0]
 
 
-def _validation_count(dataset: Dataset, images: int) -> int:
-    asked = dataset.validation
-    count = int(asked) if asked >= 1 else round(asked * images)
-    if count >= images:
+def _count_classes(place: str, train: Integers, test: Integers) -> int:
+    found = np.unique(train)
+    classes = len(found)
+    if classes < 2 or found[0] != 0 or found[-1] != classes - 1:
         raise DataError(
-            f"validation takes {count} of the {images} training images of {_place(dataset)}, "
-            "expected fewer than there are"
+            f"the training labels of {place} are {_listed(found)}, expected all integers from 0 to "
+            "some K - 1, with K at least 2"
         )
-    return count
+    others = np.setdiff1d(test, found)
+    if len(others):
+        raise DataError(
+            f"the test labels of {place} include {_listed(others)}, expected 0 to {classes - 1} as "
+            "in training"
+        )
+    return classes
 
 
-def _images(part: Part, rows: Integers) -> Images:
-    pixels = np.ascontiguousarray(part.read(rows))
-    return Images(torch.from_numpy(pixels), torch.from_numpy(part.labels[rows]))
+def _images(split: StoredSplit, rows: Integers, shape: Input) -> Images:
+    pixels = np.ascontiguousarray(split.pixels(rows, shape))
+    return Images(torch.from_numpy(pixels), torch.from_numpy(split.labels[rows]))
 
 
-def _place(dataset: Dataset) -> str:
-    return dataset.root or dataset.name
+def _fingerprint(images: Images, classes: int) -> Fingerprint:
+    digest = hashlib.blake2b(repr(images.images.shape).encode(), digest_size=8)
+    for tensor in (images.images, images.labels):
+        digest.update(tensor.cpu().numpy().tobytes())
+    sizes = torch.bincount(images.labels, minlength=classes).tolist()
+    return Fingerprint(digest.hexdigest(), tuple(sizes))
 
 
 def _listed(labels: Integers) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from micronet_search.config.sweep import Dataset
-from micronet_search.data.errors import DataError
+from micronet_search.data import DataError
 from micronet_search.data.splits import Splits
 from micronet_search.engine.work import Event, Job, Order, Reached, work
 

@@ -13,7 +13,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from micronet_search.data.images import Images
+from micronet_search.data.splits import Images
 from micronet_search.export.errors import ExportError
 from micronet_search.training.evaluate import predictions
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from micronet_search import shipped
-from micronet_search.data.images import Normalization
+from micronet_search.data.splits import Normalization
 
 
 class Teacher(nn.Module):
