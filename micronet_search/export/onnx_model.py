@@ -13,7 +13,7 @@ from onnx import TensorProto
 from torch import fx
 
 from micronet_search.compression.graph import trace
-from micronet_search.data.images import Normalization
+from micronet_search.data.splits import Normalization
 from micronet_search.export.onnx_layers import write_layer
 from micronet_search.export.onnx_writer import GraphWriter
 from micronet_search.network.precision import Plan
