@@ -7,46 +7,38 @@ import math
 import torch
 from torch import Tensor, nn
 
-from micronet_search.config.network import DenseNet, round_up
+from micronet_search.config.channels import round_up
+from micronet_search.config.network import DenseNet
 from micronet_search.network import layers
 from micronet_search.network.layers import convolution
 
 
 class DenseLayer(nn.Module):
-    """Norm, ReLU and convolution, after a 1x1 bottleneck of the same make; adds its channels."""
+    """Appends new channels to an image: a 1x1 bottleneck and a convolution, after norm and ReLU."""
 
     def __init__(self, channels: int, config: DenseNet, block: int) -> None:
         super().__init__()
         growth, groups = config.growth_rate, config.groups[block]
-        pointwise_groups = config.pointwise_groups[block]
+        self.bottleneck: nn.Module = nn.Identity()
         if config.bottleneck:
             width = config.bottleneck * growth
-            self.bottleneck: nn.Module = nn.Sequential(
-                nn.BatchNorm2d(channels),
-                nn.ReLU(),
-                nn.Conv2d(channels, width, 1, groups=pointwise_groups, bias=False),
-            )
+            self.bottleneck = _activated(channels, width, config.pointwise_groups[block])
             channels = width
-        else:
-            self.bottleneck = nn.Identity()
         self.norm = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU()
         self.conv = convolution(channels, growth, 3, groups=groups, kind=config.convolution)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C + growth rate, H, W)."""
+        """Returns (N, C + growth rate, H, W) from an image (N, C, H, W)."""
         return torch.cat([image, self.conv(self.relu(self.norm(self.bottleneck(image))))], 1)
 
 
 def build(config: DenseNet, channels: int, classes: int) -> nn.Sequential:
-    """The network, freshly initialised.
+    """Builds a network, as `family.build` does.
 
-    Args:
-        config: Its widths; those of the transitions are rounded up to what the next groups divide.
-        channels: Of the image.
-        classes: Of the output, which is (N, classes).
+    The width after a transition is rounded up to what the next convolutions and its own divide.
     """
-    width, last = config.stem.width, len(config.layers) - 1
+    width, last = config.stem.width, config.blocks - 1
     parts: dict[str, nn.Module] = {"stem": layers.stem(config.stem, channels)}
     for block, count in enumerate(config.layers):
         dense: dict[str, nn.Module] = {}
@@ -54,26 +46,18 @@ def build(config: DenseNet, channels: int, classes: int) -> nn.Sequential:
             dense[str(layer)] = DenseLayer(width, config, block)
             width += config.growth_rate
         if block < last:
-            entered = round_up(int(width * config.compression), _transition_multiple(config, block))
             groups = config.pointwise_groups[block]
-            dense["transition"] = _transition(width, entered, groups)
-            width = entered
+            multiple = math.lcm(config.groups_reading(block + 1), groups)
+            kept = round_up(int(width * config.compression), multiple)
+            dense["transition"] = _activated(width, kept, groups).append(nn.AvgPool2d(2))
+            width = kept
         parts[f"block{block + 1}"] = layers.sequential(dense)
     parts |= {"norm": nn.BatchNorm2d(width), "relu": nn.ReLU()}
-    network = layers.sequential(parts | layers.classifier(width, classes))
-    layers.initialise(network)
-    return network
+    return layers.with_classifier(parts, width, classes)
 
 
-def _transition_multiple(config: DenseNet, block: int) -> int:
-    """What the width between `block` and the next must be a multiple of."""
-    return math.lcm(config.groups_reading(block + 1), config.pointwise_groups[block])
-
-
-def _transition(channels: int, width: int, groups: int) -> nn.Sequential:
+def _activated(channels: int, width: int, groups: int) -> nn.Sequential:
+    """Returns a norm, a ReLU and a 1x1 convolution."""
     return nn.Sequential(
-        nn.BatchNorm2d(channels),
-        nn.ReLU(),
-        nn.Conv2d(channels, width, 1, groups=groups, bias=False),
-        nn.AvgPool2d(2),
+        nn.BatchNorm2d(channels), nn.ReLU(), convolution(channels, width, 1, groups=groups)
     )

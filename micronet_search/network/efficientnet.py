@@ -1,4 +1,4 @@
-"""EfficientNet (Tan and Le, 2019), and with fused convolutions EfficientNetV2's (2021)."""
+"""EfficientNet (Tan and Le, 2019), and with fused convolutions EfficientNetV2 (2021)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,10 @@ from micronet_search.network.layers import Residual, SqueezeExcite, convolution,
 
 
 def build(config: EfficientNet, channels: int, classes: int) -> nn.Sequential:
-    """The network, freshly initialised.
-
-    Args:
-        config: Its widths, multiplied already.
-        channels: Of the image.
-        classes: Of the output, which is (N, classes).
-    """
+    """Builds a network, as `family.build` does."""
     width = config.stem.width
-    parts: dict[str, nn.Module] = {
-        "stem": normed(layers.stem(config.stem, channels), width, config.activation)
-    }
+    stem = normed(layers.stem(config.stem, channels), width, config.activation)
+    parts: dict[str, nn.Module] = {"stem": stem}
     for block, leaving in enumerate(config.widths):
         inverted = []
         for layer in range(config.layers[block]):
@@ -30,15 +23,16 @@ def build(config: EfficientNet, channels: int, classes: int) -> nn.Sequential:
         parts[f"block{block + 1}"] = nn.Sequential(*inverted)
     if config.head:
         parts["head"] = normed(convolution(width, config.head, 1), config.head, config.activation)
-    network = layers.sequential(parts | layers.classifier(config.head or width, classes))
-    layers.initialise(network)
-    return network
+    return layers.with_classifier(parts, config.head or width, classes)
 
 
 def _inverted_residual(config: EfficientNet, block: int, channels: int, stride: int) -> nn.Module:
-    """Wide, k x k, squeeze-and-excite and narrow; with a shortcut where the shape stays."""
-    body, width = _body(config, block, channels, stride), config.widths[block]
-    if channels == width and stride == 1:
+    """Makes one layer: it expands, filters, squeezes and excites, and projects.
+
+    It has a shortcut where the shape of the image stays.
+    """
+    body = _body(config, block, channels, stride)
+    if channels == config.widths[block] and stride == 1:
         return Residual(body, nn.Identity(), nn.Identity())
     return body
 

@@ -1,26 +1,25 @@
-"""A network of any family."""
+"""Builds a network of any family, which is the module of its name beside this one."""
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from torch import nn
 
-from micronet_search.config.network import DenseNet, Network, ResNet
-from micronet_search.network import densenet, efficientnet, resnet
+from micronet_search.config.network import Network
 
 
 def build(config: Network, channels: int, classes: int) -> nn.Sequential:
-    """The network, freshly initialised.
+    """Builds a freshly initialised network.
 
-    Its parts are the stem, `block1` to `blockN` and the classifier, in this order; what stands
-    between them has other names.
+    Its parts are the stem, `block1` to `blockN` and the classifier, in this order. Parts between
+    them have other names.
 
     Args:
-        config: The family and its widths.
-        channels: Of the image.
-        classes: Of the output, which is (N, classes).
+        config: The shape of the network, whose `family` names the module.
+        channels: Channels of the image.
+        classes: Number of classes; the output is (N, classes).
     """
-    if isinstance(config, DenseNet):
-        return densenet.build(config, channels, classes)
-    if isinstance(config, ResNet):
-        return resnet.build(config, channels, classes)
-    return efficientnet.build(config, channels, classes)
+    family = import_module(f"micronet_search.network.{config.family}")
+    network: nn.Sequential = family.build(config, channels, classes)
+    return network

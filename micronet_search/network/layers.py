@@ -1,6 +1,6 @@
-"""What the families share: convolutions of both kinds, residual sums, squeeze-and-excite.
+"""The layers that families share: convolutions, residual sums, squeeze-and-excite, the classifier.
 
-Whatever costs something is a module, so that the layer table and the graph see it, and nothing
+Every operation with a cost is a module, so that the layer table and the graph contain it. No module
 works in place.
 """
 
@@ -23,32 +23,32 @@ ACTIVATIONS: Mapping[Activation, type[nn.Module]] = {
 
 
 class Add(nn.Module):
-    """The sum of two images, element by element."""
+    """Adds two images, element by element."""
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """(N, C, H, W) twice to (N, C, H, W)."""
+        """Returns an image of the shape (N, C, H, W) that both have."""
         return first + second
 
 
 class Scale(nn.Module):
-    """An image times a gate for each of its channels."""
+    """Multiplies each channel of an image by a gate."""
 
     def forward(self, image: Tensor, gate: Tensor) -> Tensor:
-        """(N, C, H, W) and (N, C, 1, 1) to (N, C, H, W)."""
+        """Returns (N, C, H, W) from an image (N, C, H, W) and gates (N, C, 1, 1)."""
         return image * gate
 
 
 class GlobalMean(nn.AdaptiveAvgPool2d):
-    """The mean over all pixels, whose gradient has its channels last.
+    """Takes the mean over all pixels, with a gradient that is channels last in memory.
 
-    Torch's comes with the pixels last, and the layers before would work on mixed layouts.
+    Torch's gradient has the pixels last, so that the layers before would work on mixed layouts.
     """
 
     def __init__(self) -> None:
         super().__init__(1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C, 1, 1)."""
+        """Returns (N, C, 1, 1) from an image (N, C, H, W)."""
         mean: Tensor = _Mean.apply(image)
         return mean
 
@@ -67,7 +67,7 @@ class _Mean(torch.autograd.Function):
 
 
 class Residual(nn.Module):
-    """The sum of what a body and a shortcut make of an image, then an activation."""
+    """Adds the outputs of a body and of a shortcut, then applies an activation."""
 
     def __init__(self, body: nn.Module, shortcut: nn.Module, activation: nn.Module) -> None:
         super().__init__()
@@ -75,13 +75,13 @@ class Residual(nn.Module):
         self.add, self.activation = Add(), activation
 
     def forward(self, image: Tensor) -> Tensor:
-        """(N, C, H, W) to what body and shortcut both put out."""
+        """Returns an image of the shape that body and shortcut both put out."""
         output: Tensor = self.activation(self.add(self.body(image), self.shortcut(image)))
         return output
 
 
 class SqueezeExcite(nn.Module):
-    """Each channel times a gate between 0 and 1 that the mean of all decides (Hu et al., 2018)."""
+    """Multiplies each channel by a gate, 0 to 1, computed from all means (Hu et al., 2018)."""
 
     def __init__(self, channels: int, reduced: int, activation: Activation) -> None:
         super().__init__()
@@ -93,14 +93,14 @@ class SqueezeExcite(nn.Module):
         self.scale = Scale()
 
     def forward(self, image: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C, H, W)."""
+        """Returns an image of the same shape."""
         squeezed = self.activation(self.reduce(self.pool(image)))
         scaled: Tensor = self.scale(image, self.gate(self.expand(squeezed)))
         return scaled
 
 
 def sequential(parts: Mapping[str, nn.Module]) -> nn.Sequential:
-    """The parts one after another, under their names."""
+    """Chains modules under their names."""
     return nn.Sequential(OrderedDict(parts))
 
 
@@ -112,36 +112,33 @@ def convolution(
     groups: int = 1,
     kind: Convolution = "plain",
 ) -> nn.Module:
-    """A convolution for a norm to follow: without bias, padded to keep the image at stride 1.
+    """Makes a convolution without bias, padded to keep the size of the image at stride 1.
+
+    A `separable` one (Howard et al., 2017) is a depthwise convolution, norm, ReLU and a 1x1
+    convolution, which has the groups.
 
     Args:
-        channels: That it reads.
-        width: Channels that it puts out.
-        kernel: Its size, odd.
-        stride: Its stride.
-        groups: Of the convolution; where it is separable, of its 1x1 half.
-        kind: `plain`, or `separable`: depthwise, norm, ReLU and 1x1 (Howard et al., 2017).
+        channels: Input channels.
+        width: Output channels.
+        kernel: Size of the kernel, odd.
+        stride: Step between output pixels.
+        groups: Groups of channels that are convolved apart.
+        kind: `plain` or `separable`.
     """
-    padding = kernel // 2
     if kind == "plain":
-        return nn.Conv2d(
-            channels, width, kernel, stride, padding=padding, groups=groups, bias=False
-        )
-    depthwise = nn.Conv2d(
-        channels, channels, kernel, stride, padding=padding, groups=channels, bias=False
-    )
+        return nn.Conv2d(channels, width, kernel, stride, kernel // 2, groups=groups, bias=False)
     return sequential(
         {
-            "depthwise": depthwise,
+            "depthwise": convolution(channels, channels, kernel, stride, groups=channels),
             "norm": nn.BatchNorm2d(channels),
             "relu": nn.ReLU(),
-            "pointwise": nn.Conv2d(channels, width, 1, groups=groups, bias=False),
+            "pointwise": convolution(channels, width, 1, groups=groups),
         }
     )
 
 
 def normed(conv: nn.Module, width: int, activation: Activation | None) -> nn.Sequential:
-    """A convolution, its norm, and an activation if there is one."""
+    """Appends a norm to a convolution, and an activation if one is given."""
     parts = {"conv": conv, "norm": nn.BatchNorm2d(width)}
     if activation is not None:
         parts["activation"] = ACTIVATIONS[activation]()
@@ -149,21 +146,24 @@ def normed(conv: nn.Module, width: int, activation: Activation | None) -> nn.Seq
 
 
 def stem(config: Stem, channels: int) -> nn.Module:
-    """The convolution that reads an image of so many channels."""
+    """Makes the first convolution, for an image of that many channels."""
     return convolution(channels, config.width, config.kernel, config.stride)
 
 
-def classifier(width: int, classes: int) -> dict[str, nn.Module]:
-    """Mean over all pixels and a linear classifier: (N, width, H, W) to (N, classes)."""
-    return {
-        "pool": GlobalMean(),
-        "flatten": nn.Flatten(),
-        "classifier": nn.Linear(width, classes),
-    }
+def with_classifier(parts: Mapping[str, nn.Module], width: int, classes: int) -> nn.Sequential:
+    """Completes a network with a classifier of the mean over all pixels, and initialises it.
+
+    The parts put out images (N, width, H, W), the network (N, classes).
+    """
+    classifier = nn.Linear(width, classes)
+    end = {"pool": GlobalMean(), "flatten": nn.Flatten(), "classifier": classifier}
+    network = sequential({**parts, **end})
+    initialise(network)
+    return network
 
 
 def initialise(network: nn.Module) -> None:
-    """He's normal weights for convolutions (He et al., 2015b); biases become zero."""
+    """Draws normal weights for convolutions (He et al., 2015b), and sets all biases to zero."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
