@@ -8,36 +8,32 @@ from torch.nn.functional import kl_div, log_softmax
 
 
 class SoftTargets:
-    """The softened outputs of a teacher (Hinton et al., 2015).
-
-    Attributes:
-        weight: Of the soft targets in the loss; the true ones have the rest.
-    """
+    """The softened outputs of a teacher (Hinton et al., 2015)."""
 
     def __init__(self, network: nn.Module, temperature: float, weight: float) -> None:
-        """Takes a teacher.
+        """Freezes the teacher and puts it into evaluation.
 
         Args:
-            network: The teacher, on the student's device; is frozen and put into evaluation.
-            temperature: Divides the logits of both.
-            weight: Of the soft targets in the loss.
+            network: The teacher, on the student's device.
+            temperature: Divides the logits of both networks.
+            weight: Share of the soft targets in the loss; the true ones have the rest.
         """
         self.network = network.eval().requires_grad_(False)
         self.temperature = temperature
         self.weight = weight
 
     def loss(self, images: Tensor, logits: Tensor) -> Tensor:
-        """How far a student is from the teacher.
+        """Returns how far a student is from the teacher.
 
-        The teacher computes as widely as its caller: in bfloat16 under the student's autocast.
+        The teacher computes in bfloat16 where the caller does, under the student's autocast.
 
         Args:
             images: Normalised, float32 (B, C, H, W).
-            logits: Of the student (B, classes).
+            logits: The student's, (B, classes).
 
         Returns:
             The mean over the images of T^2 KL(teacher || student), both softened by the
-            temperature T; T^2 keeps the size of its gradient whatever the temperature.
+            temperature T. The factor T^2 keeps the size of the gradient at any temperature.
         """
         with torch.no_grad():
             taught = self.network(images)

@@ -1,4 +1,8 @@
-"""What a network predicts, and how often it is right."""
+"""What a network predicts, and how often it is right.
+
+Both functions compute in single precision, without autocast and TF32. They put the network into
+evaluation, and then back into the mode that it was in. Images are normalised, (N, C, H, W).
+"""
 
 from __future__ import annotations
 
@@ -10,15 +14,7 @@ from torch import Tensor, nn
 
 @torch.no_grad()
 def predictions(network: nn.Module, batches: Iterable[Tensor]) -> Tensor:
-    """The class of each image, in single precision: without autocast and without TF32.
-
-    Args:
-        network: Is put into evaluation, and back.
-        batches: Normalised images, each (N, C, H, W).
-
-    Returns:
-        (images,), int64, on the network's device.
-    """
+    """Returns the class of each image, int64 (images,), on the network's device."""
     training = network.training
     network.eval()
     try:
@@ -29,12 +25,7 @@ def predictions(network: nn.Module, batches: Iterable[Tensor]) -> Tensor:
 
 
 def accuracy(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """The share of images, 0 to 1, whose class the network names, in single precision.
-
-    Args:
-        network: Is put into evaluation, and back.
-        batches: Normalised images (N, C, H, W) and their classes (N,), at least one.
-    """
+    """Returns the share of images, 0 to 1, whose label (N,) the network predicts."""
     correct, seen = 0, 0
     for images, labels in batches:
         correct += int((predictions(network, [images]) == labels).sum())

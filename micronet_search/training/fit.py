@@ -16,14 +16,11 @@ from micronet_search.training.distillation import SoftTargets
 
 
 class DivergenceError(ArithmeticError):
-    """A loss that is not a finite number."""
+    """The training loss is not a finite number."""
 
 
 class Fit:
-    """One stage of gradient descent on a network.
-
-    The network stays the caller's; `finish` leaves the averaged weights in it where there are any.
-    """
+    """Gradient descent on a network, over one stage of a trial."""
 
     def __init__(
         self,
@@ -40,24 +37,19 @@ class Fit:
 
         Args:
             network: Is changed in place.
-            config: The optimizer, its schedule, and what is added to the loss.
-            epochs: Of this stage.
+            config: The optimizer, its schedule, and the terms of the loss.
+            epochs: Epochs of the stage.
             steps_per_epoch: Batches in an epoch.
             learning_rate: The peak.
             warmup: Epochs of warm-up.
-            soft_targets: What a teacher adds to the loss.
+            soft_targets: The teacher's outputs, which become a part of the loss.
         """
         self.network = network
         self.config = config
         self.soft_targets = soft_targets
         self.optimizer = optimizer.create(network, config, learning_rate)
-        self.schedule = optimizer.schedule(
-            self.optimizer,
-            config,
-            learning_rate,
-            epochs * steps_per_epoch,
-            warmup * steps_per_epoch,
-        )
+        steps, rise = epochs * steps_per_epoch, warmup * steps_per_epoch
+        self.schedule = optimizer.schedule(self.optimizer, config, learning_rate, steps, rise)
         self.average: AveragedModel | None = None
         if config.ema is not None:
             self.average = AveragedModel(
@@ -67,20 +59,17 @@ class Fit:
     def epoch(
         self, batches: Iterable[tuple[Tensor, Tensor]], after_step: Callable[[], None]
     ) -> float:
-        """Trains on each batch once.
+        """Trains on each batch once, and returns the mean loss.
 
         Args:
             batches: Images (B, C, H, W) and the probabilities of their classes (B, classes).
-            after_step: Called after every step; may change the network, to keep zeros zero.
-
-        Returns:
-            The mean loss.
+            after_step: Is called after every step, and may change the network.
 
         Raises:
             DivergenceError: The mean loss is not finite.
         """
         self.network.train()
-        total, steps = torch.zeros((), device=_device(self.network)), 0
+        total, steps = torch.zeros((), device=next(self.network.parameters()).device), 0
         for images, targets in batches:
             total += self._step(images, targets)
             after_step()
@@ -93,39 +82,36 @@ class Fit:
         return loss
 
     def _step(self, images: Tensor, targets: Tensor) -> Tensor:
-        config = self.config
-        # bf16 pays on a GPU alone; on CPUs without native support it is slower than float32
+        # bfloat16 pays on a GPU alone; CPUs without native support are slower in it
         with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda):
             loss = self._loss(images, targets)
         self.optimizer.zero_grad()
         loss.backward()
-        if config.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_clip)
+        if self.config.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
         self.optimizer.step()
         self.schedule.step()
         return loss.detach()
 
     def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
-        logits = self.network(images)
-        loss = nn.functional.cross_entropy(
-            logits.float(), targets, label_smoothing=self.config.label_smoothing
-        )
+        logits, smoothing = self.network(images), self.config.label_smoothing
+        loss = nn.functional.cross_entropy(logits.float(), targets, label_smoothing=smoothing)
         if self.soft_targets is None:
             return loss
         return torch.lerp(loss, self.soft_targets.loss(images, logits), self.soft_targets.weight)
 
     @property
     def judged(self) -> nn.Module:
-        """The network that counts: the averaged one where there is one."""
+        """Returns the network to evaluate: the averaged one where weights are averaged."""
         return self.network if self.average is None else self.average.module
 
     def finish(self) -> None:
-        """Puts the averaged weights, where there are any, into the network."""
+        """Puts the averaged weights into the network, where weights are averaged."""
         if self.average is not None:
             self.network.load_state_dict(self.average.module.state_dict())
 
     def state(self) -> dict[str, Any]:
-        """What, beside the network's own state, a later `restore` needs."""
+        """Returns what `restore` needs beside the state of the network."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "schedule": {"last_epoch": self.schedule.last_epoch},
@@ -133,7 +119,7 @@ class Fit:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continues where the stage that gave this state was."""
+        """Continues the stage from a state that `state` returned."""
         self.optimizer.load_state_dict(state["optimizer"])
         _lay_out_as_parameters(self.optimizer)
         self.schedule.last_epoch = state["schedule"]["last_epoch"]
@@ -142,12 +128,8 @@ class Fit:
 
 
 def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
-    """Gives what a checkpoint kept for a parameter the memory layout of the parameter again."""
+    """Gives the restored state of each parameter the parameter's own memory layout."""
     for parameter, kept in optimizer.state.items():
         for name, value in kept.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
                 kept[name] = torch.empty_like(parameter).copy_(value)
-
-
-def _device(network: nn.Module) -> torch.device:
-    return next(network.parameters()).device

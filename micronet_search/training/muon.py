@@ -11,7 +11,7 @@ from torch.optim import AdamW, Optimizer
 
 
 class MuonWithAdamW(Optimizer):
-    """Muon (Jordan et al., 2024) on weights as matrices, beside AdamW on other parameters.
+    """Applies Muon (Jordan et al., 2024) to weights as matrices, and AdamW to other parameters.
 
     Muon's steps have the size of AdamW's (Liu et al., 2025), so that both take one learning rate.
     Its state and groups are those of torch's two optimizers. The weights keep their storage
@@ -31,12 +31,12 @@ class MuonWithAdamW(Optimizer):
         """Makes both optimizers.
 
         Args:
-            weights: Of two dimensions or more, the first one counting outputs; Muon's.
-            others: Groups of parameters, each with its weight decay; AdamW's.
-            lr: Of both.
-            momentum: Muon's, and the first beta of AdamW.
-            weight_decay: Of the weights.
-            fused: AdamW's.
+            weights: Muon's parameters, of two dimensions or more; the first one counts outputs.
+            others: AdamW's groups of parameters, each with its weight decay.
+            lr: Learning rate of both.
+            momentum: Momentum of Muon and first beta of AdamW.
+            weight_decay: Weight decay of Muon.
+            fused: As in AdamW.
         """
         self._weights = weights
         self._matrices = [_outputs_first(w, w).view(len(w), -1) for w in weights]
@@ -53,7 +53,7 @@ class MuonWithAdamW(Optimizer):
         super().__init__(groups, {"lr": lr, "momentum": momentum})
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Moves all parameters that have a gradient, after the closure where there is one."""
+        """Calls the closure, if there is one, and moves all parameters that have a gradient."""
         loss = None if closure is None else closure()
         for weight, matrix in zip(self._weights, self._matrices, strict=True):
             matrix.grad = None
@@ -72,34 +72,35 @@ class MuonWithAdamW(Optimizer):
             weight.grad = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The states of both, by name; Muon's momenta in the shapes of the weights."""
+        """Returns the states of both, with Muon's momenta in the shapes of the weights."""
         muon = self._muon.state_dict()
-        kept = {
-            index: {name: _as_weight(value, self._weights[index]) for name, value in state.items()}
-            for index, state in muon["state"].items()
-        }
-        return {"muon": muon | {"state": kept}, "adamw": self._adamw.state_dict()}
+        return {"muon": self._mapped(muon, _as_weight), "adamw": self._adamw.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continues from the states of both, whatever the order of the weights in memory."""
-        muon = state_dict["muon"]
-        kept = {
-            index: {name: self._as_matrix(value, int(index)) for name, value in state.items()}
-            for index, state in muon["state"].items()
-        }
-        self._muon.load_state_dict(muon | {"state": kept})
+        self._muon.load_state_dict(self._mapped(state_dict["muon"], _as_matrix))
         self._adamw.load_state_dict(state_dict["adamw"])
         self.param_groups = [*self._muon.param_groups, *self._adamw.param_groups]
 
-    def _as_matrix(self, value: Tensor, index: int) -> Tensor:
-        return _outputs_first(value, self._weights[index]).reshape(self._matrices[index].shape)
+    def _mapped(
+        self, muon: dict[str, Any], change: Callable[[Tensor, Tensor], Tensor]
+    ) -> dict[str, Any]:
+        """Applies a function of a momentum and its weight to all momenta of a state of Muon."""
+        changed = {
+            index: {name: change(value, self._weights[int(index)]) for name, value in state.items()}
+            for index, state in muon["state"].items()
+        }
+        return muon | {"state": changed}
 
 
 def _as_weight(matrix: Tensor, weight: Tensor) -> Tensor:
-    """A matrix of `_outputs_first` in the shape of its weight."""
     order = _memory_order(weight)
     permuted = matrix.view(len(weight), *(weight.shape[dim] for dim in order))
     return permuted.permute(0, *(1 + order.index(dim) for dim in range(1, weight.dim())))
+
+
+def _as_matrix(value: Tensor, weight: Tensor) -> Tensor:
+    return _outputs_first(value, weight).reshape(len(weight), -1)
 
 
 def _memory_order(weight: Tensor) -> list[int]:
@@ -107,7 +108,7 @@ def _memory_order(weight: Tensor) -> list[int]:
 
 
 def _outputs_first(tensor: Tensor, weight: Tensor) -> Tensor:
-    """A tensor of a weight's shape with all but its first dimension in the weight's memory order.
+    """Puts all dimensions of a tensor but the first into the memory order of its weight.
 
     Only so a weight whose channels are last is a matrix without being copied.
     """

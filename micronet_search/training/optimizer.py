@@ -16,43 +16,32 @@ MOMENTUM_SWING = 0.05
 
 
 def create(network: nn.Module, config: Training, learning_rate: float) -> torch.optim.Optimizer:
-    """The optimizer of a network's parameters; only weights decay, not biases, norms and scales."""
+    """Makes the optimizer of a network. Weights decay; biases, norms and scales do not."""
     weights = [p for p in network.parameters() if p.dim() > 1]
     others = [p for p in network.parameters() if p.dim() <= 1]
-    decay, momentum = config.weight_decay, config.momentum
+    matrices: list[nn.Parameter] = []
+    if config.optimizer == "muon":
+        # AdamW has the classifier, or its factors
+        linear = {m.weight for m in network.modules() if isinstance(m, nn.Linear)}
+        matrices = [p for p in weights if p not in linear]
+        weights = [p for p in weights if p in linear]
+    lr, decay, momentum = learning_rate, config.weight_decay, config.momentum
+    groups = [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
     # one call for all parameters; on a GPU torch chooses by itself
     fused = True if all(p.is_cpu for p in others) else None
-    if config.optimizer == "muon":
-        # the classifier, or its factors
-        linear = {m.weight for m in network.modules() if isinstance(m, nn.Linear)}
-        return MuonWithAdamW(
-            [p for p in weights if p not in linear],
-            [
-                {"params": [p for p in weights if p in linear], "weight_decay": decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
-            lr=learning_rate,
-            momentum=momentum,
-            weight_decay=decay,
-            fused=fused,
-        )
-    groups = [
-        {"params": weights, "weight_decay": decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
+    betas = (momentum, 0.999)
     match config.optimizer:
         case "sgd":
-            return torch.optim.SGD(
-                groups,
-                lr=learning_rate,
-                momentum=momentum,
-                nesterov=momentum > 0,
-                fused=fused,
-            )
+            nesterov = momentum > 0
+            return torch.optim.SGD(groups, lr, momentum, nesterov=nesterov, fused=fused)
         case "adam":
-            return torch.optim.Adam(groups, lr=learning_rate, betas=(momentum, 0.999), fused=fused)
+            return torch.optim.Adam(groups, lr, betas, fused=fused)
         case "adamw":
-            return torch.optim.AdamW(groups, lr=learning_rate, betas=(momentum, 0.999), fused=fused)
+            return torch.optim.AdamW(groups, lr, betas, fused=fused)
+        case "muon":
+            return MuonWithAdamW(
+                matrices, groups, lr=lr, momentum=momentum, weight_decay=decay, fused=fused
+            )
 
 
 def schedule(
@@ -62,14 +51,14 @@ def schedule(
     steps: int,
     warmup: int,
 ) -> LRScheduler:
-    """The schedule over all `steps` of a stage.
+    """Makes the schedule of a stage.
 
     Args:
-        optimizer: Its learning rate is set at every step.
+        optimizer: Gets a learning rate at every step.
         config: Names the schedule.
         learning_rate: The peak.
         steps: Optimizer steps in the stage.
-        warmup: Steps of linear warm-up before the schedule; no part of one-cycle.
+        warmup: Steps of linear warm-up before the schedule. One-cycle has its own.
     """
     chosen = config.schedule
     if isinstance(chosen, OneCycle):
@@ -85,14 +74,10 @@ def schedule(
 
 
 def factor(chosen: Cosine | Linear | MultiStep, step: int, steps: int, warmup: int = 0) -> float:
-    """What the peak is multiplied by at a step, after a linear rise over `warmup` steps.
+    """Returns the share of the peak rate at a step, after a linear rise over `warmup` steps.
 
-    Args:
-        chosen: The schedule. A cosine divides the steps after the warm-up evenly among its halves;
-            a milestone is a share of all steps.
-        step: 0 to `steps`, the first after the last one.
-        steps: In the stage.
-        warmup: Of these.
+    A cosine divides the steps after the warm-up evenly among its halves. A milestone is a share of
+    all steps. The steps go from 0 to `steps`, which comes after the last one of the stage.
     """
     if step < warmup:
         return (step + 1) / (warmup + 1)
