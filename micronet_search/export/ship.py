@@ -22,8 +22,8 @@ from micronet_search.export.errors import ExportError
 from micronet_search.score.rules import scores
 from micronet_search.shipped import MAX_BYTES, Shipped, load
 from micronet_search.store.files import write_bytes
-from micronet_search.store.identity import study_id
 from micronet_search.store.outcome import Outcome, read_outcome
+from micronet_search.store.owner import study_id
 from micronet_search.store.paths import MODEL_FILE, StudyFolder, TrialFolder
 
 ONNX, CANDIDATE, CARD = "model.onnx", "candidate.yaml", "README.md"

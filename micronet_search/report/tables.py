@@ -11,7 +11,7 @@ from rich.table import Table
 from micronet_search.report.view import View
 from micronet_search.score.cost import Cost
 from micronet_search.score.rules import scores
-from micronet_search.store.tables import to_csv
+from micronet_search.store.files import to_csv
 
 
 def _table(*columns: str, title: str | None = None) -> Table:

@@ -1,7 +1,7 @@
-"""Tensors and plain values as one file in the safetensors format, never pickle.
+"""Tensors and plain values in one file of the safetensors format, without pickle.
 
-Any state is packed as `pack(*flatten(state))` and comes back as `unflatten(*unpack(content))`,
-bit by bit: a network's `state_dict`, an optimizer's, or a mapping that holds several of them.
+`pack(*flatten(state))` makes the bytes of a state, and `unflatten(*unpack(content))` restores the
+state bit by bit. A state is, for example, the `state_dict` of a network, or a mapping of several.
 """
 
 from __future__ import annotations
@@ -14,19 +14,17 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-_DIGITS = 64  # of the digest, in hexadecimal
+_DIGITS = 64  # hexadecimal digits of the checksum
 _BLANK = "0" * _DIGITS
-# Where the digest stands in the header, before the tree. A quote inside a name or a text is escaped
-# there, so this is found nowhere else before the tensors. They share one entry, because safetensors
-# puts several in any order, and the same state is to give the same bytes.
+# The header has one entry: the checksum, then the JSON tree. safetensors would write several
+# entries in any order, and the same state must give the same bytes. Quotes inside names and texts
+# are escaped, so the mark is found at this entry alone.
 _ENTRY = "state"
 _MARK = f'"{_ENTRY}":"'.encode()
+_NOT_PACKED = "the checkpoint is damaged, expected what `pack` writes"
 
 MAX_HEADER = 16 * 2**20
-"""Bytes of names, shapes and the tree: an order of magnitude more than the largest network has."""
-
-
-_NOT_PACKED = "the checkpoint is damaged, expected what `pack` writes"
+"""The largest header that is read, in bytes; the largest network needs a tenth of it."""
 
 
 class DamagedCheckpointError(ValueError):
@@ -34,35 +32,35 @@ class DamagedCheckpointError(ValueError):
 
 
 def pack(tensors: dict[str, Tensor], meta: Any) -> bytes:
-    """Packs named tensors, wherever they are, and a plain JSON tree.
+    """Packs named tensors and a JSON tree into a safetensors file.
 
     Args:
-        tensors: Of any shape and of any type that safetensors knows.
-        meta: What `json.dumps` writes and reads back as it was.
+        tensors: Tensors on any device.
+        meta: A tree that `json.dumps` writes and `json.loads` restores.
 
     Returns:
-        A safetensors file whose metadata holds the tree and a checksum over the whole file.
+        The file, whose metadata holds the tree and a checksum of the whole file.
     """
-    # Copies, because safetensors refuses tensors that share memory.
+    # The tensors are copied because safetensors refuses tensors that share memory.
     stored = {
         name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()
     }
     content = safetensors.torch.save(stored, {_ENTRY: _BLANK + json.dumps(meta)})
     start = content.index(_MARK) + len(_MARK)
-    return content[:start] + _digest(content) + content[start + _DIGITS :]
+    return content[:start] + _checksum(content) + content[start + _DIGITS :]
 
 
 def unpack(content: bytes) -> tuple[dict[str, Tensor], Any]:
-    """The tensors, on the CPU, and the tree that `pack` packed.
+    """Returns the tensors, on the CPU, and the tree that `pack` packed.
 
     Raises:
-        DamagedCheckpointError: The bytes were cut or changed, or never packed: who wants to can
-            make the checksum too.
+        DamagedCheckpointError: The bytes were cut or changed, or `pack` did not write them.
+            Anyone can forge a checksum, so the rest of the file is checked too.
     """
     start = content.find(_MARK) + len(_MARK)
     found = content[start : start + _DIGITS]
     blank = content[:start] + _BLANK.encode() + content[start + _DIGITS :]
-    if found != _digest(blank):
+    if found != _checksum(blank):
         raise DamagedCheckpointError(
             f"the checkpoint is damaged: its {len(content):,} bytes do not agree with its checksum"
         )
@@ -80,58 +78,35 @@ def unpack(content: bytes) -> tuple[dict[str, Tensor], Any]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of JSON's pairs; two of one name would be two files in one."""
+    """Returns a JSON object, and refuses two entries of one name: readers could disagree on it."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a name is there twice")
     return found
 
 
+def _checksum(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_DIGITS // 2).hexdigest().encode()
+
+
 def flatten(state: Any) -> tuple[dict[str, Tensor], Any]:
-    """Takes a state apart into named tensors and a plain JSON tree.
+    """Splits a state into named tensors and a JSON tree.
 
     Args:
-        state: Dictionaries (keys are texts or integers), lists, tuples, tensors, numbers, texts,
-            truth values and None, nested at will.
+        state: Nested dictionaries (with texts or integers as keys), lists and tuples of tensors,
+            numbers, texts, truth values and None.
 
     Raises:
         TypeError: The state holds something else.
     """
     tensors: dict[str, Tensor] = {}
-    return tensors, _plain(state, "", tensors)
+    return tensors, _to_tree(state, "", tensors)
 
 
-def unflatten(tensors: dict[str, Tensor], meta: Any) -> Any:
-    """The state that `flatten` took apart.
+def _to_tree(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """Returns the JSON tree of a node, and adds its tensors under their dotted paths.
 
-    Raises:
-        DamagedCheckpointError: It is none.
-    """
-    try:
-        return _restored(tensors, meta)
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise DamagedCheckpointError(f"{_NOT_PACKED}: {error}") from None
-
-
-def _restored(tensors: dict[str, Tensor], meta: Any) -> Any:
-    match meta:
-        case list():
-            return [_restored(tensors, item) for item in meta]
-        case {"tensor": str(name), **rest} if not rest:
-            return tensors[name]
-        case {"tuple": list(items), **rest} if not rest:
-            return tuple(_restored(tensors, item) for item in items)
-        case {"dict": list(pairs), **rest} if not rest:
-            return {key: _restored(tensors, item) for key, item in pairs}
-        case dict():
-            raise ValueError(f"found {', '.join(meta) or 'nothing'}, no kind of value")
-    return meta
-
-
-def _plain(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """The JSON tree of a node, whose tensors go into `tensors` under their dotted paths.
-
-    A dictionary becomes its pairs, because the keys of a JSON object are texts alone.
+    A dictionary becomes a list of pairs, because the keys of a JSON object must be texts.
     """
     if node is None or isinstance(node, bool | int | float | str):
         return node
@@ -141,12 +116,35 @@ def _plain(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:
         return {"tensor": name}
     prefix = f"{name}." if name else ""
     if isinstance(node, dict):
-        return {"dict": [[key, _plain(node[key], f"{prefix}{key}", tensors)] for key in node]}
+        return {"dict": [[key, _to_tree(node[key], f"{prefix}{key}", tensors)] for key in node]}
     if isinstance(node, list | tuple):
-        items = [_plain(item, f"{prefix}{i}", tensors) for i, item in enumerate(node)]
+        items = [_to_tree(item, f"{prefix}{i}", tensors) for i, item in enumerate(node)]
         return {"tuple": items} if isinstance(node, tuple) else items
     raise TypeError(f"{name} is a {type(node).__name__}, expected a tensor or a plain value")
 
 
-def _digest(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=_DIGITS // 2).hexdigest().encode()
+def unflatten(tensors: dict[str, Tensor], meta: Any) -> Any:
+    """Returns the state that `flatten` split.
+
+    Raises:
+        DamagedCheckpointError: `flatten` did not make these tensors and this tree.
+    """
+    try:
+        return _from_tree(tensors, meta)
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise DamagedCheckpointError(f"{_NOT_PACKED}: {error}") from None
+
+
+def _from_tree(tensors: dict[str, Tensor], node: Any) -> Any:
+    match node:
+        case list():
+            return [_from_tree(tensors, item) for item in node]
+        case {"tensor": str(name), **rest} if not rest:
+            return tensors[name]
+        case {"tuple": list(items), **rest} if not rest:
+            return tuple(_from_tree(tensors, item) for item in items)
+        case {"dict": list(pairs), **rest} if not rest:
+            return {key: _from_tree(tensors, item) for key, item in pairs}
+        case dict():
+            raise ValueError(f"found {', '.join(node) or 'nothing'}, no kind of value")
+    return node

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from micronet_search.config.reading import read_bytes
 
 MAX_JSON = 64 * 2**20
-"""Bytes of a file: a hundred times a curve of ten thousand epochs is a third of it."""
+"""The largest JSON file that is read, in bytes; a curve of 10,000 epochs takes less than 1 %."""
 
 
 def write_bytes(path: Path, content: bytes, private: bool = False) -> None:
-    """Writes a file in one step; the folder is made where it is missing.
+    """Replaces a file's content in one step, so that readers find the old file or the new one.
 
-    A reader, and whoever comes after a crash, finds the old file or the new one.
+    Folders that are missing are created.
 
     Args:
-        path: The file.
-        content: All of it.
-        private: Whether only its owner may read it.
+        path: The file to write.
+        content: The whole content.
+        private: Whether only the owner may read the file.
 
     Raises:
-        OSError: The disk is full, say; the old file stands and no other one is left.
+        OSError: The file cannot be written, for example because the disk is full. The old file
+            stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The number of the process keeps two writers apart, and a killed one leaves one file at most.
+    # The process id keeps two writers apart, and a killed writer leaves one such file at most.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         mode = 0o600 if private else 0o666
@@ -43,24 +45,24 @@ def write_bytes(path: Path, content: bytes, private: bool = False) -> None:
 
 
 def write_text(path: Path, content: str, private: bool = False) -> None:
-    """Writes a text in UTF-8, as `write_bytes` does."""
+    """Writes a text in UTF-8, in one step like `write_bytes`."""
     write_bytes(path, content.encode(), private)
 
 
 def write_json(path: Path, tree: Any) -> None:
-    """Writes a plain tree, as `write_bytes` does.
+    """Writes a tree of plain values as JSON, in one step like `write_bytes`.
 
-    A loss that is not finite stands as Python's `NaN` or `Infinity`, which `read_json` reads.
+    Numbers that are not finite become `NaN` and `Infinity`, which `read_json` understands.
     """
     write_text(path, json.dumps(tree, indent=2) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Reads what `write_json` wrote.
+    """Reads a file that `write_json` wrote.
 
     Raises:
-        OSError: There is no such file, or it cannot be read.
-        ValueError: The file is no JSON, or is too large.
+        OSError: The file does not exist or cannot be read.
+        ValueError: The file is not JSON, or is larger than `MAX_JSON`.
     """
     content = read_bytes(path, MAX_JSON)
     if len(content) > MAX_JSON:
@@ -71,8 +73,21 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} is damaged, expected JSON: {error}") from None
 
 
+def to_csv(rows: Sequence[Mapping[str, Any]], columns: list[str] | None = None) -> str:
+    """Returns a table as CSV, with every digit of its numbers.
+
+    Args:
+        rows: The rows, all with the same columns.
+        columns: The names of the columns, which are needed only if there are no rows.
+    """
+    import pandas as pd
+
+    table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
+    return table.to_csv(index=False, lineterminator="\n", na_rep="nan")
+
+
 def _sync_folder(folder: Path) -> None:
-    """Makes a new name in a folder survive a power cut."""
+    """Waits until the folder's entries are on the disk, so that they survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""Optuna's journal after a crash. Call these under the driver's lock, before Optuna opens it."""
+"""Repairs Optuna's journal after a crash, under the driver's lock and before Optuna opens it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from pathlib import Path
 def cut_to_last_whole_line(path: Path) -> int:
     """Cuts a damaged end off Optuna's journal, and removes the lock that a dead process left.
 
-    Optuna appends one JSON per line. A line cut short by a crash or a full disk was never
-    acknowledged; once something is appended to it, Optuna cannot read the file any more. Whole
-    lines are never touched.
+    Optuna appends one JSON line at a time, and acknowledges it once it is whole. A crash or a full
+    disk can cut the last line short; a line appended to such a rest makes the journal unreadable.
 
     Returns:
-        The number of bytes cut; 0 for a journal that is whole or does not exist.
+        The number of bytes cut; 0 if the journal is whole or does not exist.
     """
     _remove_lock(path)
     if not path.exists():
@@ -23,7 +22,9 @@ def cut_to_last_whole_line(path: Path) -> int:
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
     last_line = content.rfind(b"\n", 0, max(whole - 1, 0)) + 1
-    if not _is_json(content[last_line:whole]):
+    try:
+        json.loads(content[last_line:whole])
+    except ValueError:
         whole = last_line
     if whole < len(content):
         with open(path, "r+b") as file:
@@ -32,19 +33,11 @@ def cut_to_last_whole_line(path: Path) -> int:
     return len(content) - whole
 
 
-def _is_json(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True
-
-
 def _remove_lock(path: Path) -> None:
     """Removes `NAME.lock` and `NAME.lock*.rename`, the names in `optuna.storages.journal._file`.
 
-    Without this Optuna waits half a minute for the dead process. The lock is a symbolic link,
-    often a dangling one, so nothing here may follow it.
+    Optuna would wait half a minute for the dead process. The lock is a symbolic link, often a
+    dangling one, so this code lists names and never follows them.
     """
     lock = f"{path.name}.lock"
     if path.parent.is_dir():

@@ -13,13 +13,13 @@ from micronet_search.store.files import read_json
 from micronet_search.store.paths import StudyFolder
 
 TRACEBACK = "traceback.txt"
-"""The file of a result that says where a trial failed."""
+"""The name of the result's file that says where a trial failed."""
 
 _PARTS = {"parameters", "operations", "score"}
 _COUNTED = ("parameters", "nonzeros", "macs", "storage_bits")
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 State = Literal["complete", "stopped", "failed"]
-"""How a trial can end."""
+"""How a trial can end; `stopped` means early, at a rung."""
 _Accuracy = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -28,12 +28,12 @@ class Epoch:
     """One row of a trial's curve.
 
     Attributes:
-        epoch: Epochs trained so far, over all stages.
-        stage: The stage that it belongs to: fit, thin, factorize, prune or quantize.
-        loss: Mean training loss.
-        accuracy: Accuracy on the validation split, 0 to 1.
-        seconds: Time that it took.
-        ended: Unix time at its end.
+        epoch: The number of epochs trained so far, over all stages.
+        stage: fit, thin, factorize, prune or quantize.
+        loss: The mean training loss.
+        accuracy: The accuracy on the validation split, 0 to 1.
+        seconds: How long the epoch took.
+        ended: The Unix time at the end of the epoch.
     """
 
     __pydantic_config__ = _STRICT
@@ -48,23 +48,23 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended, in numbers: the content of `outcome.json`.
+    """The numbers of a trial that has ended: the content of `outcome.json`.
 
     Attributes:
-        state: `complete`; `stopped` at a rung; `failed`.
-        reason: Why it was stopped or failed.
-        accuracy: On the validation split: the shipped network's, a stopped one's at its rung.
-        scores: For each rule its `parameters`, `operations` and `score`; measured, or for a
-            stopped trial predicted.
-        parameters: Of the network before folding.
-        nonzeros: Of all stored tensors.
+        started: The Unix time of the first start.
+        ended: The Unix time of the end.
+        device: Where the trial ran.
+        reason: Why the trial was stopped or failed.
+        accuracy: The accuracy on the validation split, of the network as shipped; for a stopped
+            trial, at its rung.
+        scores: For each score rule its `parameters`, `operations` and `score`, measured; for a
+            stopped trial, predicted.
+        parameters: The number of parameters before norms are folded.
+        nonzeros: The number of nonzero values in the stored tensors.
         macs: Multiply-accumulates for one image.
-        storage_bits: Bits of the packed network.
-        seconds: Time of each stage.
-        started: Unix time of the first start.
-        ended: Unix time of the end.
-        device: Where it ran.
-        curve: A row per epoch.
+        storage_bits: The size of the packed network.
+        seconds: The time of each stage.
+        curve: One row for each epoch.
     """
 
     __pydantic_config__ = _STRICT
@@ -84,15 +84,15 @@ class Outcome:
     curve: tuple[Epoch, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The outcome as plain values."""
+        """Returns the outcome as plain values."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, tree: dict[str, Any]) -> Outcome:
-        """The outcome that `to_json` wrote.
+    def from_json(cls, tree: Any) -> Outcome:
+        """Returns the outcome that `to_json` wrote.
 
         Raises:
-            ValueError: The tree is none that `to_json` writes.
+            ValueError: The tree is not an outcome.
         """
         try:
             found = _OUTCOMES.validate_python(tree)
@@ -114,60 +114,57 @@ _OUTCOMES = TypeAdapter(Outcome)
 
 @dataclass(frozen=True)
 class Result:
-    """What a trial leaves.
-
-    Attributes:
-        outcome: The numbers.
-        files: By name, for the trial's folder.
-    """
+    """The outcome of a trial, and the other files of its folder by their names."""
 
     outcome: Outcome
     files: dict[str, bytes]
 
 
-def read_outcome(path: Path, rule: str | None = None) -> Outcome:
-    """How a trial ended, from its file.
+def read_outcome(path: Path, score_rule: str | None = None) -> Outcome:
+    """Reads an `outcome.json`.
 
     Args:
-        path: Of the file.
-        rule: Of the score that the trial's study minimises, where the figures are to be there.
+        path: The file to read.
+        score_rule: If given, a trial that did not fail must have its cost and its score by this
+            rule.
 
     Raises:
-        ValueError: The file is damaged, or is none of such a trial.
+        ValueError: The file is damaged, or figures are missing.
     """
     tree = read_json(path)
     try:
         found = Outcome.from_json(tree)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    if rule is None or found.state == "failed":
+    if score_rule is None or found.state == "failed":
         return found
-    counted = {name: getattr(found, name) for name in _COUNTED}
-    for name, figure in {f"the {rule} score": found.scores.get(rule), **counted}.items():
+    figures: dict[str, Any] = {f"the {score_rule} score": found.scores.get(score_rule)}
+    figures |= {name: getattr(found, name) for name in _COUNTED}
+    for name, figure in figures.items():
         if figure is None:
             raise ValueError(f"{path}: found a {found.state} trial without {name}, expected one")
     return found
 
 
-def read_outcomes(study: StudyFolder, rule: str) -> dict[int, Outcome]:
-    """How the trials of a study ended that have, by number.
+def read_outcomes(study: StudyFolder, score_rule: str) -> dict[int, Outcome]:
+    """Returns the outcomes of the trials that have ended, by number.
 
     Args:
-        study: Where they are.
-        rule: Of the score that the study minimises.
+        study: The folder of the study.
+        score_rule: The score rule that the study minimises.
 
     Raises:
         ValueError: A file is damaged.
     """
-    return {number: read_outcome(study.trial(number).outcome, rule) for number in study.ended()}
+    return {n: read_outcome(study.trial(n).outcome, score_rule) for n in study.ended()}
 
 
 def lost(reason: str, traceback: str | None = None) -> Result:
-    """The result of a trial that failed outside of its training: its slot died, or its teacher did.
+    """Returns the result of a trial that failed outside its training: its slot or teacher failed.
 
     Args:
         reason: One line.
-        traceback: What is known of the failure.
+        traceback: What is known of the failure, for `traceback.txt`.
     """
     now = time.time()
     files = {} if traceback is None else {TRACEBACK: traceback.encode()}

@@ -13,161 +13,87 @@ from micronet_search.config.sweep import Sweep
 MODEL_FILE = "model.safetensors"
 """The file of the network that a trial or an export ships."""
 
-# The pattern of a sweep's name, which keeps a study inside the root: no separator, no leading dot.
+# The pattern of a sweep's name keeps a study inside the root: no separator, no leading dot.
 _NAME: TypeAdapter[str] = TypeAdapter(Annotated[str, Sweep.model_fields["name"]])
 
 
+class _Inside:
+    """An attribute of a folder: the path of something directly inside the folder."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, folder: _Folder, owner: type[_Folder]) -> Path:
+        return folder.path / self._name
+
+
 @dataclass(frozen=True)
-class TrialFolder:
-    """The files of one trial.
-
-    Attributes:
-        path: The folder, which is made by the first file that is written into it.
-    """
-
+class _Folder:
     path: Path
 
-    @property
-    def candidate(self) -> Path:
-        """The candidate with every choice made."""
-        return self.path / "candidate.yaml"
 
-    @property
-    def checkpoint(self) -> Path:
-        """Where an unfinished trial goes on."""
-        return self.path / "checkpoint.safetensors"
+class TrialFolder(_Folder):
+    """The files of one trial or teacher. The first file that is written makes the folder."""
 
-    @property
-    def model(self) -> Path:
-        """The tensors that are shipped."""
-        return self.path / MODEL_FILE
-
-    @property
-    def layers(self) -> Path:
-        """The cost, a layer at a time."""
-        return self.path / "layers.csv"
-
-    @property
-    def curve(self) -> Path:
-        """The training, an epoch at a time."""
-        return self.path / "curve.csv"
-
-    @property
-    def traceback(self) -> Path:
-        """Where a failed trial failed."""
-        return self.path / "traceback.txt"
-
-    @property
-    def outcome(self) -> Path:
-        """How the trial ended, in numbers."""
-        return self.path / "outcome.json"
+    candidate = _Inside("candidate.yaml")  # the candidate, with every choice made
+    checkpoint = _Inside("checkpoint.safetensors")  # the state from which the trial continues
+    model = _Inside(MODEL_FILE)  # the tensors that are shipped
+    layers = _Inside("layers.csv")  # the cost of each layer
+    curve = _Inside("curve.csv")  # the figures of each training epoch
+    traceback = _Inside("traceback.txt")  # the error of a failed trial
+    outcome = _Inside("outcome.json")  # how the trial ended, in numbers
 
     @property
     def artifacts(self) -> tuple[Path, ...]:
-        """The files that MLflow keeps with the trial, where they exist."""
+        """The files that MLflow keeps with the trial, if they exist."""
         named = (self.candidate, self.outcome, self.curve, self.layers, self.model)
         return (*named, self.traceback)
 
 
-@dataclass(frozen=True)
-class StudyFolder:
-    """The files of one study.
+class StudyFolder(_Folder):
+    """The files of one study."""
 
-    Attributes:
-        path: The folder.
-    """
-
-    path: Path
-
-    @property
-    def sweep(self) -> Path:
-        """The sweep as run, with every default written out."""
-        return self.path / "sweep.yaml"
-
-    @property
-    def journal(self) -> Path:
-        """Optuna's storage."""
-        return self.path / "optuna.journal"
-
-    @property
-    def lock(self) -> Path:
-        """What the operating system locks for the driver."""
-        return self.path / "driver.lock"
-
-    @property
-    def holder(self) -> Path:
-        """Who holds the lock."""
-        return self.path / "driver.json"
-
-    @property
-    def clock(self) -> Path:
-        """The hours that the driver has used over all its starts."""
-        return self.path / "clock.json"
-
-    @property
-    def identity(self) -> Path:
-        """What tells this study from another one of the same name."""
-        return self.path / "study.json"
-
-    @property
-    def dataset(self) -> Path:
-        """What the dataset was like when the study began."""
-        return self.path / "dataset.json"
-
-    @property
-    def start(self) -> Path:
-        """What the driver's last start ran on, and how it ended."""
-        return self.path / "start.json"
+    sweep = _Inside("sweep.yaml")  # the sweep as run, with every default written out
+    journal = _Inside("optuna.journal")  # Optuna's storage
+    lock = _Inside("driver.lock")  # the file that the operating system locks for the driver
+    holder = _Inside("driver.json")  # the process and the host that hold the lock
+    clock = _Inside("clock.json")  # the driver's running time over all its starts
+    identity = _Inside("study.json")  # the id that tells apart two studies of one name
+    dataset = _Inside("dataset.json")  # fingerprints of the images, taken when the study began
+    start = _Inside("start.json")  # what the driver's last start ran on, and how it ended
 
     def trial(self, number: int) -> TrialFolder:
-        """The folder of a trial, whether it exists or not."""
+        """Returns the folder of a trial, whether it exists or not."""
         assert number >= 0, number
         return TrialFolder(self.path / "trials" / f"{number:04d}")
 
     def trials(self) -> list[int]:
-        """The numbers of the trials that have a folder, in their order."""
-        found = [path.name for path in _folders(self.path / "trials")]
-        return sorted(
-            int(name)
-            for name in found
-            if name.isascii() and name.isdigit() and name == f"{int(name):04d}"
-        )
+        """Returns the numbers of the trials that have a folder, in ascending order."""
+        names = _subfolders(self.path / "trials")
+        digits = [name for name in names if name.isascii() and name.isdigit()]
+        return sorted(int(name) for name in digits if name == f"{int(name):04d}")
 
     def ended(self) -> list[int]:
-        """The numbers of the trials that have ended, in their order."""
+        """Returns the numbers of the trials that have ended, in ascending order."""
         return [number for number in self.trials() if self.trial(number).outcome.exists()]
 
 
-@dataclass(frozen=True)
-class Root:
-    """The folder that holds every study.
+class Root(_Folder):
+    """The folder that holds every study; `mlruns` by default."""
 
-    Attributes:
-        path: The folder, `mlruns` by default.
-    """
-
-    path: Path
-
-    @property
-    def mlflow_db(self) -> Path:
-        """MLflow's store, where no server is named."""
-        return self.path / "mlflow.db"
-
-    @property
-    def artifacts(self) -> Path:
-        """The artifacts of that store."""
-        return self.path / "artifacts"
+    mlflow_db = _Inside("mlflow.db")  # MLflow's store, unless the sweep names a server
+    artifacts = _Inside("artifacts")  # the artifacts of that store
 
     def teacher(self, key: str) -> TrialFolder:
-        """The folder of a network that is trained once and shared, whether it exists or not."""
+        """Returns the folder of a teacher that studies share, whether it exists or not."""
         assert key.isalnum(), key
         return TrialFolder(self.path / "teachers" / key)
 
     def study(self, name: str) -> StudyFolder:
-        """The folder of a study, whether it exists or not.
+        """Returns the folder of a study, whether it exists or not.
 
         Raises:
-            ValueError: The name is none that a sweep can have.
+            ValueError: No sweep can have this name.
         """
         if not _is_name(name):
             raise ValueError(
@@ -177,7 +103,7 @@ class Root:
         return StudyFolder(self.path / "studies" / name)
 
     def started(self, name: str) -> StudyFolder:
-        """The folder of a study that has been started.
+        """Returns the folder of a study that has been started.
 
         Raises:
             ValueError: There is no such study.
@@ -189,9 +115,9 @@ class Root:
         return folder
 
     def studies(self) -> list[str]:
-        """The names of the studies that have been started, in alphabetical order."""
-        found = [path.name for path in _folders(self.path / "studies")]
-        return sorted(name for name in found if _is_name(name) and self.study(name).sweep.exists())
+        """Returns the names of the studies that have been started, in alphabetical order."""
+        names = sorted(_subfolders(self.path / "studies"))
+        return [name for name in names if _is_name(name) and self.study(name).sweep.exists()]
 
 
 def _is_name(name: str) -> bool:
@@ -202,5 +128,5 @@ def _is_name(name: str) -> bool:
     return True
 
 
-def _folders(path: Path) -> list[Path]:
-    return [entry for entry in path.iterdir() if entry.is_dir()] if path.is_dir() else []
+def _subfolders(path: Path) -> list[str]:
+    return [entry.name for entry in path.iterdir() if entry.is_dir()] if path.is_dir() else []

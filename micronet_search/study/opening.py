@@ -23,8 +23,7 @@ from micronet_search.engine.choice import open_engine
 from micronet_search.engine.slot import choose_device
 from micronet_search.search import samplers, space
 from micronet_search.store.files import write_text
-from micronet_search.store.identity import study_id
-from micronet_search.store.lock import driver_lock
+from micronet_search.store.owner import driver_lock, study_id
 from micronet_search.store.paths import Root
 from micronet_search.study import resume, teachers
 from micronet_search.study.driver import Driver

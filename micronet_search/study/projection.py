@@ -13,8 +13,8 @@ from optuna.exceptions import StorageInternalError
 
 from micronet_search.config.files import load_stored_sweep
 from micronet_search.config.sweep import Objectives, Sweep
-from micronet_search.store.lock import driver_lock
 from micronet_search.store.outcome import Outcome, read_outcomes
+from micronet_search.store.owner import driver_lock
 from micronet_search.store.paths import Root
 from micronet_search.study.start import Start, environment, migrate, read_start, write_start
 from micronet_search.study.storage import open_study

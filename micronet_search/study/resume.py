@@ -16,7 +16,7 @@ from micronet_search.config.files import dump_yaml
 from micronet_search.config.sweep import Sweep
 from micronet_search.data.splits import Fingerprint
 from micronet_search.store.files import read_json, write_json
-from micronet_search.store.identity import study_id
+from micronet_search.store.owner import study_id
 from micronet_search.store.paths import StudyFolder
 
 _FINGERPRINTS = TypeAdapter(dict[str, Fingerprint])

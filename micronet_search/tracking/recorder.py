@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from micronet_search.config.sweep import Sweep
-from micronet_search.store.identity import study_id
+from micronet_search.store.files import to_csv
 from micronet_search.store.outcome import Outcome
+from micronet_search.store.owner import study_id
 from micronet_search.store.paths import Root
-from micronet_search.store.tables import to_csv
 from micronet_search.tracking import rows
 from micronet_search.tracking.client import artifact_location, connect, reported, tracking_uri
 from micronet_search.tracking.passwords import masked

@@ -10,8 +10,8 @@ from typing import Any
 
 from micronet_search.score.cost import Cost
 from micronet_search.score.rules import scores
+from micronet_search.store.files import to_csv
 from micronet_search.store.outcome import Epoch, Outcome, Result, State
-from micronet_search.store.tables import to_csv
 
 
 @dataclass

@@ -22,9 +22,9 @@ from micronet_search.data.batches import (
 )
 from micronet_search.data.splits import Splits
 from micronet_search.store import checkpoint
+from micronet_search.store.files import to_csv
 from micronet_search.store.outcome import Epoch, Result
 from micronet_search.store.paths import MODEL_FILE
-from micronet_search.store.tables import to_csv
 from micronet_search.training.distillation import SoftTargets
 from micronet_search.training.evaluate import accuracy
 from micronet_search.training.fit import DivergenceError, Fit

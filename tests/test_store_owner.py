@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from micronet_search.store.lock import StudyLockedError, driver_lock
+from micronet_search.store.owner import StudyLockedError, driver_lock
 from micronet_search.store.paths import Root, StudyFolder
 
 DRIVER = """
 import sys, time
 from pathlib import Path
-from micronet_search.store.lock import driver_lock
+from micronet_search.store.owner import driver_lock
 from micronet_search.store.paths import Root
 
 with driver_lock(Root(Path(sys.argv[1])).study("a")):

@@ -1,0 +1,74 @@
+"""Who owns a study: the one driver that runs it, and the folder that its MLflow run belongs to."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from micronet_search.store.files import read_json, write_json
+from micronet_search.store.paths import StudyFolder
+
+
+class StudyLockedError(ValueError):
+    """Another driver runs the study."""
+
+
+@contextmanager
+def driver_lock(study: StudyFolder) -> Iterator[None]:
+    """Holds a study's lock while the context lasts.
+
+    The operating system keeps the lock, so it is free as soon as its driver dies.
+
+    Raises:
+        StudyLockedError: Another driver holds the lock; the message names its host and process.
+    """
+    study.path.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(study.lock, thread_local=False).acquire(timeout=0)
+    except Timeout:
+        raise StudyLockedError(
+            f"the study {study.path.name} is being run by {_describe(study.holder)}; "
+            "expected one driver at a time"
+        ) from None
+    with lock:
+        # The holder has a file of its own: some versions of filelock empty the file that they lock.
+        holder = {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()}
+        write_json(study.holder, holder)
+        try:
+            yield
+        finally:
+            study.holder.unlink(missing_ok=True)
+
+
+def _describe(holder: Path) -> str:
+    try:
+        found = read_json(holder)
+        started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found["started"]))
+        return f"process {found['pid']} on {found['host']} since {started}"
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError):
+        # The other driver is just starting or ending, or its file is damaged.
+        return "another process"
+
+
+def study_id(study: StudyFolder) -> str:
+    """Returns the id in `study.json`, which it creates if there is none.
+
+    The id tells a study apart from another one of the same name: one on the same server, or an
+    earlier one whose folder was removed.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    if not study.identity.exists():
+        write_json(study.identity, {"id": uuid.uuid4().hex})
+    match read_json(study.identity):
+        case {"id": str(found)} if found.isalnum():
+            return found
+    raise ValueError(f"{study.identity} is damaged, expected the id of the study's run in MLflow")
