@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -20,8 +21,9 @@ from micronet_search.config.candidate import Candidate
 from micronet_search.config.sweep import Dataset, Execution
 from micronet_search.data import splits
 from micronet_search.data.splits import Splits
+from micronet_search.engine.choice import choose_device
 from micronet_search.engine.inline import Inline
-from micronet_search.engine.slot import Slot, choose_device
+from micronet_search.engine.slot import Slot
 from micronet_search.engine.work import (
     Crashed,
     Ended,
@@ -335,6 +337,42 @@ def test_slots_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         engine.close()
         cluster.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("execution", "error", "expected"),
+    [
+        (
+            {},
+            Exception("The current node timed out during startup.\nMore about it."),
+            "execution.engine: Ray did not start on this machine (The current node timed out during"
+            " startup.)",
+        ),
+        ({}, RuntimeError(""), "Ray did not start on this machine (RuntimeError)"),
+        (
+            {"address": "ray-cluster"},
+            ConnectionError("no answer"),
+            "execution.address: found no Ray cluster at ray-cluster (no answer)",
+        ),
+    ],
+    ids=["busy machine", "no message", "address"],
+)
+def test_a_start_of_ray_that_fails_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    execution: dict[str, Any],
+    error: Exception,
+    expected: str,
+) -> None:
+    ray = pytest.importorskip("ray")
+    from micronet_search.engine.ray.engine import Ray
+
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(ValueError, match=re.escape(expected)) as found:
+        Ray(DIGITS, Execution.model_validate(execution), print)
+    assert "\n" not in str(found.value)
 
 
 def test_devices_by_name() -> None:

@@ -1,4 +1,4 @@
-"""Which engine runs a study's trials."""
+"""Which engine and which device a study's trials run on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from micronet_search.config.sweep import Dataset, Execution
 from micronet_search.data.splits import Splits
 from micronet_search.engine.inline import Inline
-from micronet_search.engine.slot import Slot, choose_device
+from micronet_search.engine.slot import Slot
 from micronet_search.engine.work import Engine
 
 INSTALL = "pip install 'micronet-search[ray]'"
@@ -19,13 +19,13 @@ INSTALL = "pip install 'micronet-search[ray]'"
 def open_engine(
     splits: Splits, dataset: Dataset, execution: Execution, tell: Callable[[str], None]
 ) -> tuple[Engine, str]:
-    """Makes the engine that a sweep asks for, and says which it is.
+    """Creates the engine that a sweep asks for.
 
     Args:
-        splits: What trials are trained on.
-        dataset: Where other processes and nodes load it from.
-        execution: Of the sweep.
-        tell: Is told which engine it is, and later what happens to its slots.
+        splits: The loaded dataset, for trials in this process.
+        dataset: Where other processes and nodes load the dataset from.
+        execution: The sweep's choice of engine and devices.
+        tell: Receives a line that names the engine, and later lines about its slots.
 
     Returns:
         The engine, and the kind of its devices.
@@ -33,15 +33,14 @@ def open_engine(
     Raises:
         ValueError: The device, Ray or its cluster cannot be used.
     """
-    several = execution.address is not None or _slots(execution) > 1
-    has_ray = find_spec("ray") is not None
-    if execution.engine == "ray" or (execution.engine == "auto" and several and has_ray):
-        if not has_ray:
-            raise ValueError(f"execution.engine: found no Ray, expected it installed: {INSTALL}")
+    several = execution.address is not None or _possible_slots(execution) > 1
+    wants_ray = execution.engine == "ray" or (execution.engine == "auto" and several)
+    if wants_ray and find_spec("ray") is not None:
         return _open_ray(dataset, execution, tell)
-    if execution.address is not None:
-        raise ValueError(f"execution.address: found no Ray, expected it installed: {INSTALL}")
-    if several:
+    if execution.engine == "ray" or execution.address is not None:
+        option = "engine" if execution.engine == "ray" else "address"
+        raise ValueError(f"execution.{option}: found no Ray, expected it installed: {INSTALL}")
+    if wants_ray:
         tell(f"Ray is not installed: one slot where there could be more; {INSTALL}")
     device = choose_device(execution.device)
     tell(f"engine inline: one slot on {device}")
@@ -60,8 +59,22 @@ def _open_ray(
     return engine, engine.device
 
 
-def _slots(execution: Execution) -> int:
-    """How many this machine could have."""
+def _possible_slots(execution: Execution) -> int:
+    """Returns how many slots this machine could have."""
     device = choose_device(execution.device)
-    every = device.type == "cuda" and device.index is None
-    return (torch.cuda.device_count() if every else 1) * execution.trials_per_device
+    is_every_gpu = device.type == "cuda" and device.index is None
+    return (torch.cuda.device_count() if is_every_gpu else 1) * execution.trials_per_device
+
+
+def choose_device(name: str) -> torch.device:
+    """Returns the device of a name: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        ValueError: There is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    known = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if (f"{name}:0" if name == "cuda" else name) not in known:
+        raise ValueError(f"found no device {name}, expected one of {', '.join(known)}")
+    return torch.device(name)

@@ -1,4 +1,4 @@
-"""The engine that runs trials in the driver's own process, one at a time."""
+"""The engine that runs trials one at a time in the driver's own process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from micronet_search.engine.work import Event, Job, Order
 
 
 class Inline:
-    """An engine of one slot, which works while it is waited for."""
+    """An engine with one slot, which works while the driver waits for it."""
 
     slots = 1
 
@@ -17,25 +17,25 @@ class Inline:
         """Takes over a slot."""
         self._slot = slot
         self._number: int | None = None
-        self._leg: Iterator[Event] = iter(())
+        self._events: Iterator[Event] = iter(())
 
     def start(self, job: Job) -> None:
         """Gives a job to the slot."""
         assert self._number is None
-        self._number, self._leg = job.number, self._slot.begin(job)
+        self._number, self._events = job.number, self._slot.begin(job)
 
     def wait(self) -> tuple[int, Event] | None:
-        """Runs until something happens, and says what, in which trial."""
+        """Runs the job until its next event."""
         assert self._number is not None
-        return self._number, next(self._leg)
+        return self._number, next(self._events)
 
     def order(self, number: int, order: Order) -> None:
-        """Answers the checkpoint of the trial."""
+        """Answers the checkpoint of the job."""
         assert self._number == number
-        self._leg = self._slot.go_on(order)
+        self._events = self._slot.go_on(order)
 
     def pause(self) -> None:
-        """Has the trial report a checkpoint after its epoch."""
+        """Asks the job for a checkpoint after its epoch."""
         self._slot.pause()
 
     def release(self, number: int) -> None:
@@ -45,4 +45,4 @@ class Inline:
         self._slot.clear()
 
     def close(self) -> None:
-        """Has nothing to give back."""
+        """Does nothing: there are no other processes to end."""

@@ -21,17 +21,17 @@ from micronet_search.trial.trial import Trial
 
 @dataclass(frozen=True)
 class Job:
-    """What a slot is asked to do.
+    """A trial or a teacher that a slot is asked to train.
 
     Attributes:
-        number: Of the trial; a teacher's is negative.
-        candidate: What is evaluated.
-        seed: Of the trial.
-        stops: Epochs at which it reports a checkpoint and waits for an order: rungs.
-        checkpoint: Where it goes on; None to begin.
-        teacher: The model file of its teacher, where it has one.
-        checkpoint_minutes: The most training that may lie between two checkpoints, in minutes;
-            an epoch that takes longer is followed by one.
+        number: The trial's number; a teacher's is negative.
+        candidate: The candidate to evaluate.
+        seed: The seed of the trial's randomness.
+        stops: The rungs: epochs after which the trial reports a checkpoint and waits for an order.
+        checkpoint: The checkpoint to continue from; None to begin.
+        teacher: The model file of the trial's teacher; None if it has no teacher.
+        checkpoint_minutes: The most training, in minutes, between two checkpoints. An epoch that
+            takes longer is followed by a checkpoint.
     """
 
     number: int
@@ -45,7 +45,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Trained:
-    """An epoch was trained, of so many. No order is waited for."""
+    """Reports one finished epoch and the total number of epochs; the trial continues."""
 
     row: Epoch
     epochs: int
@@ -53,9 +53,9 @@ class Trained:
 
 @dataclass(frozen=True)
 class Reached:
-    """A checkpoint: at a rung, at the end of a stage, at a pause, or because its time had come.
+    """Reports a checkpoint after an epoch; the trial waits for an order.
 
-    An order is waited for.
+    Checkpoints come at rungs, at ends of stages, at a pause, and every `checkpoint_minutes`.
     """
 
     row: Epoch
@@ -64,18 +64,18 @@ class Reached:
 
 @dataclass(frozen=True)
 class Ended:
-    """The trial is over."""
+    """Reports that the trial has ended."""
 
     result: Result
 
 
 @dataclass(frozen=True)
 class Crashed:
-    """The trial has failed in a way in which another try may not.
+    """Reports a failure that may not happen again, so the trial can be tried again.
 
     Attributes:
-        result: Of a failed trial.
-        damaged: Whether its checkpoint is to blame, so that the next try begins without it.
+        result: The result of the trial if it is not tried again.
+        damaged: Whether the checkpoint is to blame, so that another try must begin without it.
     """
 
     result: Result
@@ -84,14 +84,14 @@ class Crashed:
 
 @dataclass(frozen=True)
 class Left:
-    """The node of the trial's slot has left. The trial is not to blame."""
+    """Reports that the trial's node has left the cluster, which is not the trial's fault."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Stop:
-    """The order to end the trial at its rung, and why."""
+    """Orders the trial to end at its rung."""
 
     reason: str
 
@@ -101,69 +101,54 @@ Order = Literal["go"] | Stop
 
 
 class Engine(Protocol):
-    """Slots: `start` a job in a free one, `wait` for events, and `order` what follows a `Reached`.
+    """The slots of a study.
 
-    After `Ended`, `Crashed` or `Left`, or in the place of an order, `release` frees the slot.
+    The driver calls `start` to give a job to a free slot, `wait` for the events of all jobs, and
+    `order` to answer `Reached`. `release` frees a slot after `Ended`, `Crashed` or `Left`, or
+    instead of an order.
     """
 
     @property
     def slots(self) -> int:
-        """How many there are by now."""
+        """The number of slots that are ready."""
 
     def start(self, job: Job) -> None:
         """Gives a job to a free slot."""
 
     def wait(self) -> tuple[int, Event] | None:
-        """What happens next, in which trial; None where nothing did for a moment."""
+        """Returns the next event with its job's number; None if nothing happens for a moment."""
 
     def order(self, number: int, order: Order) -> None:
-        """Answers the checkpoint of a trial."""
+        """Answers the checkpoint of a job."""
 
     def pause(self) -> None:
-        """Has every trial report a checkpoint after the epoch that it is in."""
+        """Asks every job for a checkpoint after its current epoch."""
 
     def release(self, number: int) -> None:
-        """Frees the slot of a trial that is over, or is left paused at its checkpoint."""
+        """Frees the slot of a job that is over, or that is paused at its checkpoint."""
 
     def close(self) -> None:
-        """Gives everything back."""
+        """Ends every process that the engine has started."""
 
 
 def work(
     job: Job, splits: Splits, device: torch.device, pausing: Callable[[], bool]
 ) -> Generator[Event, Order | None, None]:
-    """Runs a trial: yields what happens, and is sent an order after each checkpoint.
+    """Runs a trial. It yields events, and must be sent an order after each `Reached`.
 
-    An error inside the trial, divergence and exhausted memory among them, ends it as failed.
+    Every error inside the trial ends it as failed, for example divergence or exhausted memory.
 
     Args:
-        job: What to run.
+        job: The job to run.
         splits: The dataset, on the device.
-        device: Where it runs.
-        pausing: Asked after every epoch, whether a checkpoint is wanted now.
+        device: The device to run on.
+        pausing: Is asked after every epoch whether a checkpoint is wanted now.
     """
     trial = Trial(job.candidate, splits, seed=job.seed, device=device, teacher=job.teacher)
     try:
         trial.begin(job.checkpoint)
-        stops = {*job.stops, *(stage.end for stage in trial.stages)}
-        # a crash may have come between the checkpoint of a rung and the order that followed it
-        decided = trial.epoch not in job.stops
-        saved = time.monotonic()
-        while trial.epoch < trial.epochs:
-            if decided:
-                trial.advance(trial.epoch + 1)
-                yield Trained(trial.history.curve[-1], trial.epochs)
-            decided = True
-            # one more epoch like the last may not go beyond what a crash is allowed to cost
-            unsaved = time.monotonic() - saved + trial.history.curve[-1].seconds
-            is_due = unsaved > job.checkpoint_minutes * 60
-            if trial.epoch in stops or is_due or pausing():
-                order = yield Reached(trial.history.curve[-1], trial.checkpoint())
-                saved = time.monotonic()
-                if isinstance(order, Stop):
-                    yield Ended(trial.stopped(order.reason))
-                    return
-        result = trial.finish()
+        stop = yield from _train(trial, job, pausing)
+        result = trial.finish() if stop is None else trial.stopped(stop.reason)
     except Exception as error:
         result = trial.failed(f"{type(error).__name__}: {error}".splitlines()[0])
         result.files[TRACEBACK] = traceback.format_exc().encode()
@@ -172,3 +157,27 @@ def work(
             yield Crashed(result, damaged)
             return
     yield Ended(result)
+
+
+def _train(
+    trial: Trial, job: Job, pausing: Callable[[], bool]
+) -> Generator[Event, Order | None, Stop | None]:
+    """Trains a trial to its last epoch, or returns the order that stops it before."""
+    checkpoints = {*job.stops, *(stage.end for stage in trial.stages)}
+    # A crash may have come between the checkpoint of a rung and the order that followed it.
+    must_ask = trial.epoch in job.stops
+    saved = time.monotonic()
+    while trial.epoch < trial.epochs:
+        if not must_ask:
+            trial.advance(trial.epoch + 1)
+            yield Trained(trial.history.curve[-1], trial.epochs)
+        must_ask = False
+        # Another epoch like the last one must not exceed what a crash is allowed to cost.
+        unsaved = time.monotonic() - saved + trial.history.curve[-1].seconds
+        is_due = unsaved > job.checkpoint_minutes * 60
+        if trial.epoch in checkpoints or is_due or pausing():
+            order = yield Reached(trial.history.curve[-1], trial.checkpoint())
+            saved = time.monotonic()
+            if isinstance(order, Stop):
+                return order
+    return None

@@ -19,8 +19,7 @@ from micronet_search.config.network import Input
 from micronet_search.config.options import invalid_options
 from micronet_search.config.sweep import SHAPES, Sweep
 from micronet_search.data import splits
-from micronet_search.engine.choice import open_engine
-from micronet_search.engine.slot import choose_device
+from micronet_search.engine.choice import choose_device, open_engine
 from micronet_search.search import samplers, space
 from micronet_search.store.files import write_text
 from micronet_search.store.owner import driver_lock, study_id

@@ -1,4 +1,4 @@
-"""A Ray cluster as a driver sees it: its nodes, and the slots that there can be on each."""
+"""A Ray cluster as a driver sees it: its nodes, and the slots that each node can have."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from micronet_search.engine.ray import reaper
 from micronet_search.engine.ray.member import ASIDE, Member
 
 STORE = 256 * 2**20
-"""Bytes of shared memory of a cluster that is made for a study: a few checkpoints."""
+"""The shared memory of a cluster that is made for a study, in bytes; enough for checkpoints."""
 
 THREADS: dict[str, Any] = {"concurrency_groups": {ASIDE: 1}}
-"""Of a slot's process, beside the one that has the conversation."""
+"""The threads of a slot's process, beside the one that runs its job."""
 
 
 class Cluster:
     """The nodes of a Ray cluster, which may join and leave at any time.
 
     Attributes:
-        device: The kind of device that all slots have: `cuda` or `cpu`.
-        refused: Why nodes are not used.
+        device: The kind of device of every slot: `cuda` or `cpu`.
+        refused: The nodes that are not used, and the reasons.
     """
 
     def __init__(self, execution: Execution, tell: Callable[[str], None]) -> None:
-        """Connects to the cluster, or makes one of this machine alone.
+        """Connects to the cluster of the sweep, or makes one of this machine alone.
 
         Args:
-            execution: Where the cluster is, which devices are used, and how many slots share one.
-            tell: Is told of nodes that leave.
+            execution: The cluster's address, the devices to use, and how many slots share one.
+            tell: Receives a line for each node that leaves.
 
         Raises:
             ValueError: There is no such cluster, or no such device in it.
@@ -50,16 +50,13 @@ class Cluster:
         self.device = _choose(execution.device)
 
     def close(self) -> None:
-        """Leaves the cluster, or ends it where it was made here."""
+        """Leaves the cluster, or ends it if it was made here."""
         ray.shutdown()
         if self._reaper is not None:
             self._reaper.communicate()
 
     def look(self) -> list[str]:
-        """Sees which nodes have joined and left.
-
-        Returns:
-            The nodes that are there.
+        """Asks Ray which nodes are there now, and tells which have left.
 
         Raises:
             ValueError: The node of a cluster that was made here has died.
@@ -82,22 +79,22 @@ class Cluster:
         return self._names.get(node, node)
 
     def room(self, node: str) -> int:
-        """Returns how many slots there can be on a node."""
+        """Returns how many slots a node can have."""
         found = self._nodes[node]["Resources"]
         devices = int(found.get("GPU", 0)) if self.device == "cuda" else found.get("CPU", 0) >= 1
         return 0 if node in self.refused else int(devices) * self._share
 
     def share(self, node: str) -> tuple[dict[str, float], int]:
-        """Returns what of Ray's resources a slot of a node takes, and its number of threads."""
+        """Returns the resources that a slot takes of its node, and its number of threads."""
         processors = self._nodes[node]["Resources"].get("CPU", 0) / self.room(node)
         threads = max(1, int(processors))
         if self.device == "cuda":
             return {"GPU": 1 / self._share, "CPU": min(processors, 1)}, threads
-        # of processors Ray takes an integer, or a fraction of one
+        # Ray gives out a whole number of processors, or a fraction of one.
         return {"CPU": min(processors, threads)}, threads
 
     def make(self, node: str, resources: dict[str, float]) -> Any:
-        """Makes an actor for a slot on a node; its process may start later."""
+        """Returns the actor of a new slot on a node; its process may start later."""
         actor = ray.remote(**THREADS)(Member).options(
             num_cpus=resources["CPU"],
             num_gpus=resources.get("GPU", 0),
@@ -107,46 +104,58 @@ class Cluster:
         return actor.remote()
 
     def probe(self, node: str) -> Any:
-        """Asks a node for an answer. Ray answers in its place once it has given the node up."""
+        """Asks a node for an answer; Ray answers once it has given the node up."""
         answer = ray.remote(num_cpus=0)(lambda: None)
         return answer.options(scheduling_strategy=_on(node)).remote()
 
 
 def _connect(execution: Execution) -> None:
-    """Joins the cluster of the sweep, or starts one for this machine alone.
-
-    Raises:
-        ValueError: Nothing answers at the address.
-    """
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if execution.address is None:
-        if execution.device.startswith("cuda:"):
-            os.environ["CUDA_VISIBLE_DEVICES"] = execution.device.removeprefix("cuda:")
-        options |= {
-            "address": "local",
-            "include_dashboard": False,
-            "object_store_memory": STORE,
-            # slots are no less urgent than a trial in the driver's own process
-            "_system_config": {"worker_niceness": 0},
-        }
-    else:
-        options["address"] = execution.address
     try:
-        if match := re.fullmatch(r"([^:/]+):([0-9]+)", execution.address or ""):
-            # of an address where nothing is Ray says so after minutes
-            socket.create_connection((match[1], int(match[2])), timeout=10).close()
-        ray.init(**options)
-    except (OSError, OverflowError, RuntimeError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"execution.address: found no Ray cluster at {execution.address or 'this machine'} "
-            f"({first}), expected the HOST:PORT of one that runs, with RAY_AUTH_MODE and its token "
-            "as it was started, or no address"
-        ) from error
+        if execution.address is None:
+            _start(execution.device, options)
+        else:
+            _join(execution.address, options)
+    except Exception as error:  # Ray raises a plain one if its node does not start in time
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if execution.address is None:
+            message = (
+                f"execution.engine: Ray did not start on this machine ({reason}), expected it to; "
+                "try again once the machine is less busy, or with engine: inline"
+            )
+        else:
+            message = (
+                f"execution.address: found no Ray cluster at {execution.address} ({reason}), "
+                "expected the HOST:PORT of one that runs, with RAY_AUTH_MODE and its token as it "
+                "was started, or no address"
+            )
+        raise ValueError(message) from error
+
+
+def _start(device: str, options: dict[str, Any]) -> None:
+    """Starts a cluster of this machine alone."""
+    if device.startswith("cuda:"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = device.removeprefix("cuda:")
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        object_store_memory=STORE,
+        # Slots are as urgent as a trial in the driver's own process.
+        _system_config={"worker_niceness": 0},
+        **options,
+    )
+
+
+def _join(address: str, options: dict[str, Any]) -> None:
+    """Joins a cluster that runs already."""
+    if match := re.fullmatch(r"([^:/]+):([0-9]+)", address):
+        # Ray needs minutes to notice that nothing answers at an address.
+        socket.create_connection((match[1], int(match[2])), timeout=10).close()
+    ray.init(address=address, **options)
 
 
 def _choose(name: str) -> str:
-    """Chooses the kind of device that all slots have."""
+    """Returns the kind of device that all slots have."""
     has_gpu = any(node["Resources"].get("GPU", 0) >= 1 for node in _alive().values())
     if name.startswith("cuda") and not has_gpu:
         raise ValueError(f"found no GPU in the Ray cluster, expected one for device: {name}")

@@ -1,4 +1,4 @@
-"""The conversation of a driver with the slots of a Ray cluster."""
+"""The engine whose slots are spread over the devices of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -17,14 +17,10 @@ from micronet_search.engine.ray.cluster import Cluster
 from micronet_search.engine.work import Crashed, Event, Job, Left, Order
 from micronet_search.store.outcome import lost
 
-PATIENCE = 0.5
-"""Seconds that `wait` waits."""
-CENSUS = 2.0
-"""Seconds between two looks at the cluster's nodes."""
-SLOW = 30.0
-"""Seconds after which a slot that Ray has not started is told of."""
-STARTS = 3
-"""How often in a row a node's slots may die before they are ready."""
+PATIENCE = 0.5  # seconds that `wait` waits for an event
+CENSUS = 2.0  # seconds between two looks at the cluster's nodes
+SLOW = 30.0  # seconds after which the user is told of a slot that Ray has not started
+STARTS = 3  # a node is not used once so many of its slots in a row died before they were ready
 
 
 @dataclass(eq=False)
@@ -32,16 +28,16 @@ class _Member:
     """A slot as the driver sees it.
 
     Attributes:
-        actor: Ray's handle.
-        node: Where it is.
-        resources: What it takes of the node.
-        started: Is answered once its process is there.
-        pending: The answer of `open` until it has come, then the stream of events, if there is one.
-        made: When it was asked for.
-        is_told: Whether the user knows that it has not started.
-        ready: Whether it has answered.
-        number: Of the trial that holds it.
-        lost: What was heard in the place of an answer; then the node's own answer is pending.
+        actor: Ray's handle of the slot's process.
+        node: The id of the slot's node.
+        resources: What the slot takes of its node.
+        started: A reference that Ray answers once the process runs.
+        pending: What the driver waits for: the answer of `open`, then the events of a job, and once
+            the slot is lost, the answer of its node. None if it waits for nothing.
+        requested: When Ray was asked for the slot, in seconds of the monotonic clock.
+        is_told: Whether the user knows that the slot has not started.
+        number: The number of the job that holds the slot.
+        error: The error with which the slot was lost.
     """
 
     actor: Any
@@ -49,11 +45,11 @@ class _Member:
     resources: dict[str, float]
     started: Any
     pending: Any
-    made: float = field(default_factory=time.monotonic)
+    requested: float = field(default_factory=time.monotonic)
     is_told: bool = False
     ready: bool = False
     number: int | None = None
-    lost: RayError | None = None
+    error: RayError | None = None
 
 
 class Ray:
@@ -63,12 +59,12 @@ class Ray:
     """
 
     def __init__(self, dataset: Dataset, execution: Execution, tell: Callable[[str], None]) -> None:
-        """Connects to the cluster, or makes one of this machine alone.
+        """Opens the cluster, like `Cluster`, and asks it for slots.
 
         Args:
-            dataset: What trials are trained on; its folder has to be there on every node.
-            execution: Which devices, and how many trials share one.
-            tell: Is told of slots that get ready, and of nodes that leave or cannot be used.
+            dataset: The dataset, whose folder must exist on every node.
+            execution: The cluster's address, the devices to use, and how many slots share one.
+            tell: Receives a line whenever a slot is ready, or a node leaves or cannot be used.
 
         Raises:
             ValueError: There is no such cluster, or no such device in it.
@@ -80,11 +76,11 @@ class Ray:
         self._deaths: Counter[str] = Counter()
         self._cluster = Cluster(execution, tell)
         self.device = self._cluster.device
-        self._census()
+        self._take_census()
 
     @property
     def slots(self) -> int:
-        """How many are ready by now."""
+        """The number of slots that are ready."""
         return sum(member.ready for member in self._members)
 
     def start(self, job: Job) -> None:
@@ -94,34 +90,34 @@ class Ray:
         member.pending = member.actor.begin.options(num_returns="streaming").remote(job)
 
     def wait(self) -> tuple[int, Event] | None:
-        """What happens next, in which trial; None where nothing did for a moment.
+        """Returns the next event with its job's number; None if nothing happens for a moment.
 
         Raises:
             ValueError: No node of the cluster can be used.
         """
         if time.monotonic() - self._counted > CENSUS:
-            self._census()
+            self._take_census()
         waiting = {m.pending: m for m in self._members if m.pending is not None}
         if not waiting:
             time.sleep(PATIENCE)
             return None
-        ready, _ = ray.wait(list(waiting), num_returns=1, timeout=PATIENCE)
-        return self._hear(waiting[ready[0]]) if ready else None
+        answered, _ = ray.wait(list(waiting), num_returns=1, timeout=PATIENCE)
+        return self._hear(waiting[answered[0]]) if answered else None
 
     def order(self, number: int, order: Order) -> None:
-        """Answers the checkpoint of a trial."""
-        member = self._member(number)
+        """Answers the checkpoint of a job."""
+        member = self._holder(number)
         member.pending = member.actor.go_on.options(num_returns="streaming").remote(order)
 
     def pause(self) -> None:
-        """Has every trial report a checkpoint after the epoch that it is in."""
+        """Asks every job for a checkpoint after its current epoch."""
         for member in self._members:
             if member.number is not None:
                 member.actor.pause.remote()
 
     def release(self, number: int) -> None:
-        """Frees the slot of a trial."""
-        member = self._member(number)
+        """Frees the slot of a job."""
+        member = self._holder(number)
         member.number = member.pending = None
         if member.ready:
             member.actor.clear.remote()
@@ -129,20 +125,22 @@ class Ray:
             self._members.remove(member)
 
     def close(self) -> None:
-        """Ends every slot and leaves the cluster, or ends it where it was made here."""
+        """Ends every slot, and leaves the cluster or ends it if it was made here."""
         for member in self._members:
             ray.kill(member.actor)
         self._members = []
         self._cluster.close()
 
-    def _member(self, number: int) -> _Member:
+    def _holder(self, number: int) -> _Member:
         return next(member for member in self._members if member.number == number)
 
-    def _census(self) -> None:
-        """Makes slots on what has joined, and forgets those of what has left."""
+    # --- slots that come ---
+
+    def _take_census(self) -> None:
+        """Makes slots on nodes that have joined, and forgets those of nodes that have left."""
         self._counted = time.monotonic()
         nodes = self._cluster.look()
-        # a trial on a node that has left is heard of through its stream
+        # A slot with a job stays: its stream of events ends with an error.
         self._members = [m for m in self._members if m.node in nodes or m.number is not None]
         for node in nodes:
             here = sum(member.node == node for member in self._members)
@@ -160,10 +158,10 @@ class Ray:
         return _Member(actor, node, resources, started, opened)
 
     def _tell_of_slow(self, node: str) -> None:
-        """Tells, once, of slots that Ray does not start, as where others use the processors."""
+        """Tells, once, of slots that Ray does not start, often because others use the node."""
         late = time.monotonic() - SLOW
         new = [m for m in self._members if m.node == node and not (m.ready or m.is_told)]
-        slow = [m for m in new if m.made < late and not ray.wait([m.started], timeout=0)[0]]
+        slow = [m for m in new if m.requested < late and not ray.wait([m.started], timeout=0)[0]]
         for member in slow:
             member.is_told = True
         if slow:
@@ -174,66 +172,69 @@ class Ray:
                 "somebody else may use them, which `ray status` tells"
             )
 
+    def _welcome(self, member: _Member, refusal: str | None) -> None:
+        """Uses a slot from now on, or its node no more if the slot says why it cannot be there."""
+        member.pending = None
+        if refusal is not None:
+            self._members.remove(member)
+            self._refuse(member.node, refusal)
+            return
+        member.ready = True
+        del self._deaths[member.node]
+        name = self._cluster.name(member.node)
+        self._tell(f"a slot on {self.device} of node {name} is ready")
+
+    def _refuse(self, node: str, reason: str) -> None:
+        """Uses a node no more."""
+        line = f"node {self._cluster.name(node)}: {reason}"
+        if node not in self._cluster.refused:
+            self._cluster.refused[node] = line
+            if self._members:  # else the next census raises an error with this line
+                self._tell(line)
+
+    # --- what slots say, and slots that die ---
+
     def _hear(self, member: _Member) -> tuple[int, Event] | None:
-        """What a slot has to say."""
-        if member.lost is not None:
-            return self._bury(member, member.lost)
+        """Returns the event that a slot has for the driver, if it has one."""
+        if member.error is not None:
+            return self._bury(member, member.error)
         try:
             if not member.ready:
                 self._welcome(member, ray.get(member.pending))
                 return None
             event: Event = ray.get(next(member.pending))
         except RayError as error:
-            # the slot is lost; whether its node is too shows when the node answers, or Ray for it
+            # The slot is lost. Its node's answer, or Ray's for it, tells whether the node is too.
             self._retire(member)
-            member.lost, member.pending = error, self._cluster.probe(member.node)
+            member.error, member.pending = error, self._cluster.probe(member.node)
             return None
         assert member.number is not None
-        # whoever comes next is heard first, so that no slot waits for a talkative one
+        # The slot goes to the end of the line, so that it keeps no other one from being heard.
         self._members.remove(member)
         self._members.append(member)
         if isinstance(event, Crashed):
             self._retire(member)
         return member.number, event
 
-    def _welcome(self, member: _Member, refusal: str | None) -> None:
-        member.pending = None
-        name = self._cluster.name(member.node)
-        if refusal is None:
-            member.ready = True
-            del self._deaths[member.node]
-            self._tell(f"a slot on {self.device} of node {name} is ready")
-        else:
-            self._members.remove(member)
-            self._refuse(member.node, refusal)
-
-    def _refuse(self, node: str, reason: str) -> None:
-        """Gives up a node."""
-        line = f"node {self._cluster.name(node)}: {reason}"
-        if node not in self._cluster.refused:
-            self._cluster.refused[node] = line
-            if self._members:
-                self._tell(line)
+    def _retire(self, member: _Member) -> None:
+        """Ends a slot, whose crash may have left its device unusable."""
+        member.ready, member.pending = False, None
+        ray.kill(member.actor)
+        self._counted = 0.0
 
     def _bury(self, member: _Member, error: RayError) -> tuple[int, Event] | None:
-        """A slot has died; the next census makes another, where its node is still there."""
+        """Returns what a lost slot means for its job; the next census makes another slot."""
         member.pending, self._counted = None, 0.0
-        is_there = self._cluster.is_there(member.node)
+        node_lives = self._cluster.is_there(member.node)
         reason = str(error).strip() or type(error).__name__
         if member.number is None:
             self._members.remove(member)
-            self._deaths[member.node] += is_there
+            self._deaths[member.node] += node_lives
             if self._deaths[member.node] >= STARTS:
                 last = reason.splitlines()[-1]
                 self._refuse(member.node, f"slots die before they are ready: {last}")
             return None
-        if not is_there:
+        if not node_lives:
             return member.number, Left(f"node {self._cluster.name(member.node)} left")
         what = f"the slot died: {type(error).__name__}"
         return member.number, Crashed(lost(what, reason))
-
-    def _retire(self, member: _Member) -> None:
-        """Takes a slot out of use; what crashed may have left its device unusable."""
-        member.ready, member.pending = False, None
-        ray.kill(member.actor)
-        self._counted = 0.0

@@ -1,9 +1,10 @@
 """Ends what is left of a Ray cluster when the driver that made it is killed.
 
-The kernel ends the processes that the driver has started. The agents that Ray's node has started
-are not among them: they wait for a minute for an answer from the cluster that is gone.
+The kernel ends the processes that the driver started, but not the agents that Ray's node started:
+they wait a minute for an answer from the cluster that is gone.
 
-This file is also the program of the process that does it, and needs the standard library alone.
+This file is also the program of the process that ends them, so it imports the standard library
+alone.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ from contextlib import suppress
 
 PASSES = 50
 PAUSE = 0.2
-"""Seconds between two passes over the processes."""
+"""The time between two passes over the processes, in seconds."""
 
 
 def start() -> subprocess.Popen[bytes]:
-    """Starts the process, which waits until its standard input is closed, by hand or by a kill."""
+    """Starts the process, which waits until its standard input is closed, for example by a kill."""
     return subprocess.Popen(
         [sys.executable, "-I", "-S", __file__, str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is not meant for it
+        start_new_session=True,  # so that Ctrl-C does not reach it
     )
 
 
@@ -41,13 +42,13 @@ def _main(driver: int) -> None:
         if not left:
             return
         for pid in left:
-            with suppress(OSError):  # it has just ended
+            with suppress(OSError):  # the process has just ended
                 os.kill(pid, signal.SIGKILL)
         time.sleep(PAUSE)
 
 
 def _processes(driver: int) -> set[int]:
-    """The processes that write files of the driver's Ray session, as all of its cluster's do."""
+    """Returns the processes of the driver's cluster: those that write files of its Ray session."""
     session = re.compile(rf"/session_[^/]+_{driver}/")
     found = set()
     for file in glob.glob("/proc/[0-9]*/fd/*"):
