@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,34 +15,28 @@ from micronet_search.study.progress import Progress
 
 
 class Display:
-    """An observer of a study, for the length of a `with` statement."""
+    """Shows the progress of a study while a `with` statement lasts."""
 
     def __init__(self, name: str, console: Console) -> None:
         """Prepares the display.
 
         Args:
-            name: Of the study.
-            console: Where it goes; lines alone where that is no terminal.
+            name: The name of the study.
+            console: The console to print on. Unless it is a terminal, only lines are printed.
         """
         self._name = name
         self._console = console
         self._started = time.monotonic()
         self._phase: str | None = None
-        self._live = Live(
-            _phase(name, "opening"), console=console, refresh_per_second=4, transient=True
-        )
+        opening = _phase(name, "opening")
+        self._live = Live(opening, console=console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Display:
         if self._console.is_terminal:
             self._live.start(refresh=True)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._live.stop()
 
     def __call__(self, progress: Progress, line: str | None) -> None:
@@ -59,48 +52,55 @@ class Display:
 
     def _print(self, line: str) -> None:
         elapsed = duration(time.monotonic() - self._started)
-        # soft wrapping would reach the live figures below it, and cut them
+        # A soft-wrapped line would overwrite the live figures below it.
+        soft_wrap = not self._live.is_started
         self._console.print(
-            f"[{elapsed}] {line}",
-            highlight=False,
-            markup=False,
-            soft_wrap=not self._live.is_started,
+            f"[{elapsed}] {line}", highlight=False, markup=False, soft_wrap=soft_wrap
         )
 
 
 def render(name: str, progress: Progress) -> RenderableType:
-    """The study's figures, and a line for each trial that runs; before the first, the phase."""
+    """Returns the figures of a study, and a line for each running job.
+
+    Before the first trial starts, the phase stands beside the name of the study.
+    """
     if progress.phase is None:
         head: RenderableType = Text(name, style="bold")
     else:
         head = _phase(name, progress.phase)
-        if not progress.outcomes:  # figures of what is not read yet would be zeros
+        if not progress.outcomes:  # no trial has been read yet, so all figures would be zeros
             return head
+    return Group(head, *_figures(progress), _jobs(progress))
+
+
+def _figures(progress: Progress) -> list[Text]:
     states = [outcome.state for outcome in progress.outcomes.values()]
-    best = progress.survey.best_score
-    counts = [
+    best, left = progress.survey.best_score, progress.seconds_left
+    trials = [
         f"trials {len(states)}/{progress.total}",
         f"running {sum(number >= 0 for number in progress.running)}",
         f"stopped {states.count('stopped')}",
         f"failed {states.count('failed')}",
         f"screened {progress.screened}",
     ]
-    figures = [
+    found = [
         f"front {len(progress.survey.front)}",
         "best score " + ("-" if best is None else f"{best:.6f}"),
         f"hypervolume {progress.survey.hypervolume:.4g}",
+        "" if left is None else f"{duration(left)} left",
     ]
-    if progress.seconds_left is not None:
-        figures.append(f"{duration(progress.seconds_left)} left")
-    rows = Table.grid(padding=(0, 2))
+    return [Text("  ".join(trials)), Text("  ".join(found).rstrip())]
+
+
+def _jobs(progress: Progress) -> Table:
+    table = Table.grid(padding=(0, 2))
     for number, running in progress.running.items():
         holder = f"trial {number}" if number >= 0 else "teacher"
-        accuracy = "" if running.accuracy is None else f"accuracy {running.accuracy:.4f}"
         bar = ProgressBar(total=max(1, running.epochs), completed=running.epoch, width=24)
         epoch = f"epoch {running.epoch}/{running.epochs}" if running.epochs else "starting"
-        rows.add_row(holder, bar, epoch, accuracy)
-    lines = [Text("  ".join(found)) for found in (counts, figures)]
-    return Group(head, *lines, rows)
+        accuracy = "" if running.accuracy is None else f"accuracy {running.accuracy:.4f}"
+        table.add_row(holder, bar, epoch, accuracy)
+    return table
 
 
 def _phase(name: str, phase: str) -> Spinner:
@@ -108,7 +108,7 @@ def _phase(name: str, phase: str) -> Spinner:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: `42 s`, `3 min 05 s`, `2 h 07 min`."""
+    """Returns a time as people write it: `42 s`, `3 min 05 s` or `2 h 07 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -3,107 +3,138 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, get_args
 
 from rich.table import Table
 
+from micronet_search.config.sweep import ScoreGoal
 from micronet_search.report.view import View
 from micronet_search.score.cost import Cost
 from micronet_search.score.rules import scores
 from micronet_search.store.files import to_csv
+from micronet_search.store.outcome import State
+
+if TYPE_CHECKING:
+    from micronet_search.report.check import Sample  # takes seconds
+
+STATES = get_args(State)
 
 
-def _table(*columns: str, title: str | None = None) -> Table:
+def _table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None
+) -> Table:
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left", no_wrap=i > 0, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
     return table
+
+
+def space_lines(sample: Sample, goal: ScoreGoal) -> list[str]:
+    """Returns what a sample says about the space of a sweep."""
+    if not sample.choices:
+        return [f"space: one candidate, with a predicted {goal.rule} score of {sample.median:.6f}"]
+    size = "a continuum" if sample.size is None else f"{sample.size:,} draws"
+    draws = len(sample.scores) + sample.duplicates + sample.impossible
+    return [
+        f"space: {size}, from {len(sample.choices)} choices: {', '.join(sample.choices)}",
+        f"predicted {goal.rule} score over {len(sample.scores)} candidates: "
+        f"{sample.scores[0]:.6f} to {sample.scores[-1]:.6f}, median {sample.median:.6f}",
+        f"of {draws} draws {sample.screened} would be screened with a score above {goal.at_most:g}"
+        f", {sample.duplicates} as duplicates and {sample.impossible} as impossible",
+    ]
 
 
 def front_table(view: View) -> Table:
-    """The front of a study for people."""
-    rule = view.sweep.objectives.score.rule
-    columns = ["trial", "accuracy", f"score ({rule})", "parameters", "nonzeros", "MACs"]
-    table = _table(*columns, title=f"front of {view.sweep.name}")
-    for row in view.front():
-        table.add_row(
+    """Returns the front of a study for people."""
+    score = f"score ({view.sweep.objectives.score.rule})"
+    columns = ["trial", "accuracy", score, "parameters", "nonzeros", "MACs"]
+    rows = (
+        (
             str(row["trial"]),
             f"{row['accuracy']:.4f}",
             f"{row['score']:.6f}",
-            f"{row['parameters']:,}",
-            f"{row['nonzeros']:,}",
-            f"{row['macs']:,}",
+            *(f"{row[name]:,}" for name in ("parameters", "nonzeros", "macs")),
         )
-    return table
+        for row in view.front()
+    )
+    return _table(columns, rows, title=f"front of {view.sweep.name}")
 
 
 def front_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The front for programs that read tables; mappings become compact JSON."""
-    return to_csv([{name: _cell(value) for name, value in row.items()} for row in rows])
+    """Returns the front as CSV; a mapping in it becomes compact JSON."""
+
+    def cell(value: Any) -> Any:
+        return json.dumps(value, separators=(",", ":")) if isinstance(value, dict) else value
+
+    return to_csv([{name: cell(value) for name, value in row.items()} for row in rows])
 
 
-def _cell(value: Any) -> Any:
-    return json.dumps(value, separators=(",", ":")) if isinstance(value, dict) else value
-
-
-def status_table(views: Sequence[View]) -> Table:
-    """A line per study."""
-    columns = ["study", "trials", "complete", "stopped", "failed", "unfinished"]
-    table = _table(*columns, "front", "best score", "hypervolume")
+def status_table(views: Iterable[View]) -> Table:
+    """Returns a table with a row for each study."""
+    rows = []
     for view in views:
+        states = [outcome.state for outcome in view.outcomes.values()]
         best = view.survey.best_score
-        table.add_row(
-            view.sweep.name,
-            f"{len(view.outcomes)}/{view.sweep.search.trials}",
-            *(str(view.count(state)) for state in ("complete", "stopped", "failed")),
-            str(len(view.unfinished)),
-            str(len(view.survey.front)),
-            "-" if best is None else f"{best:.6f}",
-            f"{view.survey.hypervolume:.4g}",
+        rows.append(
+            [
+                view.sweep.name,
+                f"{len(states)}/{view.sweep.search.trials}",
+                *(str(states.count(state)) for state in STATES),
+                str(len(view.unfinished)),
+                str(len(view.survey.front)),
+                "-" if best is None else f"{best:.6f}",
+                f"{view.survey.hypervolume:.4g}",
+            ]
         )
-    return table
+    columns = ["study", "trials", *STATES, "unfinished", "front", "best score", "hypervolume"]
+    return _table(columns, rows)
 
 
 def trials_table(view: View) -> Table:
-    """A line per trial of a study."""
-    rule = view.sweep.objectives.score.rule
-    table = _table("trial", "state", "accuracy", f"score ({rule})", "epochs", "seconds", "front")
+    """Returns a table with a row for each trial of a study."""
+    rows = []
     for number, outcome in view.outcomes.items():
         known = outcome.accuracy is not None
-        table.add_row(
-            str(number),
-            outcome.state,
-            f"{outcome.accuracy:.4f}" if known else "-",
-            f"{view.score(number):.6f}" if known else "-",
-            str(len(outcome.curve)),
-            f"{sum(outcome.seconds.values()):.0f}",
-            "*" if number in view.survey.front else "",
+        rows.append(
+            [
+                str(number),
+                outcome.state,
+                f"{outcome.accuracy:.4f}" if known else "-",
+                f"{view.score(number):.6f}" if known else "-",
+                str(len(outcome.curve)),
+                f"{sum(outcome.seconds.values()):.0f}",
+                "*" if number in view.survey.front else "",
+            ]
         )
-    for number in view.unfinished:
-        table.add_row(str(number), "unfinished", "-", "-", "-", "-", "")
-    return table
+    rows += [[str(number), "unfinished", "-", "-", "-", "-", ""] for number in view.unfinished]
+    score = f"score ({view.sweep.objectives.score.rule})"
+    return _table(["trial", "state", "accuracy", score, "epochs", "seconds", "front"], rows)
 
 
 def cost_table(cost: Cost) -> Table:
-    """The layer table of a network: the rows that store something."""
-    table = _table("layer", "kind", "weights", "nonzeros", "bits", "input bits", "MACs")
-    for layer in cost.layers:
-        if layer.elements:
-            table.add_row(
-                layer.name,
-                layer.kind,
-                f"{layer.elements:,}",
-                f"{layer.nonzeros:,}",
-                str(layer.weight_bits),
-                str(layer.activation_bits),
-                f"{layer.macs:,}",
-            )
-    return table
+    """Returns the layers of a network that store something, with the cost of each."""
+    columns = ["layer", "kind", "weights", "nonzeros", "bits", "input bits", "MACs"]
+    rows = (
+        (
+            layer.name,
+            layer.kind,
+            f"{layer.elements:,}",
+            f"{layer.nonzeros:,}",
+            str(layer.weight_bits),
+            str(layer.activation_bits),
+            f"{layer.macs:,}",
+        )
+        for layer in cost.layers
+        if layer.elements
+    )
+    return _table(columns, rows)
 
 
 def cost_lines(cost: Cost) -> list[str]:
-    """The totals, and the score that every rule makes of them."""
+    """Returns the total cost of a network in words, and its score by each rule."""
     lines = [
         f"{cost.parameters:,} parameters, {cost.nonzeros:,} nonzeros stored, {cost.macs:,} MACs, "
         f"{-(-cost.storage_bits // 8):,} bytes"
@@ -115,7 +146,7 @@ def cost_lines(cost: Cost) -> list[str]:
 
 
 def cost_json(cost: Cost) -> dict[str, Any]:
-    """The same as plain values."""
+    """Returns the cost and the scores of a network as plain values."""
     return {
         **cost.totals(),
         "scores": {name: score.to_json() for name, score in scores(cost).items()},

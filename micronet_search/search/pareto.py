@@ -14,30 +14,31 @@ Indices = NDArray[np.intp]
 
 
 def front(points: Points) -> Indices:
-    """The points that no other dominates.
+    """Finds the points that no other point dominates.
 
     Args:
         points: Shape (N, 2). Rows with NaN are never on the front.
 
     Returns:
-        Their indices, lowest score first, and so with rising accuracy; of equal points the first.
+        The indices of the points, in the order of rising score and so of rising accuracy. Of equal
+        points, only the first is on the front.
     """
     known = np.flatnonzero(~np.isnan(points).any(axis=1))
     accuracy, score = points[known].T
-    order: Indices = np.lexsort((-accuracy, score))  # Stable: of equal points the first is first.
+    order: Indices = np.lexsort((-accuracy, score))  # stable: equal points keep their order
     best_before = np.maximum.accumulate(np.append(-np.inf, accuracy[order]))[:-1]
     found: Indices = known[order[accuracy[order] > best_before]]
     return found
 
 
 def ranks(points: Points) -> Indices:
-    """Non-dominated sorting: 0 on the front, 1 on the front of what is left, and so on.
+    """Sorts points into fronts: rank 0 is the front, rank 1 the front of the rest, and so on.
 
     Args:
-        points: Shape (N, 2). Rows with NaN share the rank after all others.
+        points: Shape (N, 2). Rows with NaN share a rank after all others.
 
     Returns:
-        The rank of each point, shape (N,). Equal points share theirs.
+        The rank of each point, shape (N,). Equal points have the same rank.
     """
     unique, back = np.unique(points, axis=0, return_inverse=True)
     found = np.zeros(len(unique), dtype=np.intp)
@@ -52,14 +53,15 @@ def ranks(points: Points) -> Indices:
 
 
 def hypervolume(points: Points, reference: tuple[float, float]) -> float:
-    """The area that points dominate and that itself dominates the reference point.
+    """Returns the area that the points dominate, up to a reference point.
 
     Args:
-        points: Shape (N, 2). A point that does not beat the reference in both adds nothing.
-        reference: Accuracy and score of the reference point, `(at_least, at_most)`.
+        points: Shape (N, 2). A point that does not beat the reference on both objectives adds
+            nothing.
+        reference: The accuracy and the score of the reference point.
 
     Returns:
-        The area, in units of accuracy (a fraction) times score.
+        The dominated area, in accuracy (a fraction) times score.
     """
     least, most = reference
     inside = points[(points[:, 0] > least) & (points[:, 1] < most)]
@@ -69,18 +71,18 @@ def hypervolume(points: Points, reference: tuple[float, float]) -> float:
 
 
 def epsilon_net(points: Points) -> Indices:
-    """Orders points such that every beginning of the order is spread over all of them.
+    """Orders points so that each next point is the farthest from those before it.
 
-    Farthest-point ordering, by which Schmucker et al., 2021, "Multi-objective Asynchronous
-    Successive Halving", break ties within a rank: each next point is the farthest from those
-    before it. Distances are Euclidean, after each objective is scaled to [0, 1].
+    Schmucker et al., 2021, "Multi-objective Asynchronous Successive Halving", break ties within a
+    rank by this order. Distances are Euclidean, after each objective is scaled to [0, 1].
 
     Args:
         points: Shape (N, 2), finite.
 
     Returns:
-        Their indices, shape (N,). The most accurate point is first, since the score is known
-        before training and the accuracy is what training tells; of equally far ones the first.
+        The indices of the points, shape (N,). The most accurate point comes first, because training
+        tells the accuracy, and the score is known before it. Of equally far points the first is
+        taken.
     """
     if not len(points):
         return np.empty(0, dtype=np.intp)

@@ -1,4 +1,4 @@
-"""Which Optuna sampler draws the candidates, and where its randomness comes from."""
+"""The Optuna samplers that draw candidates, and the seeds of their randomness."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from micronet_search.search.screening import SCREENED
 
 
 def create(config: Sampler, seed: int) -> BaseSampler:
-    """The sampler that a sweep asks for.
+    """Creates the sampler that a sweep asks for.
 
-    Constraints reach it through `Trial.set_constraint`: TPE goes by those of complete and of
-    PRUNED trials, NSGA-II by those of complete ones, as PRUNED ones are no part of a population.
+    The sampler reads constraints that were set by `Trial.set_constraint`. TPE uses those of
+    COMPLETE and PRUNED trials, NSGA-II those of COMPLETE trials alone.
 
     Args:
         config: The sweep's `search.sampler`.
-        seed: From `start_seed`.
+        seed: The seed from `start_seed`.
     """
     match config:
         case Tpe():
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ExperimentalWarning)  # `group` is experimental.
+                warnings.simplefilter("ignore", ExperimentalWarning)  # `group` is experimental
                 return _Tpe(config, seed)
         case Nsga2():
             return _Nsga2(
@@ -45,7 +45,7 @@ def create(config: Sampler, seed: int) -> BaseSampler:
 class _Tpe(TPESampler):
     """TPE that draws at random until enough trials were trained.
 
-    Optuna counts screened draws as well, and would go by them before any accuracy is known.
+    Optuna's own random start would count screened draws too, and end before any accuracy is known.
     """
 
     def __init__(self, config: Tpe, seed: int) -> None:
@@ -75,9 +75,8 @@ class _Tpe(TPESampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         if self._starts_up(study):
-            return self._startup_sampler.sample_independent(
-                study, trial, param_name, param_distribution
-            )
+            random = self._startup_sampler
+            return random.sample_independent(study, trial, param_name, param_distribution)
         return super().sample_independent(study, trial, param_name, param_distribution)
 
     def _starts_up(self, study: optuna.Study) -> bool:
@@ -87,10 +86,10 @@ class _Tpe(TPESampler):
 
 
 class _Nsga2(NSGAIISampler):
-    """NSGA-II in whose population enqueued trials count.
+    """NSGA-II whose population includes enqueued trials.
 
-    Optuna gives a trial its generation when it samples for it, which it never does for a trial
-    whose every parameter was enqueued.
+    Optuna sets a trial's generation while it samples, and it samples nothing for a trial that was
+    enqueued with all of its parameters.
     """
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
@@ -99,16 +98,13 @@ class _Nsga2(NSGAIISampler):
 
 
 def start_seed(seed: int, trials_so_far: int) -> int:
-    """The sampler's seed for one start of the driver.
+    """Returns the sampler's seed for one start of the driver, from 0 to 2^32 - 1.
 
-    A sampler begins at its seed whatever the study holds already, so a resumed study would draw
-    again what it drew first; the trials there, screened and running ones too, tell starts apart.
+    A sampler with the same seed would repeat its first draws after every resume. The number of
+    trials differs between the starts of a study, so the seed is made of it too.
 
     Args:
         seed: The sweep's `search.seed`.
-        trials_so_far: How many trials the Optuna study holds, `len(study.trials)`.
-
-    Returns:
-        A seed from 0 to 2^32 - 1.
+        trials_so_far: The number of trials in the Optuna study, screened and running ones included.
     """
     return int(np.random.SeedSequence([seed, trials_so_far]).generate_state(1)[0])

@@ -1,4 +1,4 @@
-"""What is refused before training, and how far a trial misses the constraints."""
+"""Which draws are screened out before training, and how far a trial misses the constraints."""
 
 from __future__ import annotations
 
@@ -11,46 +11,43 @@ from typing import Literal
 from micronet_search.config.sweep import Objectives
 
 MAX_SCREENED_IN_A_ROW = 100
-"""Screened draws without a trial between them that end a study."""
+"""How many screened draws in a row end a study."""
 
 SCREENED = "screened"
-"""The attribute of a draw in Optuna that says why it was screened; trained trials have none."""
+"""The attribute that says in Optuna why a draw was screened; trained trials do not have it."""
 
 
 def violations(accuracy: float, score: float, objectives: Objectives) -> dict[str, float]:
-    """How far the constraints are missed, relative to their bounds.
+    """Returns how far the constraints are missed, as a fraction of their bounds.
 
     Args:
         accuracy: A fraction, 0 to 1.
         score: The score, measured or predicted.
-        objectives: The sweep's bounds.
+        objectives: The bounds of the sweep.
 
     Returns:
-        `(at_least - accuracy) / at_least` and `(score - at_most) / at_most` by the names
-        `accuracy` and `score`; a constraint is met where its entry is not above 0.
+        `(at_least - accuracy) / at_least` under `accuracy`, and `(score - at_most) / at_most` under
+        `score`. A constraint is met if its violation is not above 0.
     """
     at_least, at_most = objectives.accuracy.at_least, objectives.score.at_most
-    return {
-        "accuracy": (at_least - accuracy) / at_least,
-        "score": (score - at_most) / at_most,
-    }
+    return {"accuracy": (at_least - accuracy) / at_least, "score": (score - at_most) / at_most}
 
 
 def feasible(violations: Mapping[str, float]) -> bool:
-    """Whether every constraint is met."""
+    """Returns whether every constraint is met."""
     return all(violation <= 0 for violation in violations.values())
 
 
 @dataclass(frozen=True)
 class Screened:
-    """Why a draw is refused before training.
+    """Why a draw is not trained.
 
     Attributes:
-        reason: `score` where the predicted score is too high, `duplicate` of an earlier trial,
-            `impossible` where choices do not go together.
+        reason: `score` if the predicted score is too high, `duplicate` if an earlier trial has the
+            same candidate, `impossible` if the choices make no valid candidate.
         message: The reason in words, with what was found and what was expected.
-        score: The predicted score; infinite where there is none.
-        of: Number of the trial that a duplicate repeats; None otherwise.
+        score: The predicted score; infinite if there is none.
+        of: The number of the trial that a duplicate repeats; None for other reasons.
     """
 
     reason: Literal["score", "duplicate", "impossible"]
@@ -62,16 +59,16 @@ class Screened:
 def screen(
     digest: str, score: float, objectives: Objectives, seen: Mapping[str, int]
 ) -> Screened | None:
-    """Refuses a draw whose predicted score is too high or that was tried before.
+    """Screens out a draw that is too expensive or a duplicate.
 
     Args:
         digest: `Candidate.digest()` of the draw.
-        score: Its predicted score.
-        objectives: The sweep's bounds.
-        seen: Numbers of the trials there are, running and failed ones too, by their digests.
+        score: The predicted score of the draw.
+        objectives: The bounds of the sweep.
+        seen: The numbers of all trials so far by their digests, running and failed ones included.
 
     Returns:
-        Why the draw is refused; None for one to train.
+        Why the draw is screened out; None if it is to be trained.
     """
     at_most = objectives.score.at_most
     if score > at_most:
@@ -84,16 +81,16 @@ def screen(
 
 
 def impossible(message: str) -> Screened:
-    """Refuses a draw that makes no candidate, because its choices do not go together."""
+    """Screens out a draw whose choices make no valid candidate together."""
     return Screened("impossible", f"no candidate: {message}", math.inf)
 
 
 def describe_end(screened: Sequence[Screened], objectives: Objectives) -> str:
-    """Why a study ends after nothing but screened draws, and what to widen in the sweep.
+    """Says why a study ends after screened draws alone, and what to change in the sweep.
 
     Args:
-        screened: The draws in a row, at least one.
-        objectives: The sweep's bounds.
+        screened: The last draws, at least one.
+        objectives: The bounds of the sweep.
     """
     reasons = Counter(item.reason for item in screened)
     by_score, duplicates = reasons["score"], reasons["duplicate"]
