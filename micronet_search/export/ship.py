@@ -136,13 +136,11 @@ def _read_metadata(file: Path) -> dict[str, str]:
 
 
 def _outcome(trial: TrialFolder) -> Outcome:
-    state = "nothing"
-    if trial.outcome.exists():
-        outcome = read_outcome(trial.outcome)
-        if outcome.state == "complete" and trial.model.exists():
-            return outcome
-        state = f"a {outcome.state} trial"
-    raise ValueError(f"found {state} in {trial.path}, expected a complete trial with its model")
+    outcome = read_outcome(trial.outcome) if trial.outcome.exists() else None
+    if outcome is not None and outcome.state == "complete" and trial.model.exists():
+        return outcome
+    found = "nothing" if outcome is None else f"a {outcome.state} trial"
+    raise ValueError(f"found {found} in {trial.path}, expected a complete trial with its model")
 
 
 def _refuse_other_data(shipped: Shipped, splits: Splits) -> None:
