@@ -56,6 +56,13 @@ def test_rows_by_hand() -> None:
     ]
 
 
+def test_totals_by_hand() -> None:
+    stored = 216 + 16 + 84 + 65
+    macs = 216 * 48 + 72 * 12 + 60
+    expected = {"parameters": 0, "nonzeros": stored, "macs": macs, "storage_bits": 32 * stored}
+    assert counted().totals() == expected
+
+
 @pytest.mark.parametrize(
     ("weights", "activations", "expected"),
     [
