@@ -6,7 +6,6 @@ In Optuna a choice is its dotted path: `network.growth_rate`, `network.one_of` f
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -75,13 +74,11 @@ def size(space: Any) -> int | None:
 
 
 def find_choices(space: Any, candidate: dict[str, Any]) -> Parameters:
-    """The Optuna parameters that draw a known candidate, for `Study.enqueue_trial`.
+    """Finds the Optuna parameters that draw a known candidate, for `Study.enqueue_trial`.
 
-    A range takes the greatest value that is not above the candidate's, because widths are rounded
-    up to their groups, and a choice the equal value, or else its first. From there one choice after
-    the other, a branch with all that it holds, is made as it brings the draw closest: where the
-    candidate writes a value another way (`groups`, a mapping's defaults), that tells. Where no
-    single change helps, every change is followed by those that then do: a width is a product.
+    Starts from the choices that look like the candidate's values, and changes one at a time while
+    the draw comes closer. If no single change helps, two at a time are made: a width may be the
+    product of two choices, and a candidate may write a value in another way than its sweep.
 
     Args:
         space: A tree of distributions, `Sweep.space`.
@@ -96,31 +93,44 @@ def find_choices(space: Any, candidate: dict[str, Any]) -> Parameters:
             the closest one, what was found and what was expected.
     """
     search = _Search(space, candidate)
-    best = search.draw(_guess(space, candidate))
-    for ahead in (0, 1):
-        best = search.descend(best, ahead=ahead)
+    best = search.draw({})
+    for ahead in (False, True):
+        best = search.closest(best, ahead)
         if not best.differences:
             return best.params
     raise OutsideSpaceError(_explain(space, best.params, best.differences))
 
 
-def _guess(node: Any, value: Any, path: str = "") -> Parameters:
-    """The choices that look like the candidate's `value`, in the first branches."""
+def _guess(node: Any, value: Any, given: Parameters, path: str = "") -> tuple[Parameters, int]:
+    """Returns the given choices with others that look like `value`, and how many values differ."""
     prefix = f"{path}." if path else ""
     match node:
         case OneOf(branches):
-            name, branch = next(iter(branches.items()))
-            return {f"{prefix}one_of": name, **_guess(branch, value, f"{prefix}{name}")}
-        case Range():
-            return {path: encode(node, node.nearest(value))}
-        case Choices(values):
-            equal = (option for option in values if option == value)  # 1 where the value is 1.0
-            return {path: encode(node, next(equal, values[0]))}
+            here = f"{prefix}one_of"
+            names = [str(given[here])] if here in given else list(branches)
+            guesses = [_guess(branches[name], value, given, f"{prefix}{name}") for name in names]
+            best = min(range(len(names)), key=lambda i: guesses[i][1])
+            return {here: names[best]} | guesses[best][0], guesses[best][1]
+        case Range() | Choices():
+            similar = given[path] if path in given else encode(node, _similar(node, value))
+            return {path: similar}, int(decode(node, similar) != value)
         case dict():
             known = value if isinstance(value, dict) else {}
-            parts = [_guess(part, known.get(name), prefix + name) for name, part in node.items()]
-            return {path: param for params in parts for path, param in params.items()}
-    return {}
+            parts = [
+                _guess(part, known.get(name), given, f"{prefix}{name}")
+                for name, part in node.items()
+            ]
+            params = {path: param for found, _ in parts for path, param in found.items()}
+            return params, sum(differing for _, differing in parts)
+    return {}, 0 if node == value else max(_values(node), _values(value))
+
+
+def _similar(distribution: Range | Choices, value: Any) -> Any:
+    """Returns the option that equals a value, or else the next lower one, or the first one."""
+    if isinstance(distribution, Range):
+        return distribution.nearest(value)  # widths are rounded up to their groups
+    options = distribution.values
+    return next((option for option in options if option == value), options[0])
 
 
 class _Difference(NamedTuple):
@@ -139,86 +149,67 @@ class _Drawn(NamedTuple):
     differences: list[_Difference]
 
     @property
-    def weight(self) -> int:
-        """How many values differ; a mapping that is missing counts with all of its own."""
+    def distance(self) -> int:
+        """How many values differ. A missing mapping counts with all of its own."""
         return sum(max(_values(item.found), _values(item.expected)) for item in self.differences)
 
     def beyond(self, key: Key) -> list[_Difference]:
-        """The differences that are not at `key`."""
+        """Returns the differences that are not at `key`."""
         return [item for item in self.differences if item.key[: len(key)] != key]
 
 
 class _Search:
-    """The search for the choices that draw a candidate."""
+    """Searches for the choices that draw a candidate."""
 
     def __init__(self, space: Any, candidate: dict[str, Any]) -> None:
         self._space = space
         self._candidate = candidate
         self._leaves = distributions.leaves(space)
 
-    def draw(self, params: Parameters) -> _Drawn:
-        """What `params` draw, and where it differs from the candidate, in the candidate's order."""
+    def draw(self, given: Parameters) -> _Drawn:
+        """Makes the given choices and similar ones, and compares the draw with the candidate."""
+        params, _ = _guess(self._space, self._candidate, given)
         drawn = distributions.draw(self._space, lambda path, found: decode(found, params[path]))
         tree, candidate = drawn.tree, self._candidate
         try:
             image = Input.model_validate(candidate["input"])
             tree = read_candidate(tree, image, candidate["classes"]).model_dump(mode="json")
-        except ValidationError:  # Too many strides for these images: compared as drawn.
+        except ValidationError:  # the choices do not go together: compared as drawn
             tree = {name: candidate[name] for name in ("input", "classes")} | tree
         return _Drawn(params, drawn.picks, list(_compare((), candidate, tree)))
 
-    def descend(self, best: _Drawn, inside: str = "", ahead: int = 0) -> _Drawn:
+    def closest(self, best: _Drawn, ahead: bool) -> _Drawn:
         """Changes one choice after the other while the draw comes closer to the candidate.
 
         Args:
             best: Where to begin.
-            inside: The branch whose choices are changed; empty for all.
-            ahead: How many changes may stand before the one that brings the draw closer.
+            ahead: Whether a change that does not help by itself is followed by others that may.
         """
         before = math.inf
-        while 0 < best.weight < before:
-            before = best.weight
-            for path in [path for path in best.params if not inside or _is_within(path, inside)]:
+        while best.differences and best.distance < before:
+            before = best.distance
+            for path in best.params:
                 for option in self._others(best, path):
-                    drawn = self._changed(best, path, option, inside, ahead)
-                    best = drawn if drawn.weight < best.weight else best
-                    if not best.differences:
-                        return best
+                    changed = self.draw(best.params | {path: option})
+                    if ahead and _matters_elsewhere(best, changed, path):
+                        changed = self.closest(changed, ahead=False)
+                    best = changed if changed.distance < best.distance else best
         return best
 
-    def _others(self, drawn: _Drawn, path: str) -> list[Any]:
-        """The options of a choice that are not taken, where they can matter."""
+    def _others(self, drawn: _Drawn, path: str) -> list[Parameter]:
+        """Returns the options of a choice that are not taken, where they can matter."""
         differing = {item.key[0] for item in drawn.differences}
         if path not in drawn.params or not differing.issuperset(drawn.picks[path][:1]):
             return []  # the parts of a candidate are drawn and rounded each by itself
         found = self._leaves[path][0]
         options = [*found.options(), *(found.between() if isinstance(found, Range) else [])]
-        return [option for option in options if encode(found, option) != drawn.params[path]]
-
-    def _changed(self, drawn: _Drawn, path: str, option: Any, inside: str, ahead: int) -> _Drawn:
-        """The draw with one choice changed, and with what that asks for."""
-        found, key = self._leaves[path][0], drawn.picks[path]
-        if isinstance(found, OneOf):
-            here = path.removesuffix("one_of")
-            left, branch = f"{here}{drawn.params[path]}", f"{here}{option}"
-            kept = {name: it for name, it in drawn.params.items() if not _is_within(name, left)}
-            value = functools.reduce(_child, key, self._candidate)
-            guess = _guess(found.branches[option], value, branch)
-            return self.descend(self.draw(kept | {path: option} | guess), branch, ahead)
-        changed = self.draw(drawn.params | {path: encode(found, option)})
-        alone = (
-            changed.beyond(key) == drawn.beyond(key) and changed.differences != drawn.differences
-        )
-        # What changed its own value alone hangs together with no other choice.
-        return changed if alone or not ahead else self.descend(changed, inside, ahead - 1)
+        return [it for option in options if (it := encode(found, option)) != drawn.params[path]]
 
 
-def _is_within(path: str, branch: str) -> bool:
-    return path == branch or path.startswith(f"{branch}.")
-
-
-def _child(tree: Any, name: str | int) -> Any:
-    return tree.get(name) if isinstance(tree, dict) else None
+def _matters_elsewhere(before: _Drawn, after: _Drawn, path: str) -> bool:
+    """Whether a changed choice did anything but change its own value."""
+    key = before.picks[path]
+    return before.beyond(key) != after.beyond(key) or before.differences == after.differences
 
 
 def _compare(key: Key, found: Any, expected: Any) -> Iterator[_Difference]:
