@@ -119,7 +119,7 @@ def test_a_dumped_value_is_read_again(tmp_path: Path, value: Any) -> None:
             "a: " + "[" * 50 + "]" * 50,
             "a.yaml:1:44: not readable as YAML: more than 40 levels or 2000 values",
         ),
-        ("a" * 70_000, "a.yaml: larger than 64 KiB, expected a page of YAML"),
+        ("a" * 70_000, "a.yaml: larger than 64 KiB, expected a YAML file"),
     ],
     ids=lambda text: repr(text[:20]),
 )

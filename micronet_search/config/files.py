@@ -135,9 +135,7 @@ def _dump_list(dumper: yaml.SafeDumper, found: list[Any]) -> yaml.Node:
     return dumper.represent_sequence("tag:yaml.org,2002:seq", found, flow_style=flow)
 
 
-_Dumper.yaml_implicit_resolvers = {
-    first: _Dumper.yaml_implicit_resolvers.get(first, [])
-    + CoreLoader.yaml_implicit_resolvers.get(first, [])
-    for first in _Dumper.yaml_implicit_resolvers.keys() | CoreLoader.yaml_implicit_resolvers.keys()
-}
+_Dumper.yaml_implicit_resolvers = (
+    yaml.SafeDumper.yaml_implicit_resolvers | CoreLoader.yaml_implicit_resolvers
+)
 _Dumper.add_representer(list, _dump_list)

@@ -10,7 +10,8 @@ from itertools import pairwise
 from typing import Any
 
 from micronet_search.config.kinds import Choices, OneOf, Range, steps
-from micronet_search.config.loading import Key, describe, unknown_key
+from micronet_search.config.loading import Key, describe
+from micronet_search.config.validation import unknown_key
 
 Wrong = tuple[Key, str]
 """A key, and what is wrong there."""

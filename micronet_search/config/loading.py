@@ -6,7 +6,6 @@ an error.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterable
@@ -46,6 +45,11 @@ class Problem:
     key: str
     message: str
 
+    def line_of(self, file: str) -> str:
+        """Returns the problem as one line of an error."""
+        place = f":{self.line}:{self.column}" if self.line else ""
+        return f"{file}{place}:{f' {self.key}:' if self.key else ''} {self.message}"
+
 
 class ConfigError(ValueError):
     """A file that cannot be used, with every problem that was found in it."""
@@ -53,15 +57,10 @@ class ConfigError(ValueError):
     def __init__(self, file: str | Path, problems: Iterable[Problem]) -> None:
         self.file = str(file)
         self.problems = sorted(set(problems))
-        lines = [self._line(problem) for problem in self.problems[:MAX_LINES]]
+        lines = [problem.line_of(self.file) for problem in self.problems[:MAX_LINES]]
         if len(self.problems) > MAX_LINES:
             lines.append(f"{self.file}: and {len(self.problems) - MAX_LINES} more problems")
         super().__init__("\n".join(lines))
-
-    def _line(self, problem: Problem) -> str:
-        place = f":{problem.line}:{problem.column}" if problem.line else ""
-        key = f" {problem.key}:" if problem.key else ""
-        return f"{self.file}{place}:{key} {problem.message}"
 
 
 @dataclass(frozen=True)
@@ -117,15 +116,6 @@ def describe(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def unknown_key(name: str, known: Iterable[str]) -> str:
-    """Returns the message for a key that is not among the known ones."""
-    expected = sorted(known)
-    near = difflib.get_close_matches(name, expected, n=1)
-    if near:
-        return f"unknown key, did you mean {near[0]!r}?"
-    return f"unknown key, expected {'one of ' * (len(expected) > 1)}{', '.join(expected)}"
-
-
 class CoreLoader(yaml.SafeLoader):
     """PyYAML's safe loader with the scalars of YAML 1.2's core schema alone."""
 
@@ -134,17 +124,14 @@ CoreLoader.yaml_implicit_resolvers = {}
 
 _TAG = "tag:yaml.org,2002:"
 _CORE = {
-    "null": (r"(?:~|null|Null|NULL|)", ["~", "n", "N", ""]),
-    "bool": (r"(?:true|True|TRUE|false|False|FALSE)", list("tTfF")),
-    "int": (r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)", list("-+0123456789")),
-    "float": (
-        r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
-        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))",
-        list("-+.0123456789"),
-    ),
+    "null": r"(?:~|null|Null|NULL|)",
+    "bool": r"(?:true|True|TRUE|false|False|FALSE)",
+    "int": r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)",
+    "float": r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))",
 }
-for _name, (_pattern, _first) in _CORE.items():
-    CoreLoader.add_implicit_resolver(_TAG + _name, re.compile(rf"^{_pattern}\Z"), _first)
+for _name, _pattern in _CORE.items():
+    CoreLoader.add_implicit_resolver(_TAG + _name, re.compile(rf"^{_pattern}\Z"), None)
 
 
 @dataclass
@@ -161,10 +148,13 @@ class _Reader:
             raise _refusal(node, f"more than {MAX_DEPTH} levels or {MAX_VALUES} values")
         if isinstance(node, yaml.ScalarNode):
             return _scalar(node, node.tag.removeprefix(_TAG))
-        if node.tag == _TAG + "seq":
-            return [self.read(item, (*key, i)) for i, item in enumerate(node.value)]
-        if node.tag != _TAG + "map":
+        if node.tag not in (_TAG + "map", _TAG + "seq"):
             raise _refusal(node, f"the tag {node.tag} is not allowed")
+        if isinstance(node, yaml.SequenceNode):
+            return [self.read(item, (*key, i)) for i, item in enumerate(node.value)]
+        return self._mapping(node, key)
+
+    def _mapping(self, node: yaml.Node, key: Key) -> dict[str, Any]:
         found: dict[str, Any] = {}
         lines: dict[str, int] = {}
         for name_node, value in node.value:
@@ -183,7 +173,7 @@ class _Reader:
 
 def _scalar(node: yaml.ScalarNode, kind: str) -> Any:
     text: str = node.value
-    if kind in _CORE and not re.fullmatch(_CORE[kind][0], text):
+    if kind in _CORE and not re.fullmatch(_CORE[kind], text):
         raise _refusal(node, f"the tag !!{kind} does not fit {describe(text)}")
     match kind:
         case "null":
@@ -198,7 +188,7 @@ def _scalar(node: yaml.ScalarNode, kind: str) -> Any:
         case "float":
             return float(re.sub(r"\.(?=[iInN])", "", text))
         case "str":
-            if any("\ud800" <= character <= "\udfff" for character in text):
+            if re.search("[\ud800-\udfff]", text):
                 raise _refusal(node, "half of a surrogate pair is no character")
             return text
     raise _refusal(node, f"the tag {node.tag} is not allowed")
@@ -250,10 +240,10 @@ def _refused(error: Exception, text: str) -> Problem:
 def _read_text(path: str | Path) -> str:
     try:
         raw = read_bytes(path, MAX_BYTES)
+        if len(raw) > MAX_BYTES:
+            raise ValueError(f"larger than {MAX_BYTES // 1024} KiB")
     except (OSError, ValueError) as error:
-        found = (getattr(error, "strerror", None) or str(error)).lower()
-        raise ConfigError(path, [Problem(0, 0, "", f"{found}, expected a YAML file")]) from None
-    if len(raw) > MAX_BYTES:
-        message = f"larger than {MAX_BYTES // 1024} KiB, expected a page of YAML"
-        raise ConfigError(path, [Problem(0, 0, "", message)])
-    return raw.decode("utf-8", "surrogateescape")  # PyYAML names the first wrong byte
+        found = getattr(error, "strerror", None) or str(error)
+        message = f"{found[:1].lower()}{found[1:]}, expected a YAML file"
+        raise ConfigError(path, [Problem(0, 0, "", message)]) from None
+    return raw.decode("utf-8", "surrogateescape")  # PyYAML then names the first wrong byte

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import types
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from micronet_search.config.loading import Key, describe, unknown_key
+from micronet_search.config.loading import Key, describe
 
 MAX_PROBLEMS = 100
 """More than anyone reads at once."""
@@ -31,6 +32,15 @@ def validation_problems(error: ValidationError, model: type[BaseModel]) -> list[
     """
     found = [item for item in error.errors(include_url=False) if not _is_told_already(item)]
     return [(_key(item, model), _message(item, model)) for item in found[:MAX_PROBLEMS]]
+
+
+def unknown_key(name: str, known: Iterable[str]) -> str:
+    """Returns the message for a key that is not among the known ones."""
+    expected = sorted(known)
+    near = difflib.get_close_matches(name, expected, n=1)
+    if near:
+        return f"unknown key, did you mean {near[0]!r}?"
+    return f"unknown key, expected {'one of ' * (len(expected) > 1)}{', '.join(expected)}"
 
 
 def _is_told_already(item: ErrorDetails) -> bool:

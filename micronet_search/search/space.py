@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     import optuna
 
 
+MAX_EXPLAINED = 3
+"""Differences that an error names. The rest are counted."""
+
+
 class OutsideSpaceError(ValueError):
     """A candidate that no draw of the space gives; the message names what differs."""
 
@@ -98,7 +102,7 @@ def find_choices(space: Any, candidate: dict[str, Any]) -> Parameters:
         best = search.closest(best, ahead)
         if not best.differences:
             return best.params
-    raise OutsideSpaceError(_explain(space, best.params, best.differences))
+    raise OutsideSpaceError(search.explain(best))
 
 
 def _guess(node: Any, value: Any, given: Parameters, path: str = "") -> tuple[Parameters, int]:
@@ -153,10 +157,6 @@ class _Drawn(NamedTuple):
         """How many values differ. A missing mapping counts with all of its own."""
         return sum(max(_values(item.found), _values(item.expected)) for item in self.differences)
 
-    def beyond(self, key: Key) -> list[_Difference]:
-        """Returns the differences that are not at `key`."""
-        return [item for item in self.differences if item.key[: len(key)] != key]
-
 
 class _Search:
     """Searches for the choices that draw a candidate."""
@@ -205,11 +205,21 @@ class _Search:
         options = [*found.options(), *(found.between() if isinstance(found, Range) else [])]
         return [it for option in options if (it := encode(found, option)) != drawn.params[path]]
 
+    def explain(self, drawn: _Drawn) -> str:
+        """Returns how a draw differs from the candidate, and what the space allows there."""
+        at = {key: self._leaves[path][0] for path, key in drawn.picks.items()}
+        shown = drawn.differences[:MAX_EXPLAINED]
+        lines = [_line(item, at.get(item.key)) for item in shown]
+        if len(drawn.differences) > MAX_EXPLAINED:
+            lines.append(f"and {len(drawn.differences) - MAX_EXPLAINED} more")
+        return "; ".join(lines)
+
 
 def _matters_elsewhere(before: _Drawn, after: _Drawn, path: str) -> bool:
     """Whether a changed choice did anything but change its own value."""
     key = before.picks[path]
-    return before.beyond(key) != after.beyond(key) or before.differences == after.differences
+    old, new = ([it for it in d.differences if it.key[: len(key)] != key] for d in (before, after))
+    return old != new or before.differences == after.differences
 
 
 def _compare(key: Key, found: Any, expected: Any) -> Iterator[_Difference]:
@@ -224,39 +234,13 @@ def _values(tree: Any) -> int:
     return sum(map(_values, tree.values())) if isinstance(tree, dict) else 1
 
 
-MAX_EXPLAINED = 3
-"""Differences that an error names; the rest are counted."""
-
-
-def _explain(space: Any, params: Parameters, differences: list[_Difference]) -> str:
-    lines = []
-    for item in differences[:MAX_EXPLAINED]:
-        found, expected = describe(item.found), _expected(space, params, item)
-        lines.append(f"{dotted(item.key)}: found {found}, expected {expected}")
-    if len(differences) > MAX_EXPLAINED:
-        lines.append(f"and {len(differences) - MAX_EXPLAINED} more")
-    return "; ".join(lines)
-
-
-def _expected(space: Any, params: Parameters, difference: _Difference) -> str:
-    """What the space allows where a candidate differs, or else what is drawn there."""
-    match _node_at(space, difference.key, params):
-        case Range(low, high, step) as found if low != high:
+def _line(difference: _Difference, space: Distribution | None) -> str:
+    """Returns what a candidate has, and what the space allows there, or else what is drawn."""
+    expected = describe(difference.expected)
+    match space:
+        case Range(low, high, step) if low != high:
             grid = f" in steps of {step}" if step else ""
-            return f"{low} to {on_grid(found, high)}{grid}"
+            expected = f"{low} to {on_grid(space, high)}{grid}"
         case Choices(values) if len(values) > 1:
-            return f"one of {describe(list(values))}"
-    return describe(difference.expected)
-
-
-def _node_at(node: Any, key: Key, params: Parameters, path: str = "") -> Any:
-    """What the space has at a candidate's key, along the branches picked; None below a choice."""
-    prefix = f"{path}." if path else ""
-    if isinstance(node, OneOf):
-        name = str(params[f"{prefix}one_of"])
-        return _node_at(node.branches[name], key, params, f"{prefix}{name}")
-    if not key:
-        return node
-    if isinstance(node, dict):
-        return _node_at(node.get(key[0]), key[1:], params, f"{prefix}{key[0]}")
-    return None
+            expected = f"one of {describe(list(values))}"
+    return f"{dotted(difference.key)}: found {describe(difference.found)}, expected {expected}"
