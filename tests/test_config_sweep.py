@@ -7,7 +7,13 @@ import pytest
 
 from micronet_search.config import distributions
 from micronet_search.config.distributions import Range
-from micronet_search.config.files import dump_yaml, load_candidate, load_sweep, read_candidate
+from micronet_search.config.files import (
+    dump_yaml,
+    load_candidate,
+    load_stored_sweep,
+    load_sweep,
+    read_candidate,
+)
 from micronet_search.config.loading import ConfigError
 from micronet_search.config.network import EfficientNet, Input
 from micronet_search.config.options import invalid_options, refusals, some_candidate
@@ -110,6 +116,42 @@ def test_a_dumped_sweep_is_loaded_again(tmp_path: Path, changes: Any) -> None:
     again = load(tmp_path / "elsewhere", dump_yaml(sweep.dump()))
     assert again == sweep
     assert dump_yaml(again.dump()) == dump_yaml(sweep.dump())
+
+
+@pytest.mark.parametrize("pruning", [PRUNING, NESTED], ids=["plain", "nested"])
+def test_a_stored_sweep_is_read_as_it_was_stored(tmp_path: Path, pruning: str) -> None:
+    sweep = load(tmp_path, change((PRUNING, pruning)))
+    (tmp_path / "stored.yaml").write_text(dump_yaml(sweep.dump()))
+    assert load_stored_sweep(tmp_path / "stored.yaml") == sweep
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("trials: 200", "trials: 0", "22:10: search.trials: found 0, expected a number greater"),
+        ("seed: 0", "sead: 0", "22:47: search.sead: unknown key, did you mean 'seed'?"),
+        ("low: 8", "low: 80", "10:5: candidate.network.growth_rate: found low 80 above high 32"),
+        ("name: cifar10-densenet", "nam", "not readable as YAML"),
+        ("candidate:\n", "candidate: 5\nother:\n", "6:1: candidate: found 5, expected a mapping"),
+    ],
+    ids=["value", "key", "distribution", "text", "candidate"],
+)
+def test_a_damaged_stored_sweep_is_refused(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    (tmp_path / "sweep.yaml").write_text(change((old, new)))
+    with pytest.raises(ConfigError) as error:
+        load_stored_sweep(tmp_path / "sweep.yaml")
+    assert message in str(error.value)
+    assert str(error.value).startswith(f"{tmp_path}/sweep.yaml:")
+
+
+def test_a_stored_sweep_is_trusted(tmp_path: Path) -> None:
+    """What its options make is the business of the study that runs them."""
+    (tmp_path / "sweep.yaml").write_text(
+        change(("weight_bits: {choices: [2", "weight_bits: {choices: [9"))
+    )
+    assert load_stored_sweep(tmp_path / "sweep.yaml").name == "cifar10-densenet"
 
 
 def test_defaults_are_written_out_in_every_branch(tmp_path: Path) -> None:

@@ -12,30 +12,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from micronet_search.config.grammar import DistributionError, misspelt, parse, parse_all, unparse
-from micronet_search.config.kinds import Choices, Distribution, OneOf, Range
+from micronet_search.config.grammar import DistributionError as DistributionError
+from micronet_search.config.grammar import misspelt as misspelt
+from micronet_search.config.grammar import parse as parse
+from micronet_search.config.grammar import parse_all as parse_all
+from micronet_search.config.grammar import unparse as unparse
+from micronet_search.config.kinds import Choices as Choices
+from micronet_search.config.kinds import Distribution as Distribution
+from micronet_search.config.kinds import OneOf as OneOf
+from micronet_search.config.kinds import Range as Range
 from micronet_search.config.loading import Key
-
-__all__ = [
-    "DRAWS",
-    "Choices",
-    "Distribution",
-    "DistributionError",
-    "Draw",
-    "OneOf",
-    "Pick",
-    "Range",
-    "complete",
-    "draw",
-    "leaves",
-    "misspelt",
-    "parse",
-    "parse_all",
-    "pick_from",
-    "pick_random",
-    "singles",
-    "unparse",
-]
 
 Pick = Callable[[str, Distribution], Any]
 """Chooses: from the dotted path of a choice and its distribution to a value or a branch's name."""
