@@ -56,9 +56,11 @@ def with_defaults(space: Any, input: Input) -> Any:
         if isinstance(found, OneOf)
         for name in found.branches
     ]
+    beside = some_candidate(space, {}, input, 10)
+    assert beside is not None
     for values in [{}, *branches]:
-        choices = some_candidate(space, values, input, 10)
-        assert choices is not None
+        choices = some_candidate(space, values, input, 10, beside)
+        assert choices is not None, values
         drawn = distributions.draw(space, distributions.pick_from(choices)).tree
         candidate = read_candidate(drawn, input, 10)
         whole = candidate.model_dump(mode="json", exclude=set(FROM_THE_DATASET))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -94,22 +95,27 @@ def invalid_options(space: Any, input: Input | None = None, classes: int | None 
         never = (
             (key, message)
             for key, (message, values) in suspects.items()
-            if some_candidate(space, values, input, classes) is None
+            if some_candidate(space, values, input, classes, beside) is None
         )
         found.update(itertools.islice(never, MAX_BLAMED))
     return list(found.items())[:MAX_PROBLEMS]
 
 
 def some_candidate(
-    space: Any, values: Values, input: Input | None = None, classes: int | None = None
+    space: Any,
+    values: Values,
+    input: Input | None = None,
+    classes: int | None = None,
+    beside: Values = MappingProxyType({}),
 ) -> Values | None:
     """Returns choices that make a candidate and include the given ones; None if none are found.
 
-    Tries the first options beside the given choices, and then a hundred random draws.
+    Tries the choices in `beside` and the first options with them, and then a hundred random draws.
     """
     rng = random.Random(0)
     for number in range(1 + distributions.DRAWS):
-        choices = distributions.complete(space, values, rng if number else None)
+        given, generator = (values, rng) if number else ({**beside, **values}, None)
+        choices = distributions.complete(space, given, generator)
         if not refusals(_drawn(space, choices).tree, input, classes):
             return choices
     return None
