@@ -58,40 +58,35 @@ def parse_all(tree: Any, root: Key = ()) -> tuple[Any, dict[Key, list[Wrong]]]:
         if found:
             wrong[key] = found
             return node
-        if not isinstance(node, dict):
-            return node
-        if "one_of" in node:
-            branches = node["one_of"].items()
-            return OneOf({name: visit(branch, (*key, "one_of", name)) for name, branch in branches})
-        if "choices" in node:
-            return Choices(tuple(node["choices"]))
-        if "low" in node:
-            return _range(**node)
-        return {name: visit(value, (*key, name)) for name, value in node.items()}
+        match node:
+            case {"one_of": dict(branches)}:
+                at = (*key, "one_of")
+                return OneOf({name: visit(part, (*at, name)) for name, part in branches.items()})
+            case {"choices": list(values)}:
+                return Choices(tuple(values))
+            case {"low": _}:
+                return _range(**node)
+            case dict():
+                return {name: visit(value, (*key, name)) for name, value in node.items()}
+        return node
 
     return visit(tree, root), wrong
 
 
 def _wrong(node: Any, key: Key) -> Iterator[Wrong]:
+    """Yields what is wrong with a distribution, or with a list of plain values."""
     if isinstance(node, list):
         yield from _distributions_within(node, key, "a list, which is searched whole, with choices")
-    elif not isinstance(node, dict):
+    if not isinstance(node, dict) or not node.keys() & WORDS:
         return
-    elif "one_of" in node:
-        yield from _unknown_keys(node, {"one_of"}, key)
-        yield from _wrong_one_of(node["one_of"], (*key, "one_of"))
-    elif "choices" in node:
-        yield from _unknown_keys(node, {"choices"}, key)
-        yield from _wrong_choices(node["choices"], (*key, "choices"))
-    elif node.keys() & WORDS:
-        yield from _unknown_keys(node, {"low", "high", "step", "log"}, key)
+    kind = next((word for word in ("one_of", "choices") if word in node), "low")
+    known = {"low", "high", "step", "log"} if kind == "low" else {kind}
+    yield from (((*key, name), unknown_key(name, known)) for name in node if name not in known)
+    if kind == "low":
         yield from _wrong_range(node, key)
-
-
-def _unknown_keys(node: dict[str, Any], known: set[str], key: Key) -> Iterator[Wrong]:
-    for name in node:
-        if name not in known:
-            yield (*key, name), unknown_key(name, known)
+    else:
+        check = _wrong_one_of if kind == "one_of" else _wrong_choices
+        yield from check(node[kind], (*key, kind))
 
 
 def _wrong_one_of(branches: Any, key: Key) -> Iterator[Wrong]:
@@ -104,55 +99,51 @@ def _wrong_one_of(branches: Any, key: Key) -> Iterator[Wrong]:
 
 
 def _wrong_path(node: Any, key: Key, below: Key) -> Iterator[Wrong]:
-    """What is wrong with the path under which Optuna and MLflow keep a choice."""
-    if isinstance(node, dict) and node.keys() & WORDS:
-        names = [str(part) for part in below if part != "one_of"]
-        path = ".".join([*names, "one_of"] if "one_of" in node else names)
-        for end, (word, name) in enumerate(pairwise(key), 2):
-            if word == "one_of" and not _BRANCH.fullmatch(str(name)):
-                message = f"found a branch named {describe(name)}, expected letters, digits, spaces"
-                yield key[:end], f"{message}, - and _, and : or / between them"
-        if len(path) > MAX_PATH:
-            message = f"found a path of {len(path)} characters, expected at most {MAX_PATH}"
-            yield key, f"{message}; names of branches are in it"
+    """Yields what is wrong with the path under which Optuna and MLflow keep a choice."""
+    if not isinstance(node, dict) or not node.keys() & WORDS:
+        return
+    for end, (word, name) in enumerate(pairwise(key), 2):
+        if word == "one_of" and not _BRANCH.fullmatch(str(name)):
+            message = f"found a branch named {describe(name)}, expected letters, digits, spaces"
+            yield key[:end], f"{message}, - and _, and : or / between them"
+    names = [str(part) for part in below if part != "one_of"]
+    path = ".".join([*names, "one_of"] if "one_of" in node else names)
+    if len(path) > MAX_PATH:
+        message = f"found a path of {len(path)} characters, expected at most {MAX_PATH}"
+        yield key, f"{message}; names of branches are in it"
 
 
 def _wrong_choices(values: Any, key: Key) -> Iterator[Wrong]:
     if not isinstance(values, list) or not values:
         yield key, f"found {describe(values)}, expected a list with at least one value"
         return
-    seen: dict[str, int] = {}
+    texts = [json.dumps(value, sort_keys=True) for value in values]
     for i, value in enumerate(values):
-        first = seen.setdefault(json.dumps(value, sort_keys=True), i)
-        if first != i:
+        if texts.index(texts[i]) < i:
             yield (*key, i), f"found {describe(value)} a second time, expected each value once"
     yield from _distributions_within(values, key, "choices; one_of has subtrees to search")
 
 
 def _distributions_within(value: Any, key: Key, place: str) -> Iterator[Wrong]:
-    """Distributions where only plain values can be."""
-    if isinstance(value, list):
-        for i, item in enumerate(value):
-            yield from _distributions_within(item, (*key, i), place)
-    elif isinstance(value, dict) and value.keys() & WORDS:
+    """Yields the distributions where only plain values can be."""
+    if isinstance(value, dict) and value.keys() & WORDS:
         yield key, f"found {describe(value)}, expected a plain value within {place}"
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            yield from _distributions_within(item, (*key, name), place)
+    elif isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for part, item in items:
+            yield from _distributions_within(item, (*key, part), place)
 
 
 def _wrong_range(node: dict[str, Any], key: Key) -> Iterator[Wrong]:
-    for name in ("low", "high"):
-        if name not in node:
-            yield key, f"{name} is missing, expected a range with low and high"
-    numbers = {name: node[name] for name in ("low", "high", "step") if name in node}
-    wrong = [name for name, value in numbers.items() if not _is_number(value)]
+    missing = [name for name in ("low", "high") if name not in node]
+    yield from ((key, f"{name} is missing, expected a range with low and high") for name in missing)
+    wrong = [name for name in ("low", "high", "step") if not _is_number(node.get(name, 0))]
     for name in wrong:
         yield (*key, name), f"found {describe(node[name])}, expected a number below 1e15"
     log = node.get("log", False)
     if not isinstance(log, bool):
         yield (*key, "log"), f"found {describe(log)}, expected true or false"
-    if wrong or not numbers.keys() >= {"low", "high"}:
+    if wrong or missing:
         return
     low, high, step = node["low"], node["high"], node.get("step")
     if low > high:
