@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
 
-from micronet_search import build
+from micronet_search import build, shipped
 from micronet_search.compression import stored
 from micronet_search.compression.technique import Repair
 from micronet_search.config.candidate import Candidate
@@ -21,7 +20,6 @@ from micronet_search.data.batches import (
     training_batches,
 )
 from micronet_search.data.splits import Splits
-from micronet_search.store import checkpoint
 from micronet_search.store.files import to_csv
 from micronet_search.store.outcome import Epoch, Result
 from micronet_search.store.paths import MODEL_FILE
@@ -146,12 +144,8 @@ class Trial:
         with self.history.clock("evaluate"):
             found = self._accuracy(self.network)
         cost = self.cost.measured(tensors)
-        model = {
-            "candidate": self.candidate.model_dump(mode="json"),
-            "normalization": asdict(self.splits.normalization),
-        }
         files = {
-            MODEL_FILE: checkpoint.pack(tensors, model),
+            MODEL_FILE: shipped.pack(self.candidate, tensors, self.splits.normalization),
             "layers.csv": to_csv([layer.to_json() for layer in cost.layers]).encode(),
         }
         device = str(self.device)
