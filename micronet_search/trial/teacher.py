@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from micronet_search import shipped
+from micronet_search.config.candidate import Candidate
 from micronet_search.data.splits import Normalization
+from micronet_search.training.distillation import SoftTargets
+from micronet_search.trial.feed import Feed
 
 
 class Teacher(nn.Module):
@@ -29,3 +33,27 @@ class Teacher(nn.Module):
         """Normalised images (N, C, H, W) to logits (N, classes)."""
         logits: Tensor = self.network(image / self.normalization.scale + self.normalization.mean)
         return logits
+
+
+def soft_targets(candidate: Candidate, content: bytes | None, feed: Feed) -> SoftTargets | None:
+    """Returns what a candidate learns from its teacher; None where it has no teacher.
+
+    Args:
+        candidate: The student's.
+        content: The model file of the teacher.
+        feed: The student's images.
+
+    Raises:
+        ValueError: The file is not the model of a trial.
+    """
+    asked = candidate.distillation
+    if asked is None:
+        return None
+    assert content is not None
+    network = place(Teacher(content, feed.normalization), feed.device)
+    return SoftTargets(network, asked.temperature, asked.weight)
+
+
+def place(network: nn.Module, device: torch.device) -> nn.Module:
+    """Moves a network to a device; convolutions are faster with their channels last."""
+    return network.to(device).to(memory_format=torch.channels_last)

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from micronet_search import build, shipped
 from micronet_search.compression import stored
 from micronet_search.compression.technique import Repair
 from micronet_search.config.candidate import Candidate
-from micronet_search.data.batches import (
-    batches_in_epoch,
-    evaluation_batches,
-    normalized,
-    training_batches,
-)
 from micronet_search.data.splits import Splits
 from micronet_search.store.files import to_csv
 from micronet_search.store.outcome import Epoch, Result
 from micronet_search.store.paths import MODEL_FILE
-from micronet_search.training.distillation import SoftTargets
 from micronet_search.training.evaluate import accuracy
 from micronet_search.training.fit import DivergenceError, Fit
 from micronet_search.trial import saved
+from micronet_search.trial.feed import Feed
 from micronet_search.trial.history import History
 from micronet_search.trial.stages import Stage, stages
-from micronet_search.trial.teacher import Teacher
+from micronet_search.trial.teacher import place, soft_targets
 
 EVALUATION_BATCH = 1000
 CALIBRATION_BATCHES = 4
@@ -61,10 +53,10 @@ class Trial:
             teacher: The model file of the teacher, where the candidate has one.
         """
         self.candidate = candidate
-        self.splits = splits
         self.seed = seed
         self.device = device
         self.teacher = teacher
+        self.feed = Feed(splits, candidate.training, seed, device)
         self.plan, self.cost = build.planned(candidate)
         self.stages = stages(candidate, self.plan)
         self.history = History()
@@ -89,14 +81,14 @@ class Trial:
             ValueError: The teacher is not the model of a trial.
         """
         self.network = build.network(self.candidate, self.seed)
-        self._soft_targets = self._distilled()
+        self._soft_targets = soft_targets(self.candidate, self.teacher, self.feed)
         found = None if content is None else saved.unpack(content, self.stages)
         if found is not None:
             self.history, self._entered = found.history, found.entered
         for stage in self.stages[: self._entered]:
             if stage.technique is not None:
                 stage.technique.transform(self.network, self.candidate)
-        self._place(self.network)
+        place(self.network, self.device)
         if found is None:
             return
         if found.fit is not None:
@@ -142,10 +134,10 @@ class Trial:
                 raise DivergenceError(f"{name} is not finite as stored, in {tensor.dtype}")
         stored.install(self.network, tensors)
         with self.history.clock("evaluate"):
-            found = self._accuracy(self.network)
+            found = accuracy(self.network, self.feed.validation())
         cost = self.cost.measured(tensors)
         files = {
-            MODEL_FILE: shipped.pack(self.candidate, tensors, self.splits.normalization),
+            MODEL_FILE: shipped.pack(self.candidate, tensors, self.feed.normalization),
             "layers.csv": to_csv([layer.to_json() for layer in cost.layers]).encode(),
         }
         device = str(self.device)
@@ -162,27 +154,14 @@ class Trial:
         """Returns the result of a trial that cannot go on."""
         return self.history.result("failed", str(self.device), reason=reason)
 
-    def _distilled(self) -> SoftTargets | None:
-        asked = self.candidate.distillation
-        if asked is None:
-            return None
-        assert self.teacher is not None
-        network = Teacher(self.teacher, self.splits.normalization)
-        self._place(network)
-        return SoftTargets(network, asked.temperature, asked.weight)
-
-    def _place(self, network: nn.Module) -> None:
-        # convolutions read channels-last images faster, as `normalized` makes them
-        network.to(self.device).to(memory_format=torch.channels_last)
-
     def _enter(self) -> None:
         """Begins the next stage; one without epochs is over with that."""
         stage = self.stages[self._entered]
         with self.history.clock(stage.name):
             if stage.technique is not None:
                 stage.technique.transform(self.network, self.candidate)
-                self._place(self.network)
-                stage.technique.calibrate(self.network, self._calibration())
+                place(self.network, self.device)
+                stage.technique.calibrate(self.network, self.feed.calibration())
                 if not stage.epochs:
                     stage.technique.before_epoch(self.network, self.candidate, 1.0)
             self._entered += 1
@@ -195,7 +174,7 @@ class Trial:
             self.network,
             training,
             epochs=stage.epochs,
-            steps_per_epoch=batches_in_epoch(len(self.splits.train), training.batch_size),
+            steps_per_epoch=self.feed.steps_per_epoch,
             learning_rate=stage.learning_rate,
             warmup=stage.warmup,
             soft_targets=self._soft_targets,
@@ -209,10 +188,12 @@ class Trial:
             progress = (done + 1) / stage.epochs
             stage.technique.before_epoch(self.network, self.candidate, progress)
         repair = self._repair()
-        loss = fit.epoch(self._batches(stage, done), lambda: repair(self.network))
+        mixing = done < stage.epochs - self.candidate.training.augmentation.unmixed_epochs
+        batches = self.feed.training(self.epoch, mixing)
+        loss = fit.epoch(batches, lambda: repair(self.network))
         if fit.judged is not self.network:
             repair(fit.judged)
-        found = self._accuracy(fit.judged)
+        found = accuracy(fit.judged, self.feed.validation())
         seconds, epoch = time.perf_counter() - begun, self.epoch + 1
         self.history.curve.append(Epoch(epoch, stage.name, loss, found, seconds, time.time()))
 
@@ -226,30 +207,3 @@ class Trial:
                 repair(network)
 
         return repair_all
-
-    def _batches(self, stage: Stage, done: int) -> Iterator[tuple[Tensor, Tensor]]:
-        training, splits = self.candidate.training, self.splits
-        return training_batches(
-            splits.train,
-            splits.normalization,
-            training.augmentation,
-            training.batch_size,
-            splits.classes,
-            self._generator(self.epoch),
-            mixing=done < stage.epochs - training.augmentation.unmixed_epochs,
-        )
-
-    def _accuracy(self, network: nn.Module) -> float:
-        validation, normalization = self.splits.validation, self.splits.normalization
-        return accuracy(network, evaluation_batches(validation, normalization, EVALUATION_BATCH))
-
-    def _calibration(self) -> Iterator[Tensor]:
-        size, images = self.candidate.training.batch_size, self.splits.train.images
-        generator = self._generator(-1)
-        chosen = torch.randperm(len(images), generator=generator, device=self.device)
-        for part in chosen.split(size)[:CALIBRATION_BATCHES]:
-            yield normalized(images[part], self.splits.normalization)
-
-    def _generator(self, epoch: int) -> torch.Generator:
-        digest = hashlib.blake2b(f"{self.seed}/{epoch}".encode(), digest_size=7).digest()
-        return torch.Generator(self.device).manual_seed(int.from_bytes(digest))

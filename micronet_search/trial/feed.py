@@ -1,0 +1,71 @@
+"""The images of a trial, in batches that its seed and the epoch decide."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from micronet_search.config.training import Training
+from micronet_search.data.batches import (
+    batches_in_epoch,
+    evaluation_batches,
+    normalized,
+    training_batches,
+)
+from micronet_search.data.splits import Splits
+
+EVALUATION_BATCH = 1000
+CALIBRATION_BATCHES = 4
+
+
+class Feed:
+    """Gives batches of a dataset that depend on nothing but the seed and the epoch.
+
+    Attributes:
+        normalization: What is done to every image.
+        steps_per_epoch: Training batches in an epoch.
+    """
+
+    def __init__(self, splits: Splits, training: Training, seed: int, device: torch.device) -> None:
+        """Takes the dataset, which is on `device`."""
+        self.normalization = splits.normalization
+        self.steps_per_epoch = batches_in_epoch(len(splits.train), training.batch_size)
+        self.device = device
+        self._splits = splits
+        self._training = training
+        self._seed = seed
+
+    def training(self, epoch: int, mixing: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields the augmented images (B, C, H, W) and targets (B, classes) of an epoch.
+
+        Args:
+            epoch: Epochs trained before it, over all stages.
+            mixing: Whether mixup and cutmix are applied.
+        """
+        return training_batches(
+            self._splits.train,
+            self.normalization,
+            self._training.augmentation,
+            self._training.batch_size,
+            self._splits.classes,
+            self._generator(epoch),
+            mixing=mixing,
+        )
+
+    def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields the validation images (B, C, H, W) and their labels (B,)."""
+        return evaluation_batches(self._splits.validation, self.normalization, EVALUATION_BATCH)
+
+    def calibration(self) -> Iterator[Tensor]:
+        """Yields a few batches of training images (B, C, H, W), without augmentation."""
+        images, generator = self._splits.train.images, self._generator(-1)
+        chosen = torch.randperm(len(images), generator=generator, device=self.device)
+        for part in chosen.split(self._training.batch_size)[:CALIBRATION_BATCHES]:
+            yield normalized(images[part], self.normalization)
+
+    def _generator(self, epoch: int) -> torch.Generator:
+        digest = hashlib.blake2b(f"{self._seed}/{epoch}".encode(), digest_size=7).digest()
+        return torch.Generator(self.device).manual_seed(int.from_bytes(digest))
