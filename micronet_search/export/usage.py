@@ -52,6 +52,9 @@ image = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
 """
 
 
+_READ = {"folder": _FOLDER, "parquet": _PARQUET}
+
+
 def metadata(image: Input, names: tuple[str, ...]) -> dict[str, str]:
     """Returns what the ONNX file says about its input and output.
 
@@ -86,10 +89,12 @@ def example(dataset: Dataset, image: Input) -> str:
     """
     if dataset.name in _WHOLE:
         return _WHOLE[dataset.name]
+    if dataset.name not in _READ:
+        shape = (1, image.channels, image.height, image.width)
+        return f"image = np.zeros({shape}, np.uint8)  # images of the dataset in this place\n"
     root, mode = Path(folder(dataset)), "L" if image.channels == 1 else "RGB"
-    read = _FOLDER if dataset.name == "folder" else _PARQUET
-    made = read.format(root=repr(str(root)), test=repr(str(root / "test")), mode=mode)
-    return made + _PIXELS.format(**image.model_dump())
+    names = {"root": repr(str(root)), "test": repr(str(root / "test")), "mode": mode}
+    return _READ[dataset.name].format(**names) + _PIXELS.format(**image.model_dump())
 
 
 def folder(dataset: Dataset) -> str:
