@@ -1,7 +1,8 @@
 """Factorization: a layer as a product of smaller ones, where those have fewer weights.
 
-A factor of the layer NAME is NAME.0, NAME.1 and so on: plain layers that are pruned, quantized and
-counted like any other. Shapes follow from shapes alone, so that they are known on `meta`.
+The factors of the layer NAME are NAME.0, NAME.1 and so on: plain layers that are pruned, quantized
+and counted like any other. Their shapes follow from the shape of the layer alone, so that they are
+known on `meta`. A ratio is a rank as a fraction of the full one, rounded to at least 1.
 """
 
 from __future__ import annotations
@@ -31,26 +32,21 @@ def factorize(network: nn.Module, kind: FactorizationKind, ratio: float) -> None
 
     Args:
         network: Plain modules, on any device.
-        kind: `svd`: k x k to the rank, then 1x1; linear layers as two. `tucker`: 1x1, k x k and
-            1x1, for convolutions larger than 1x1.
-        ratio: The rank as a fraction of the full one, rounded to at least 1.
+        kind: `svd`: a k x k convolution to the rank, then a 1x1 one; or two linear layers.
+            `tucker`: 1x1, k x k and 1x1, for convolutions larger than 1x1.
+        ratio: The rank as a fraction of the full one.
     """
     for name, layer in layers_of(network).items():
         if isinstance(layer, nn.Conv2d):
             product = _convolutions(layer, kind, ratio)
         else:
-            product = _linears(layer, ratio) if kind == "svd" else None
+            product = _linears(layer, kind, ratio)
         if product is not None:
             network.set_submodule(name, product.train(layer.training))
 
 
 def svd(weight: Tensor, groups: int, ratio: float) -> list[Tensor]:
-    """The nearest product of a rank, for the kernel of each group unfolded to a matrix.
-
-    Args:
-        weight: (out, in / groups, k, k).
-        groups: Of the convolution.
-        ratio: The rank as a fraction of the full one.
+    """Computes the nearest product of a rank to the kernel of each group, unfolded to a matrix.
 
     Returns:
         The weights of a k x k convolution, (groups * rank, in / groups, k, k), and of a 1x1 one
@@ -66,15 +62,11 @@ def svd(weight: Tensor, groups: int, ratio: float) -> list[Tensor]:
 
 
 def tucker(weight: Tensor, groups: int, ratio: float) -> list[Tensor]:
-    """A Tucker-2 decomposition of each group's kernel (Kim et al., 2016).
+    """Computes a Tucker-2 decomposition of each group's kernel (Kim et al., 2016).
 
-    By higher-order orthogonal iteration (De Lathauwer et al., 2000), which starts from the leading
-    singular vectors of the output channels.
-
-    Args:
-        weight: (out, in / groups, k, k).
-        groups: Of the convolution.
-        ratio: The ranks as fractions of the input and output channels of a group.
+    The method is higher-order orthogonal iteration (De Lathauwer et al., 2000), from the leading
+    singular vectors of the output channels. The ratio is that of the input and of the output
+    channels of a group.
 
     Returns:
         The weights of a 1x1, a k x k and a 1x1 convolution, all with these groups.
@@ -97,24 +89,22 @@ def _rank(ratio: float, full: int) -> int:
 
 
 def _by_group(weight: Tensor, groups: int) -> Tensor:
-    """(groups, out / groups, in / groups, k, k), with digits to spare."""
-    exact = weight.cpu().double()
+    """Returns kernels (groups, out / groups, in / groups, k, k) in double precision."""
+    exact: Tensor = (weight if weight.is_meta else weight.cpu()).double()
     return exact.view(groups, -1, *weight.shape[1:])
 
 
 def _leading(tensors: Tensor, rank: int) -> Tensor:
-    """The leading left singular vectors of (groups, n, ...) unfolded: (groups, n, rank)."""
+    """Returns the leading left singular vectors (groups, n, rank) of unfolded (groups, n, ...)."""
     matrices = tensors.flatten(2)
-    # of n x n, so that there are as many vectors as are asked for
+    # from n x n matrices, so that there always are as many vectors as the rank
     vectors: Tensor = torch.linalg.eigh(matrices @ matrices.mT).eigenvectors
     return vectors[..., -rank:]
 
 
-def _fewer(
-    kind: FactorizationKind, weight: Tensor, groups: int, ratio: float
-) -> list[Tensor] | None:
+def _fewer(split: Split, weight: Tensor, groups: int, ratio: float) -> list[Tensor] | None:
     """Returns the factors of a weight, or None where they have no fewer elements."""
-    shapes = _shapes(kind, weight.shape, groups, ratio)
+    shapes = [factor.shape for factor in split(weight.to("meta"), groups, ratio)]
     if sum(map(math.prod, shapes)) >= weight.numel():
         return None
     if weight.is_meta:  # Torch would take milliseconds to find the same shapes
@@ -133,17 +123,17 @@ def _shapes(kind: FactorizationKind, shape: Shape, groups: int, ratio: float) ->
     return [first, second, (out, outer, 1, 1)]
 
 
-def _linears(layer: nn.Linear, ratio: float) -> nn.Sequential | None:
-    """Two linear layers, the second one with the bias."""
-    factors = _fewer("svd", layer.weight[..., None, None], 1, ratio)
+def _linears(layer: nn.Linear, kind: FactorizationKind, ratio: float) -> nn.Sequential | None:
+    """Returns two linear layers, the second one with the bias."""
+    factors = _fewer(svd, layer.weight[..., None, None], 1, ratio) if kind == "svd" else None
     if factors is None:
         return None
     first, second = (factor.flatten(1) for factor in factors)
-    return nn.Sequential(_linear(first), _linear(second, layer.bias))
+    return nn.Sequential(_layer(first), _layer(second, layer.bias))
 
 
 def _convolutions(layer: nn.Conv2d, kind: FactorizationKind, ratio: float) -> nn.Sequential | None:
-    """Two or three convolutions: the last one with the bias, that before it with the stride."""
+    """Returns two or three convolutions: the last one has the bias, that before it the stride."""
     if layer.groups > 1 and layer.groups == layer.in_channels:
         return None
     if kind == "tucker" and layer.kernel_size == (1, 1):
@@ -154,33 +144,24 @@ def _convolutions(layer: nn.Conv2d, kind: FactorizationKind, ratio: float) -> nn
     *outer, spatial, last = factors
     groups = layer.groups
     return nn.Sequential(
-        *(_convolution(factor, groups) for factor in outer),
-        _convolution(spatial, groups, stride=layer.stride, padding=layer.padding),
-        _convolution(last, groups, bias=layer.bias),
+        *(_layer(factor, groups=groups) for factor in outer),
+        _layer(spatial, groups=groups, stride=layer.stride, padding=layer.padding),
+        _layer(last, layer.bias, groups),
     )
 
 
-def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
-    # on meta, so that no random numbers are drawn for weights that are replaced
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
-    layer.weight = nn.Parameter(weight.contiguous())
-    layer.register_parameter("bias", None if bias is None else nn.Parameter(bias))
-    return layer
-
-
-def _convolution(
-    weight: Tensor, groups: int, bias: Tensor | None = None, **geometry: Any
-) -> nn.Conv2d:
+def _layer(
+    weight: Tensor, bias: Tensor | None = None, groups: int = 1, **geometry: Any
+) -> nn.Module:
+    """Makes a linear layer of a matrix, or a convolution of a kernel."""
     out, entering, *kernel = weight.shape
-    layer = nn.Conv2d(
-        entering * groups,
-        out,
-        (kernel[0], kernel[1]),
-        groups=groups,
-        bias=False,
-        device="meta",
-        **geometry,
-    )
+    # on meta, so that no random numbers are drawn for weights that are replaced
+    geometry |= {"bias": False, "device": "meta"}
+    layer: nn.Module
+    if kernel:
+        layer = nn.Conv2d(entering * groups, out, (kernel[0], kernel[1]), groups=groups, **geometry)
+    else:
+        layer = nn.Linear(entering, out, **geometry)
     layer.weight = nn.Parameter(weight.contiguous())
     layer.register_parameter("bias", None if bias is None else nn.Parameter(bias))
     return layer
@@ -199,8 +180,7 @@ class LowRankFactorization(Technique):
 
     def transform(self, network: nn.Module, candidate: Candidate) -> None:
         """Replaces layers by their factors, in place."""
-        config = candidate.factorization
-        assert config is not None
+        config = self.config(candidate)
         factorize(network, config.kind, config.ratio)
 
     def has_effect(self, candidate: Candidate) -> bool:
@@ -209,9 +189,10 @@ class LowRankFactorization(Technique):
 
     def figures(self, candidate: Candidate, plan: Plan) -> Iterator[tuple[str, str]]:
         """Yields the kind and the rank."""
-        if candidate.factorization is not None and self.has_effect(candidate):
-            yield "factorization", _KINDS[candidate.factorization.kind]
-            yield "rank, as a share of the full one", f"{candidate.factorization.ratio:.2%}"
+        if self.has_effect(candidate):
+            config = self.config(candidate)
+            yield "factorization", _KINDS[config.kind]
+            yield "rank, as a share of the full one", f"{config.ratio:.2%}"
 
 
 TECHNIQUE = LowRankFactorization()

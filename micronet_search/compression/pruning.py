@@ -1,7 +1,7 @@
 """Unstructured pruning: zeros among the weights, by magnitude over many layers together.
 
-A pruned weight is a zero and stays one: the mask of a network is where its weights are not zero,
-so that nothing but the weights has to be saved.
+A pruned weight is zero and stays zero. The mask of a network is where its weights are not zero, so
+that only the weights have to be saved.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ RISE = 0.75
 
 
 def sparsity_at(pruning: Pruning, progress: float) -> float:
-    """The sparsity at `progress` (0 to 1) of the rise.
+    """Returns the sparsity at `progress` (0 to 1) of its rise to s.
 
-    `cubic`: s (1 - (1 - t)^3), Zhu and Gupta (2017). `iterative`: 1 - (1 - s)^(k / n) in round k of
-    n, which is over at k / n, so that each round removes the same fraction of what is left, Frankle
-    and Carbin (2019). `one-shot`: all of it at once.
+    `cubic`: s (1 - (1 - t)^3) at progress t (Zhu and Gupta, 2017). `iterative`: 1 - (1 - s)^(k / n)
+    in round k of n, which is over at k / n. So each round removes the same fraction of the weights
+    that are left (Frankle and Carbin, 2019). `one-shot`: s at once.
     """
     target, progress = pruning.sparsity, min(progress, 1.0)
     match pruning.schedule:
@@ -41,16 +41,15 @@ def sparsity_at(pruning: Pruning, progress: float) -> float:
 
 
 def prunable(network: nn.Module, exclude: Collection[str] = ()) -> dict[str, nn.Conv2d | nn.Linear]:
-    """The convolutions and linear layers that are pruned, by name.
+    """Returns the convolutions and linear layers to prune, by name.
 
     Args:
-        network: Any.
-        exclude: Sets of layers left out: `first`, `last`, `depthwise` and `blockN`.
+        network: The network.
+        exclude: Sets of layers to leave alone: `first`, `last`, `depthwise` and `blockN`.
     """
-    layers = layers_of(network)
-    names, found = list(layers), {}
+    layers, found = layers_of(network), {}
     for name, layer in layers.items():
-        sets = layer_sets_of(name, names)
+        sets = layer_sets_of(name, list(layers))
         if isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1:
             sets.add("depthwise")
         if sets.isdisjoint(exclude):
@@ -60,10 +59,10 @@ def prunable(network: nn.Module, exclude: Collection[str] = ()) -> dict[str, nn.
 
 @torch.no_grad()
 def prune(network: nn.Module, sparsity: float, exclude: Collection[str] = ()) -> None:
-    """Zeroes the smallest weights of convolutions and linear layers together, in place.
+    """Zeroes the smallest weights of all prunable layers together, in place.
 
     Args:
-        network: Its biases and norms are left alone.
+        network: Keeps its biases and norms.
         sparsity: Fraction of these weights that are zero afterwards, rounded down to a weight.
         exclude: Sets of layers that are left alone and do not count, as in `prunable`.
     """
@@ -85,13 +84,12 @@ class UnstructuredPruning(Technique):
     stage, field = "prune", "pruning"
 
     def before_epoch(self, network: nn.Module, candidate: Candidate, progress: float) -> None:
-        """Zeros more weights, as the schedule says; all of them three quarters into the stage."""
-        config = candidate.pruning
-        assert config is not None
+        """Zeros more weights, as the schedule says. Its target holds after `RISE` of the stage."""
+        config = self.config(candidate)
         prune(network, sparsity_at(config, progress / RISE), config.exclude)
 
     def after_step(self, network: nn.Module) -> Repair:
-        """Returns what zeros again each weight that is zero now."""
+        """Returns a repair that zeros again each weight that is zero now."""
         masks = {name: layer.weight != 0 for name, layer in layers_of(network).items()}
 
         @torch.no_grad()
@@ -103,13 +101,12 @@ class UnstructuredPruning(Technique):
         return zero
 
     def sparsity(self, network: nn.Module, candidate: Candidate) -> dict[str, float]:
-        """Returns the same sparsity for all layers that are pruned."""
-        config = candidate.pruning
-        assert config is not None
+        """Returns the target of the schedule for every prunable layer."""
+        config = self.config(candidate)
         return dict.fromkeys(prunable(network, config.exclude), config.sparsity)
 
     def has_effect(self, candidate: Candidate) -> bool:
-        """Returns whether some weight becomes zero."""
+        """Returns whether any weight becomes zero."""
         return candidate.pruning is not None and candidate.pruning.sparsity > 0
 
 

@@ -1,4 +1,4 @@
-"""Quantization: fewer bits for weights and for the inputs of layers, learned by fine-tuning."""
+"""Quantization: fewer bits for weights and for inputs of layers, with learned scales."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _GRID = 40
 
 
 def insert(network: nn.Module, plan: Plan) -> None:
-    """Folds the norms that are to be, and puts quantizers in, in place; scales to learn are 1."""
+    """Folds norms and inserts quantizers, in place. Learned scales are 1 until `calibrate`."""
     if plan.rest_bits == 32:
         return
     fold(network, plan)
@@ -65,58 +65,55 @@ def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Sets every learned scale to the one with the least squared error, in place.
 
     Args:
-        network: With quantizers in.
+        network: Has quantizers.
         batches: Normalised training images, each (N, C, H, W).
     """
-    inputs: dict[str, list[Tensor]] = {}
+    samples: dict[InputQuantizer, list[Tensor]] = {}
     handles = []
-    for name, layer in layers_of(network).items():
-        rounding = layer.weight_quantizer
-        if isinstance(rounding, WeightQuantizer):
-            rounding.set_scale(best_scale(layer.weight.flatten(1), rounding.low, rounding.high))
+    for layer in layers_of(network).values():
+        if isinstance(layer.weight_quantizer, WeightQuantizer):
+            _set_best_scale(layer.weight_quantizer, layer.weight.flatten(1))
         if isinstance(layer.input_quantizer, InputQuantizer):
-            inputs[name] = []
-            handles.append(layer.input_quantizer.register_forward_hook(_collect(inputs[name])))
+            seen = samples[layer.input_quantizer] = []
+            handles.append(layer.input_quantizer.register_forward_hook(_collect(seen)))
     network.eval()
     for batch in batches:
         network(batch)
     for handle in handles:
         handle.remove()
-    for name, seen in inputs.items():
-        quantizer = network.get_submodule(f"{name}.input_quantizer")
-        assert isinstance(quantizer, InputQuantizer)
-        values = torch.cat(seen)[None]
-        quantizer.set_scale(best_scale(values, quantizer.low, quantizer.high))
+    for quantizer, seen in samples.items():
+        _set_best_scale(quantizer, torch.cat(seen)[None])
 
 
-def _collect(
-    seen: list[Tensor],
-) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
-    """A hook that keeps a sample of a quantizer's input, and passes it on as it was."""
+def _set_best_scale(quantizer: Quantizer, values: Tensor) -> None:
+    quantizer.set_scale(best_scale(values, quantizer.low, quantizer.high))
+
+
+def _collect(seen: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    """Returns a hook that samples a quantizer's input, and passes the input on unrounded."""
 
     def hook(_: nn.Module, inputs: tuple[Tensor, ...], __: Tensor) -> Tensor:
         flat = inputs[0].flatten()
         step = max(1, flat.numel() // _SAMPLES)
-        # without a common divisor, or it would see the first pixel of each row alone
+        # with a common divisor the sample could be the first pixel of each row alone
         while math.gcd(step, flat.numel()) > 1:
             step += 1
         seen.append(flat[::step].float())
-        value: Tensor = inputs[0]
-        return value
+        return inputs[0]
 
     return hook
 
 
 def best_scale(values: Tensor, low: int, high: int) -> Tensor:
-    """The scale of each row with the least squared error, among 40 even parts of its range.
+    """Returns the scale of each row with the least squared error, among 40 even parts of its range.
 
     Args:
         values: (rows, samples).
         low: The least integer.
-        high: The greatest.
+        high: The greatest integer.
 
     Returns:
-        (rows,), at least `SMALLEST_SCALE`.
+        The scales, (rows,), at least `SMALLEST_SCALE`.
     """
     largest = values.abs().amax(1)
     best = torch.full_like(largest, SMALLEST_SCALE)
@@ -137,17 +134,16 @@ _MODES = {
 
 
 class LearnedQuantization(Technique):
-    """Folds norms, puts quantizers in, and fine-tunes the network with them."""
+    """Folds norms, inserts quantizers, and fine-tunes the network with them."""
 
     stage, field = "quantize", "quantization"
 
     def epochs(self, candidate: Candidate, plan: Plan) -> int:
-        """Returns the epochs of the field; 0 where no layer is integer, with nothing to learn."""
-        assert candidate.quantization is not None
-        return candidate.quantization.epochs if plan.integer else 0
+        """Returns the epochs of the field, or 0 where no layer is integer."""
+        return super().epochs(candidate, plan) if plan.integer else 0
 
     def transform(self, network: nn.Module, candidate: Candidate) -> None:
-        """Folds norms and puts quantizers in, in place; scales to learn are 1."""
+        """Folds norms and inserts quantizers, in place."""
         insert(network, plan(candidate.quantization, layers_of(network)))
 
     def calibrate(self, network: nn.Module, images: Iterable[Tensor]) -> None:
@@ -156,14 +152,14 @@ class LearnedQuantization(Technique):
             calibrate(network, images)
 
     def figures(self, candidate: Candidate, plan: Plan) -> Iterator[tuple[str, str]]:
-        """Yields the widths, and how the ranges of inputs come about."""
+        """Yields the bit widths, and where the ranges of inputs come from."""
         config = candidate.quantization
-        yield from _widths(config or Quantization(weight_bits=32, activation_bits=32))
+        yield from _bit_widths(config or Quantization(weight_bits=32, activation_bits=32))
         if config is not None and any(p.scales_input for p in plan.layers.values()):
             yield "quantization of inputs", _MODES[config.mode]
 
 
-def _widths(config: Quantization) -> Iterator[tuple[str, str]]:
+def _bit_widths(config: Quantization) -> Iterator[tuple[str, str]]:
     apart = {
         "the first layer": config.first,
         **{f"`{name}`": widths for name, widths in config.blocks.items()},

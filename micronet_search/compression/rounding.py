@@ -1,4 +1,4 @@
-"""Rounding that gradients pass, to scales that are learned as in LSQ (Esser et al., 2020)."""
+"""Rounding with gradients: straight through, or with the scales of LSQ (Esser et al., 2020)."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ SMALLEST_SCALE = 2.0**-14
 """The smallest scale: the smallest normal number of half precision, in which they are stored."""
 
 _PART = 2**18
-"""How many values go through all operations before the next ones, to stay in the cache."""
+"""Number of values that go through all operations before the next ones, to stay in the cache."""
 
 
 def by_row(scale: Tensor, values: Tensor) -> Tensor:
-    """Returns a scale (rows,) as (rows, 1, ...), to multiply values (rows, ...) by."""
+    """Returns scales (rows,) in a shape that multiplies values (rows, ...)."""
     return scale.view(-1, *[1] * (values.dim() - 1))
 
 
 def straight(rounded: Tensor, value: Tensor) -> Tensor:
-    """Returns what was rounded, and passes its gradient to the value before."""
+    """Returns rounded values that pass their gradient on to the values before rounding."""
     found: Tensor = _Straight.apply(rounded, value)
     return found
 
@@ -39,20 +39,20 @@ class _Straight(torch.autograd.Function):
 
 
 def scales(start: Tensor, log_ratio: Tensor) -> Tensor:
-    """Returns scales from where they started and the logarithms of their ratios, not bounded."""
+    """Returns scales, not bounded yet, from the logarithms of their ratios to their start."""
     return start * log_ratio.exp()
 
 
 def rounded(value: Tensor, start: Tensor, log_ratio: Tensor, low: int, high: int) -> Tensor:
-    """Rounds values to integers times learned scales, in the memory layout of the values.
+    """Rounds values to integers times learned scales, and keeps their shape and memory layout.
 
-    A value passes its gradient unless it is rounded to an integer out of bounds. The gradient of a
-    scale has the factor of LSQ. A scale below `SMALLEST_SCALE` counts as that and has no gradient.
+    A value passes its gradient where it rounds to an integer within the bounds. The gradient of a
+    scale has the factor of LSQ. A scale below `SMALLEST_SCALE` is raised to it and has no gradient.
 
     Args:
         value: Float32 (N, ...).
-        start: The scales that learning started from, (N,) or (1,).
-        log_ratio: The logarithms of the ratios of the scales to these, which are learned.
+        start: The scales from which learning started, (N,) or (1,).
+        log_ratio: The learned logarithms of the ratios of the scales to their start.
         low: The least integer.
         high: The greatest integer.
     """
@@ -64,7 +64,7 @@ def rounded(value: Tensor, start: Tensor, log_ratio: Tensor, low: int, high: int
 
 
 def _rounded_by_torch(value: Tensor, scale: Tensor, low: int, high: int, factor: float) -> Tensor:
-    """Uses torch's operators, which are one kernel on a GPU but slow and scalar on a processor."""
+    """Rounds with torch's operators, one kernel on a GPU, but slow and scalar on a processor."""
     scale = scale.clamp_min(SMALLEST_SCALE)
     zero = torch.zeros_like(scale)
     if len(scale) == 1:
@@ -77,7 +77,7 @@ def _rounded_by_torch(value: Tensor, scale: Tensor, low: int, high: int, factor:
 
 
 class _Rounded(torch.autograd.Function):
-    """Does what `rounded` says in vectorised operations, one part of the values at a time."""
+    """Rounds with vectorised operations, one part of the values after another."""
 
     @staticmethod
     def forward(
@@ -105,7 +105,7 @@ class _Rounded(torch.autograd.Function):
             integer = part.mul(times).round_()
             _where_within(ctx.bounds, integer, given, into)
             inside = _where_within(ctx.bounds, integer, part, integer)
-            # by the logarithm of the scale: integer times scale, less the value where it passes
+            # the derivative by the log of the scale: the result, less the value within the bounds
             slope = torch.sub(result, inside, out=inside).mul_(given)
             slopes.append(slope.sum_to_size(times.shape))
         slope = torch.cat(slopes).sum_to_size(inverse.shape).mul_(unbounded >= SMALLEST_SCALE)
@@ -113,7 +113,7 @@ class _Rounded(torch.autograd.Function):
 
 
 def _parts(value: Tensor, *others: Tensor) -> Iterable[tuple[Tensor, ...]]:
-    """Cuts values and others into runs of rows; others of a single row go with each run."""
+    """Cuts tensors into runs of rows. A tensor of a single row goes with each run."""
     if value.numel() <= _PART or len(value) == 1:
         return [(value, *others)]
     rows = max(1, _PART // value.shape[1:].numel())
@@ -122,7 +122,7 @@ def _parts(value: Tensor, *others: Tensor) -> Iterable[tuple[Tensor, ...]]:
 
 
 def _where_within(bounds: tuple[int, int], integer: Tensor, value: Tensor, out: Tensor) -> Tensor:
-    """Writes each value whose integer is in bounds, and zero for the others, in one pass."""
+    """Writes each value whose integer is within the bounds, and zero for others, in one pass."""
     low, high = bounds
     torch.ops.aten.hardtanh_backward.grad_input(
         value, integer, low - 0.5, high + 0.5, grad_input=out

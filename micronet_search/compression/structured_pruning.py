@@ -1,7 +1,7 @@
-"""Structured pruning: whole channels removed, so that a thinner network is left.
+"""Structured pruning: whole channels are removed, which leaves a thinner network.
 
-Which layers share their channels is told by Torch-Pruning's dependency graph (Fang et al., 2023).
-How many channels go follows from shapes alone; the weights only say which.
+Torch-Pruning's dependency graph (Fang et al., 2023) tells which layers share their channels. The
+number of channels that go follows from shapes alone; the weights only decide which ones.
 """
 
 from __future__ import annotations
@@ -20,40 +20,36 @@ from micronet_search.config.network import Input
 from micronet_search.network.precision import Plan
 
 Cut = tuple[nn.Module, Callable[[nn.Module, list[int]], object]]
-"""A layer, and what removes some of its input or output channels."""
-
+"""A layer, and the function that removes some of its input or output channels."""
 
 MAX_VALUES = 100_000_000
 """Parameters, and values between layers, of a network that is thinned: 400 MB each."""
 
 
 class TooLargeError(ValueError):
-    """A network cannot be thinned, because it would fill the memory."""
+    """The network to thin would fill the memory."""
 
 
-def thin(network: nn.Module, image: Input, ratio: float, *, any_channels: bool = False) -> None:
-    """Removes channels in place; all parameters that are left take gradients.
+def thin(network: nn.Module, image: Input, ratio: float) -> None:
+    """Removes channels in place. All remaining parameters take gradients afterwards.
 
-    Of each set of channels that layers share, those with the least mean square of weights go.
+    Of each set of channels that layers share, those with the least mean square of weights go. As
+    many go from every group of every grouped convolution that reads or makes them.
 
     Args:
-        network: Whose last layer is linear; not on the `meta` device.
+        network: Has a linear layer at its end, and is not on the `meta` device.
         image: Shape of the image.
-        ratio: Fraction of each layer's output channels that goes, rounded down to a channel in
-            every group of every grouped convolution that reads or makes them; one of each stays.
-        any_channels: Whether any channels may go in their place, where shapes are all that counts.
+        ratio: Fraction of output channels that goes, rounded down; one of each group stays.
     """
     remove(choose(network, image, ratio, any_channels))
 
 
-def choose(
-    network: nn.Module, image: Input, ratio: float, any_channels: bool = False
-) -> dict[Cut, list[int]]:
-    """The channels that `thin` removes, in ascending order."""
+def choose(network: nn.Module, image: Input, ratio: float) -> dict[Cut, list[int]]:
+    """Returns the channels that `thin` removes, in ascending order."""
     chosen: defaultdict[Cut, set[int]] = defaultdict(set)
-    for group in _coupled(network, image):
-        gone = _least(group, ratio, any_channels)
-        for item in group if gone else ():
+    for shared in _shared_channels(network, image):
+        gone = _least(shared, ratio)
+        for item in shared if gone else ():
             here = zip(item.idxs, item.root_idxs, strict=True)
             chosen[item.dep.layer, item.dep.handler].update(i for i, root in here if root in gone)
     return {
@@ -64,25 +60,25 @@ def choose(
 
 
 def remove(chosen: Mapping[Cut, list[int]]) -> None:
-    """Removes the channels that were chosen from their layers, in place."""
+    """Removes channels from their layers, in place."""
     for (layer, remove_from), channels in chosen.items():
         remove_from(layer, channels)
 
 
-def _coupled(network: nn.Module, image: Input) -> Iterator[Any]:
-    """The sets of channels that layers share, as Torch-Pruning's groups, each of them once."""
+def _shared_channels(network: nn.Module, image: Input) -> Iterator[Any]:
+    """Yields each set of channels that layers share once, as a group of Torch-Pruning."""
     import torch_pruning as tp
 
     graph = _dependencies(network, image)
     seen: set[nn.Module] = set()
     for layer in network.modules():
-        # with a group for each output channel there is nothing to remove, or what it reads
+        # channels of a convolution with a group for each of them go with the channels that it reads
         if not isinstance(layer, nn.Conv2d) or layer in seen or _channel_by_channel(layer):
             continue
         channels = range(layer.out_channels)
-        group = graph.get_pruning_group(layer, tp.prune_conv_out_channels, channels)
-        seen.update(dep.layer for dep, _ in group if dep.handler == tp.prune_conv_out_channels)
-        yield group
+        shared = graph.get_pruning_group(layer, tp.prune_conv_out_channels, channels)
+        seen.update(dep.layer for dep, _ in shared if dep.handler == tp.prune_conv_out_channels)
+        yield shared
 
 
 def _channel_by_channel(conv: nn.Conv2d) -> bool:
@@ -98,13 +94,14 @@ def _is_grouped(layer: nn.Module) -> bool:
 
 
 class _Grouped(nn.Conv2d):
-    """What a convolution is meanwhile that Torch-Pruning would take for a depthwise one.
+    """A type for convolutions that Torch-Pruning would take for depthwise ones.
 
-    It does so where output channels are as many as groups, also where input channels are more.
+    It does so wherever there is a group for each output channel, even with more input channels.
     """
 
 
 def _dependencies(network: nn.Module, image: Input) -> Any:
+    """Returns Torch-Pruning's graph of a network."""
     import torch_pruning as tp
 
     device = next(network.parameters()).device
@@ -127,25 +124,26 @@ def _dependencies(network: nn.Module, image: Input) -> Any:
         for conv in mistaken:
             conv.__class__ = nn.Conv2d
     for node in graph.module2node.values():
-        # or for each group it would find again where all that is joined lies
+        # other types would make it search for the offsets of all joined channels, for each set
         node.type = tp.ops.OPTYPE.ELEMENTWISE
     return graph
 
 
-def _least(group: Any, ratio: float, any_channels: bool) -> set[int]:
-    """The channels of a group that go, by their number in its first layer."""
+def _least(shared: Any, ratio: float) -> set[int]:
+    """Returns the channels of a set that go, by their number in its first layer."""
     import torch_pruning as tp
 
-    grouped = [(dep, channels) for dep, channels in group if _is_grouped(dep.layer)]
+    grouped = [(dep, channels) for dep, channels in shared if _is_grouped(dep.layer)]
     for dep, channels in grouped:
         if dep.handler == tp.prune_conv_in_channels and len(channels) < dep.layer.in_channels:
-            return set()  # read beside others, from which as many would have to go
+            return set()  # its groups also read other channels, of which as many would have to go
     chunks = math.lcm(*(dep.layer.groups for dep, _ in grouped))
-    size = group[0].dep.layer.out_channels // chunks
+    size = shared[0].dep.layer.out_channels // chunks
     # a tolerance, so that 0.3 of 10 channels are 3
     count = min(math.floor(ratio * size + 1e-9), size - 1)
     if count == 0:
         return set()
+    importance = tp.importance.MagnitudeImportance(p=2)(shared)
     # as many of each chunk, at the same places
     places = list(range(count))
     if not any_channels:
@@ -165,20 +163,17 @@ class ChannelPruning(Technique):
         Raises:
             TooLargeError: The network is on `meta` and too large to be built for this.
         """
-        config = candidate.structured_pruning
-        assert config is not None
-        # which channels go together is the same for all images, so the smallest one will do
+        ratio = self.config(candidate).ratio
+        # which channels layers share is the same for all sizes of the image, so take the least
         side = 2**candidate.network.halvings
         image = Input(channels=candidate.input.channels, height=side, width=side)
         if next(network.parameters()).is_meta:
-            # Torch-Pruning needs values, but how many channels go does not depend on them
-            _refuse_giant(network, image)
-            # as `to_empty`, which would import Torch's compiler for the strides
-            network._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))
-            thin(network, image, config.ratio, any_channels=True)
+            # Torch-Pruning needs values, and the number of channels that go does not depend on them
+            _check_size(network, image)
+            thin(network.to_empty(device="cpu"), image, ratio)
             network.to("meta")
         else:
-            thin(network, image, config.ratio)
+            thin(network, image, ratio)
 
     def has_effect(self, candidate: Candidate) -> bool:
         """Returns whether some channels may go."""
@@ -186,18 +181,15 @@ class ChannelPruning(Technique):
 
     def figures(self, candidate: Candidate, plan: Plan) -> Iterator[tuple[str, str]]:
         """Yields the share of channels that go."""
-        if candidate.structured_pruning is not None and self.has_effect(candidate):
-            ratio = candidate.structured_pruning.ratio
-            yield "channels removed from each layer", f"{ratio:.2%}"
+        if self.has_effect(candidate):
+            yield "channels removed from each layer", f"{self.config(candidate).ratio:.2%}"
 
 
-def _refuse_giant(network: nn.Module, image: Input) -> None:
+def _check_size(network: nn.Module, image: Input) -> None:
+    parameters = sum(math.prod(p.shape) for p in network.parameters())
     channels = sum(m.out_channels for m in network.modules() if isinstance(m, nn.Conv2d))
-    found = {
-        "parameters": sum(math.prod(p.shape) for p in network.parameters()),
-        "values between its layers": channels * image.height * image.width,
-    }
-    for name, total in found.items():
+    values = channels * image.height * image.width
+    for total, name in ((parameters, "parameters"), (values, "values between its layers")):
         if total > MAX_VALUES:
             raise TooLargeError(
                 f"the network to thin has {total:,} {name}, expected at most {MAX_VALUES:,}"

@@ -1,4 +1,4 @@
-"""What a compression technique is to a trial: a stage, and what that asks of the network."""
+"""The interface of a compression technique: a stage of a trial, and its changes to the network."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Technique:
     Attributes:
         stage: The name of the stage, in curves and figures.
         field: The candidate's field, which is also the name of the technique's module.
-        reshapes: Whether `transform` leaves plain layers of other shapes. It then also works on the
-            `meta` device, where the cost is counted.
+        reshapes: Whether `transform` replaces plain layers by plain layers of other shapes. It then
+            also works on the `meta` device, where the cost is counted.
     """
 
     stage: ClassVar[str]
@@ -36,41 +36,41 @@ class Technique:
         return getattr(candidate, self.field)
 
     def epochs(self, candidate: Candidate, plan: Plan) -> int:
-        """Returns how many epochs of training the stage has."""
+        """Returns the number of training epochs of the stage."""
         return int(self.config(candidate).epochs)
 
     def transform(self, network: nn.Module, candidate: Candidate) -> None:
         """Changes the layers, in place, when the stage begins.
 
-        What layers are left follows from the candidate alone, so that the cost is known before
-        training and a file of tensors with its candidate is a network again.
+        The layers that remain follow from the candidate alone. So the cost is known before
+        training, and a file of tensors with its candidate is a network again.
         """
 
     def calibrate(self, network: nn.Module, images: Iterable[Tensor]) -> None:
-        """Sets what the new layers learn to its start, from normalised training images."""
+        """Sets the learned values of the new layers to their start, from normalised images."""
 
     def before_epoch(self, network: nn.Module, candidate: Candidate, progress: float) -> None:
-        """Changes the weights before an epoch.
+        """Changes the weights, in place, before an epoch.
 
         Args:
-            network: Is changed in place.
-            candidate: What asks for the technique.
+            network: The network.
+            candidate: Its candidate.
             progress: The share of the stage's epochs that will be over after this one. A stage
                 without epochs makes this call once, with 1.
         """
 
     def after_step(self, network: nn.Module) -> Repair | None:
-        """Returns what is applied after each step of this stage and of all later ones."""
+        """Returns a repair to apply after each step of this stage and of all later ones."""
         return None
 
     def sparsity(self, network: nn.Module, candidate: Candidate) -> dict[str, float]:
-        """Returns the fraction of zeros that the technique leaves in a layer, by layer names."""
+        """Returns the fraction of zeros that the technique leaves in each layer, by name."""
         return {}
 
     def has_effect(self, candidate: Candidate) -> bool:
-        """Returns whether the candidate's network is another one with the technique."""
+        """Returns whether the technique changes the candidate's network."""
         return self.config(candidate) is not None
 
     def figures(self, candidate: Candidate, plan: Plan) -> Iterator[tuple[str, str]]:
-        """Yields the technique's lines in the model card; also where a candidate lacks it."""
+        """Yields the technique's lines in the model card, for candidates without it too."""
         yield from ()

@@ -16,7 +16,7 @@ def _technique(field: str) -> Technique:
 
 
 TECHNIQUES: tuple[Technique, ...] = tuple(map(_technique, Compression.model_fields))
-"""One for each field of `config.compression.Compression`, from the module of the field's name."""
+"""The technique of each field of `config.compression.Compression`, from the module of its name."""
 
 
 def techniques_of(candidate: Candidate) -> list[Technique]:
