@@ -43,9 +43,7 @@ def sparsity_at(pruning: Pruning, progress: float) -> float:
 def prunable(network: nn.Module, exclude: Collection[str] = ()) -> dict[str, nn.Conv2d | nn.Linear]:
     """Returns the convolutions and linear layers to prune, by name.
 
-    Args:
-        network: The network.
-        exclude: Sets of layers to leave alone: `first`, `last`, `depthwise` and `blockN`.
+    The sets of layers to leave alone are `first`, `last`, `depthwise` and `blockN`.
     """
     layers, found = layers_of(network), {}
     for name, layer in layers.items():
@@ -59,12 +57,10 @@ def prunable(network: nn.Module, exclude: Collection[str] = ()) -> dict[str, nn.
 
 @torch.no_grad()
 def prune(network: nn.Module, sparsity: float, exclude: Collection[str] = ()) -> None:
-    """Zeroes the smallest weights of all prunable layers together, in place.
+    """Zeros the smallest weights of all `prunable` layers together, in place.
 
-    Args:
-        network: Keeps its biases and norms.
-        sparsity: Fraction of these weights that are zero afterwards, rounded down to a weight.
-        exclude: Sets of layers that are left alone and do not count, as in `prunable`.
+    The sparsity is the fraction of these weights that are zero afterwards, rounded down to a
+    weight. Biases, norms and excluded layers stay as they are and do not count.
     """
     weights = [layer.weight for layer in prunable(network, exclude).values()]
     if not weights:

@@ -64,9 +64,7 @@ def _input_quantizer(precision: Precision, *, signed: bool) -> nn.Module:
 def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Sets every learned scale to the one with the least squared error, in place.
 
-    Args:
-        network: Has quantizers.
-        batches: Normalised training images, each (N, C, H, W).
+    The ranges of inputs are sampled from batches of normalised training images (N, C, H, W).
     """
     samples: dict[InputQuantizer, list[Tensor]] = {}
     handles = []
@@ -105,15 +103,10 @@ def _collect(seen: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...], Ten
 
 
 def best_scale(values: Tensor, low: int, high: int) -> Tensor:
-    """Returns the scale of each row with the least squared error, among 40 even parts of its range.
+    """Returns the scale (rows,) of each row of values (rows, samples) with the least squared error.
 
-    Args:
-        values: (rows, samples).
-        low: The least integer.
-        high: The greatest integer.
-
-    Returns:
-        The scales, (rows,), at least `SMALLEST_SCALE`.
+    The candidates are 40 even parts of the largest scale that a row needs, which are raised to
+    `SMALLEST_SCALE`.
     """
     largest = values.abs().amax(1)
     best = torch.full_like(largest, SMALLEST_SCALE)

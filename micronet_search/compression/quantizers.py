@@ -113,8 +113,6 @@ class DynamicInputQuantizer(nn.Module):
     through. Nothing is learned or stored.
 
     Attributes:
-        low: The least integer.
-        high: The greatest integer.
         reach: The largest value of an image, in steps, before it is rounded.
     """
 

@@ -54,7 +54,7 @@ def rounded(value: Tensor, start: Tensor, log_ratio: Tensor, low: int, high: int
         start: The scales from which learning started, (N,) or (1,).
         log_ratio: The learned logarithms of the ratios of the scales to their start.
         low: The least integer.
-        high: The greatest integer.
+        high: The greatest integer, which is above 0.
     """
     factor = 1.0 / math.sqrt(value.shape[1:].numel() * high)
     if value.is_cuda:
@@ -68,12 +68,10 @@ def _rounded_by_torch(value: Tensor, scale: Tensor, low: int, high: int, factor:
     scale = scale.clamp_min(SMALLEST_SCALE)
     zero = torch.zeros_like(scale)
     if len(scale) == 1:
-        return torch._fake_quantize_learnable_per_tensor_affine(
-            value, scale, zero, low, high, factor
-        )
-    return torch._fake_quantize_learnable_per_channel_affine(
-        value, scale, zero, 0, low, high, factor
-    )
+        by_tensor = torch._fake_quantize_learnable_per_tensor_affine
+        return by_tensor(value, scale, zero, low, high, factor)
+    by_channel = torch._fake_quantize_learnable_per_channel_affine
+    return by_channel(value, scale, zero, 0, low, high, factor)
 
 
 class _Rounded(torch.autograd.Function):

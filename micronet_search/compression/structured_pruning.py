@@ -116,7 +116,7 @@ def _dependencies(network: nn.Module, image: Input) -> Any:
         with torch.enable_grad():
             graph = tp.DependencyGraph().build_dependency(
                 network,
-                [torch.zeros(shape, device=device)],  # in a list, or it is tried without its batch
+                [torch.zeros(shape, device=device)],  # a bare tensor loses its batch dimension
                 customized_pruners={_Grouped: tp.function.PrunerBox[tp.ops.OPTYPE.CONV]},
             )
     finally:

@@ -52,11 +52,8 @@ class Technique:
     def before_epoch(self, network: nn.Module, candidate: Candidate, progress: float) -> None:
         """Changes the weights, in place, before an epoch.
 
-        Args:
-            network: The network.
-            candidate: Its candidate.
-            progress: The share of the stage's epochs that will be over after this one. A stage
-                without epochs makes this call once, with 1.
+        `progress` is the share of the stage's epochs that will be over after this one. A stage
+        without epochs makes this call once, with 1.
         """
 
     def after_step(self, network: nn.Module) -> Repair | None:

@@ -38,8 +38,8 @@ def training_batches(
 
     Args:
         images: The training images. All computation happens on their device.
-        normalization: Turns them into a network's input.
-        augmentation: The random changes.
+        normalization: Turns images into a network's input.
+        augmentation: The random changes of images.
         batch_size: Images in a batch. The last, short batch is dropped unless it is the only one.
         classes: Number of classes.
         generator: The only source of randomness, on the images' device.

@@ -38,7 +38,7 @@ def warp(
         matrices: (B, 2, 3). They map a place (x, y, 1) in the result to the place in the image
             that it is fetched from, in pixels from the centre, right and down.
         fill: Value of pixels from outside the image.
-        mode: How values between pixels are found.
+        mode: Whether to take the nearest pixel or to mix four.
     """
     height, width = images.shape[2:]
     # affine_grid's places run from -1 to 1 over the image, whatever its sides

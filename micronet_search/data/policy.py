@@ -12,6 +12,7 @@ because the host waits for the numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
@@ -61,45 +62,37 @@ def _identity(images: Tensor, strength: Tensor, fill: int) -> Tensor:
     return images
 
 
-# Torchvision shears about the upper left corner of the image, and `warp` about its centre.
-def _shear_x(images: Tensor, strength: Tensor, fill: int) -> Tensor:
+def _shear(images: Tensor, strength: Tensor, fill: int, *, axis: int) -> Tensor:
+    """Shears along x (axis 0) or y (axis 1)."""
     slope = 0.99 * strength
-    return _warped(images, {(0, 1): slope, (0, 2): slope * images.shape[2] / 2}, fill)
-
-
-def _shear_y(images: Tensor, strength: Tensor, fill: int) -> Tensor:
-    slope = 0.99 * strength
-    return _warped(images, {(1, 0): slope, (1, 2): slope * images.shape[3] / 2}, fill)
-
-
-def _translate_x(images: Tensor, strength: Tensor, fill: int) -> Tensor:
-    return _warped(images, {(0, 2): -(strength * images.shape[3] / 7).trunc()}, fill)
-
-
-def _translate_y(images: Tensor, strength: Tensor, fill: int) -> Tensor:
-    return _warped(images, {(1, 2): -(strength * images.shape[2] / 7).trunc()}, fill)
-
-
-def _warped(images: Tensor, entries: dict[tuple[int, int], Tensor], fill: int) -> Tensor:
-    """Warps images by the identity with other entries (B,) at the given rows and columns."""
-    matrices = torch.eye(2, 3, device=images.device).repeat(len(images), 1, 1)
-    for (row, column), values in entries.items():
-        matrices[:, row, column] = values
+    matrices = _identities(images)
+    matrices[:, axis, 1 - axis] = slope
+    # torchvision shears about the upper left corner of the image, and `warp` about its centre
+    matrices[:, axis, 2] = slope * images.shape[2 + axis] / 2
     return warp(images, matrices, fill, "nearest")
+
+
+def _translate(images: Tensor, strength: Tensor, fill: int, *, axis: int) -> Tensor:
+    """Moves along x (axis 0) or y (axis 1)."""
+    matrices = _identities(images)
+    matrices[:, axis, 2] = -(strength * images.shape[3 - axis] / 7).trunc()
+    return warp(images, matrices, fill, "nearest")
+
+
+def _identities(images: Tensor) -> Tensor:
+    return torch.eye(2, 3, device=images.device).repeat(len(images), 1, 1)
 
 
 def _rotate(images: Tensor, strength: Tensor, fill: int) -> Tensor:
     return warp(images, turn(135 * strength), fill, "nearest")
 
 
-def _blended(change: Callable[[Tensor, Tensor], Tensor]) -> Operation:
-    """Makes an operation of a change of colours by a factor from 0.01 to 1.99."""
-
-    def operation(images: Tensor, strength: Tensor, fill: int) -> Tensor:
-        factor = (1 + 0.99 * strength).view(-1, 1, 1, 1)
-        return change(images.float(), factor).round().byte()
-
-    return operation
+def _recolor(
+    images: Tensor, strength: Tensor, fill: int, *, change: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """Changes colours by a factor from 0.01 to 1.99."""
+    factor = (1 + 0.99 * strength).view(-1, 1, 1, 1)
+    return change(images.float(), factor).round().byte()
 
 
 def _posterize(images: Tensor, strength: Tensor, fill: int) -> Tensor:
@@ -125,15 +118,15 @@ def _equalize(images: Tensor, strength: Tensor, fill: int) -> Tensor:
 
 OPERATIONS: dict[str, Operation] = {
     "Identity": _identity,
-    "ShearX": _shear_x,
-    "ShearY": _shear_y,
-    "TranslateX": _translate_x,
-    "TranslateY": _translate_y,
+    "ShearX": partial(_shear, axis=0),
+    "ShearY": partial(_shear, axis=1),
+    "TranslateX": partial(_translate, axis=0),
+    "TranslateY": partial(_translate, axis=1),
     "Rotate": _rotate,
-    "Brightness": _blended(color.brightness),
-    "Color": _blended(color.saturation),
-    "Contrast": _blended(color.contrast),
-    "Sharpness": _blended(color.sharpness),
+    "Brightness": partial(_recolor, change=color.brightness),
+    "Color": partial(_recolor, change=color.saturation),
+    "Contrast": partial(_recolor, change=color.contrast),
+    "Sharpness": partial(_recolor, change=color.sharpness),
     "Posterize": _posterize,
     "Solarize": _solarize,
     "AutoContrast": _autocontrast,

@@ -52,8 +52,6 @@ class Source:
 
     Attributes:
         input: Shape of one image.
-        train: The training images.
-        test: The test images.
         names: Names of the classes, in the order of their labels. Empty where they are not stored.
     """
 

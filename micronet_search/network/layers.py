@@ -122,7 +122,7 @@ def convolution(
         width: Output channels.
         kernel: Size of the kernel, odd.
         stride: Step between output pixels.
-        groups: Groups of channels that are convolved apart.
+        groups: Number of groups of channels.
         kind: `plain` or `separable`.
     """
     if kind == "plain":

@@ -34,9 +34,9 @@ class MuonWithAdamW(Optimizer):
             weights: Muon's parameters, of two dimensions or more; the first one counts outputs.
             others: AdamW's groups of parameters, each with its weight decay.
             lr: Learning rate of both.
-            momentum: Momentum of Muon and first beta of AdamW.
+            momentum: Momentum of Muon, and first beta of AdamW.
             weight_decay: Weight decay of Muon.
-            fused: As in AdamW.
+            fused: Passed to AdamW.
         """
         self._weights = weights
         self._matrices = [_outputs_first(w, w).view(len(w), -1) for w in weights]
