@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import get_args
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 from test_network_densenet import config as densenet_config
 from test_network_densenet import networks as densenets
 from test_network_efficientnet import config as efficientnet_config
@@ -21,12 +25,19 @@ from micronet_search.network import family
 from micronet_search.network.precision import layers_of, part_of, plan
 from micronet_search.score.cost import count
 
+SCHEMAS = get_args(get_args(Network)[0])
 NETWORKS = st.one_of(densenets(), resnets(), efficientnets())
 
 
 def built_on_meta(network: Network, channels: int = 3, classes: int = 10) -> nn.Sequential:
     with torch.device("meta"):
         return family.build(network, channels, classes)
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_every_schema_names_a_module_that_builds_it(schema: type[BaseModel]) -> None:
+    (name,) = get_args(schema.model_fields["family"].annotation)
+    assert callable(import_module(f"micronet_search.network.{name}").build)
 
 
 @settings(max_examples=40)

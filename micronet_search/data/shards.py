@@ -25,7 +25,7 @@ _BATCH = 16
 class Shard(NamedTuple):
     """The rows of a file, as they are stored."""
 
-    images: list[bytes | None]
+    images: list[bytes]
     labels: NDArray[np.int64]
 
 
@@ -33,9 +33,9 @@ def read(file: Path) -> Shard:
     """Reads the images, still encoded, and their labels.
 
     Raises:
-        DataError: The file cannot be read, has other columns, or is too large. The images and 256
-            bytes a row may take 64 MiB and 16 times the size of the file. An image may have 8 MiB.
-            A label may be 99,999 at most.
+        DataError: The file cannot be read, lacks columns, images or labels, or is too large. The
+            images and 256 bytes a row may take 64 MiB and 16 times the size of the file, an image
+            8 MiB. A label may be 99,999 at most.
     """
     try:
         if not file.is_file():
@@ -72,7 +72,7 @@ def names(file: Path) -> tuple[str, ...]:
 def _read(file: Path) -> Shard:
     from pyarrow import chunked_array, parquet
 
-    images: list[bytes | None] = []
+    images: list[Any] = []
     labels = []
     held, size = 0, file.stat().st_size
     with parquet.ParquetFile(file) as shard:
@@ -88,7 +88,11 @@ def _read(file: Path) -> Shard:
             images += found
             labels.append(batch.column(1))
         kind = shard.schema_arrow.field("label").type
-    return Shard(images, _labels(chunked_array(labels, kind), file))
+    checked = _labels(chunked_array(labels, kind), file)
+    if None in images:
+        row = images.index(None)
+        raise DataError(f"{file}, row {row} has no image bytes, expected an encoded image")
+    return Shard(images, checked)
 
 
 def _columns(schema: Any, file: Path) -> list[str]:

@@ -29,7 +29,7 @@ class StoredSplit:
 
     Attributes:
         images: Encoded images, or pixels (N, C, H, W).
-        labels: Labels of all images, (N,).
+        labels: 0 to classes - 1, (N,).
     """
 
     images: Sequence[Picture] | Pixels
@@ -81,14 +81,11 @@ def open_source(dataset: Dataset, *, download: bool = True) -> Source:
 
 
 def stratified(labels: Integers, count: int) -> tuple[Integers, Integers]:
-    """Draws `count` images with the classes in proportion, the largest remainders rounded up.
+    """Draws `count` of the images with labels (N,), with their classes in proportion.
 
-    scikit-learn's `train_test_split` refuses counts within one class of either end, for instance a
-    limit just below the size of a dataset.
-
-    Args:
-        labels: 0 to classes - 1, (N,).
-        count: At most N.
+    The counts of the classes are rounded by the method of largest remainders. scikit-learn's
+    `train_test_split` refuses counts within one class of either end, for instance a limit just
+    below the size of a dataset.
 
     Returns:
         The rows drawn (count,) and the others (N - count,), both in rising order.
@@ -167,19 +164,15 @@ def _parquet(root: Path) -> _Read:
 
 
 def _read_shards(files: list[Path]) -> StoredSplit:
-    items: list[Picture] = []
-    labels = []
-    for file in files:
-        shard = shards.read(file)
-        for row, content in enumerate(shard.images):
-            place = f"{file}, row {row}"
-            if content is None:
-                raise DataError(f"{place} has no image bytes, expected an encoded image")
-            items.append(Picture(content, place))
-        labels.append(shard.labels)
+    found = {file: shards.read(file) for file in files}
+    items = [
+        Picture(content, f"{file}, row {row}")
+        for file, shard in found.items()
+        for row, content in enumerate(shard.images)
+    ]
     if not items:
         raise DataError(f"{files[0]} holds no rows, expected images")
-    return StoredSplit(items, np.concatenate(labels))
+    return StoredSplit(items, np.concatenate([shard.labels for shard in found.values()]))
 
 
 def _class_folders(root: Path) -> _Read:
