@@ -2,7 +2,8 @@
 
 The factors of the layer NAME are NAME.0, NAME.1 and so on: plain layers that are pruned, quantized
 and counted like any other. Their shapes follow from the shape of the layer alone, so that they are
-known on `meta`. A ratio is a rank as a fraction of the full one, rounded to at least 1.
+known on `meta`. The weight of a convolution is (out, in / groups, k, k). A ratio is a rank as a
+fraction of the full one, rounded to at least 1.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from micronet_search.config.candidate import Candidate
 from micronet_search.config.compression import FactorizationKind
 from micronet_search.network.precision import Plan, layers_of
 
-Shape = tuple[int, ...]
+Decomposition = Callable[[Tensor, int, float], list[Tensor]]
+"""`svd` or `tucker`: the factors of a weight, from its groups and a ratio."""
 
 _STEPS = 5
 
@@ -102,25 +104,14 @@ def _leading(tensors: Tensor, rank: int) -> Tensor:
     return vectors[..., -rank:]
 
 
-def _fewer(split: Split, weight: Tensor, groups: int, ratio: float) -> list[Tensor] | None:
+def _fewer(
+    decompose: Decomposition, weight: Tensor, groups: int, ratio: float
+) -> list[Tensor] | None:
     """Returns the factors of a weight, or None where they have no fewer elements."""
-    shapes = [factor.shape for factor in split(weight.to("meta"), groups, ratio)]
+    shapes = [factor.shape for factor in decompose(weight.to("meta"), groups, ratio)]
     if sum(map(math.prod, shapes)) >= weight.numel():
         return None
-    if weight.is_meta:  # Torch would take milliseconds to find the same shapes
-        return [weight.new_empty(shape) for shape in shapes]
-    return (svd if kind == "svd" else tucker)(weight, groups, ratio)
-
-
-def _shapes(kind: FactorizationKind, shape: Shape, groups: int, ratio: float) -> list[Shape]:
-    """Returns the shapes of the factors of a weight of shape (out, in / groups, k, k)."""
-    out, entering, *kernel = shape
-    if kind == "svd":
-        rank = _rank(ratio, min(out // groups, math.prod(shape[1:])))
-        return [(groups * rank, *shape[1:]), (out, rank, 1, 1)]
-    outer, inner = _rank(ratio, out // groups), _rank(ratio, entering)
-    first, second = (groups * inner, entering, 1, 1), (groups * outer, inner, *kernel)
-    return [first, second, (out, outer, 1, 1)]
+    return decompose(weight, groups, ratio)
 
 
 def _linears(layer: nn.Linear, kind: FactorizationKind, ratio: float) -> nn.Sequential | None:
@@ -174,7 +165,7 @@ _KINDS: dict[FactorizationKind, str] = {
 
 
 class LowRankFactorization(Technique):
-    """Puts products of smaller layers in the place of some, and fine-tunes them."""
+    """Replaces layers by products of smaller ones, and fine-tunes the network."""
 
     stage, field, reshapes = "factorize", "factorization", True
 
@@ -184,7 +175,7 @@ class LowRankFactorization(Technique):
         factorize(network, config.kind, config.ratio)
 
     def has_effect(self, candidate: Candidate) -> bool:
-        """Returns whether some rank is below the full one."""
+        """Returns whether the rank is below the full one."""
         return candidate.factorization is not None and candidate.factorization.ratio < 1.0
 
     def figures(self, candidate: Candidate, plan: Plan) -> Iterator[tuple[str, str]]:

@@ -1,9 +1,8 @@
 """Random changes to a batch of training images, each image by itself, all on their device.
 
 Images have the shape (B, C, H, W), targets are class probabilities (B, classes), and `fill` is the
-value of pixels that a change leaves without an image. Results have the shapes and types of the
-arguments. Every function draws from its generator alone, on the images' device, and none waits for
-the device.
+value of new and erased pixels. Results have the shapes and types of the arguments. Every function
+draws from its generator alone, on the images' device, and none waits for the device.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ def crop_and_flip(
         padding: Width of the border, in pixels.
         flip: Whether images are mirrored left to right, each with probability 1/2.
         fill: Value of the border.
-        generator: Decides where windows lie and which images are mirrored.
+        generator: Decides where the windows lie and which images are mirrored.
     """
     if not padding and not flip:
         return images
@@ -48,7 +47,7 @@ def crop_and_flip(
 
 
 def erase(images: Tensor, probability: float, fill: int, generator: Generator) -> Tensor:
-    """Fills a random rectangle in each uint8 image, with a probability (Zhong et al., 2020).
+    """Fills a random rectangle in some uint8 images, each with a probability (Zhong et al., 2020).
 
     The area and the logarithm of the aspect are uniform. A rectangle longer than a side of the
     image is cut to the side, where the original draws again.

@@ -40,7 +40,7 @@ def apply(images: Tensor, counts: Sequence[int], fill: int, generator: Generator
     """Applies one of `OPERATIONS` to each uint8 image (B, C, H, W).
 
     Args:
-        images: The images.
+        images: Images of a batch of `counts`.
         counts: How many images get each operation; their sum is B.
         fill: Value of pixels from outside the image.
         generator: Decides which images get which operation, and how strongly.

@@ -139,8 +139,8 @@ def _check_dictionaries(file: Path, column: str) -> None:
 
     with parquet.ParquetFile(file, read_dictionary=[column]) as shard:
         for number in range(shard.num_row_groups):
-            group = shard.metadata.row_group(number)
-            chunks = map(group.column, range(group.num_columns))
+            row_group = shard.metadata.row_group(number)
+            chunks = map(row_group.column, range(row_group.num_columns))
             (encodings,) = (chunk.encodings for chunk in chunks if chunk.path_in_schema == column)
             if any("DICTIONARY" in encoding for encoding in encodings):
                 # a single row comes with the whole dictionary of its row group
