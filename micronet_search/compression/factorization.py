@@ -20,8 +20,7 @@ from micronet_search.config.candidate import Candidate
 from micronet_search.config.compression import FactorizationKind
 from micronet_search.network.precision import Plan, layers_of
 
-Decomposition = Callable[[Tensor, int, float], list[Tensor]]
-"""`svd` or `tucker`: the factors of a weight, from its groups and a ratio."""
+Shape = tuple[int, ...]
 
 _STEPS = 5
 
@@ -92,7 +91,7 @@ def _rank(ratio: float, full: int) -> int:
 
 def _by_group(weight: Tensor, groups: int) -> Tensor:
     """Returns kernels (groups, out / groups, in / groups, k, k) in double precision."""
-    exact: Tensor = (weight if weight.is_meta else weight.cpu()).double()
+    exact = weight.cpu().double()
     return exact.view(groups, -1, *weight.shape[1:])
 
 
@@ -105,18 +104,31 @@ def _leading(tensors: Tensor, rank: int) -> Tensor:
 
 
 def _fewer(
-    decompose: Decomposition, weight: Tensor, groups: int, ratio: float
+    kind: FactorizationKind, weight: Tensor, groups: int, ratio: float
 ) -> list[Tensor] | None:
     """Returns the factors of a weight, or None where they have no fewer elements."""
-    shapes = [factor.shape for factor in decompose(weight.to("meta"), groups, ratio)]
+    shapes = _shapes(kind, weight.shape, groups, ratio)
     if sum(map(math.prod, shapes)) >= weight.numel():
         return None
-    return decompose(weight, groups, ratio)
+    if weight.is_meta:  # Torch would take milliseconds to find the same shapes
+        return [weight.new_empty(shape) for shape in shapes]
+    return (svd if kind == "svd" else tucker)(weight, groups, ratio)
+
+
+def _shapes(kind: FactorizationKind, shape: Shape, groups: int, ratio: float) -> list[Shape]:
+    """Returns the shapes of the factors of a weight of shape (out, in / groups, k, k)."""
+    out, entering, *kernel = shape
+    if kind == "svd":
+        rank = _rank(ratio, min(out // groups, math.prod(shape[1:])))
+        return [(groups * rank, *shape[1:]), (out, rank, 1, 1)]
+    outer, inner = _rank(ratio, out // groups), _rank(ratio, entering)
+    first, second = (groups * inner, entering, 1, 1), (groups * outer, inner, *kernel)
+    return [first, second, (out, outer, 1, 1)]
 
 
 def _linears(layer: nn.Linear, kind: FactorizationKind, ratio: float) -> nn.Sequential | None:
     """Returns two linear layers, the second one with the bias."""
-    factors = _fewer(svd, layer.weight[..., None, None], 1, ratio) if kind == "svd" else None
+    factors = _fewer("svd", layer.weight[..., None, None], 1, ratio) if kind == "svd" else None
     if factors is None:
         return None
     first, second = (factor.flatten(1) for factor in factors)

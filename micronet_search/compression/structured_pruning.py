@@ -30,7 +30,7 @@ class TooLargeError(ValueError):
     """The network to thin would fill the memory."""
 
 
-def thin(network: nn.Module, image: Input, ratio: float) -> None:
+def thin(network: nn.Module, image: Input, ratio: float, *, any_channels: bool = False) -> None:
     """Removes channels in place. All remaining parameters take gradients afterwards.
 
     Of each set of channels that layers share, those with the least mean square of weights go. As
@@ -40,15 +40,18 @@ def thin(network: nn.Module, image: Input, ratio: float) -> None:
         network: Has a linear layer at its end, and is not on the `meta` device.
         image: Shape of the image.
         ratio: Fraction of output channels that goes, rounded down; one of each group stays.
+        any_channels: Whether any channels may go in their place, where shapes are all that counts.
     """
     remove(choose(network, image, ratio, any_channels))
 
 
-def choose(network: nn.Module, image: Input, ratio: float) -> dict[Cut, list[int]]:
+def choose(
+    network: nn.Module, image: Input, ratio: float, any_channels: bool = False
+) -> dict[Cut, list[int]]:
     """Returns the channels that `thin` removes, in ascending order."""
     chosen: defaultdict[Cut, set[int]] = defaultdict(set)
     for shared in _shared_channels(network, image):
-        gone = _least(shared, ratio)
+        gone = _least(shared, ratio, any_channels)
         for item in shared if gone else ():
             here = zip(item.idxs, item.root_idxs, strict=True)
             chosen[item.dep.layer, item.dep.handler].update(i for i, root in here if root in gone)
@@ -129,7 +132,7 @@ def _dependencies(network: nn.Module, image: Input) -> Any:
     return graph
 
 
-def _least(shared: Any, ratio: float) -> set[int]:
+def _least(shared: Any, ratio: float, any_channels: bool) -> set[int]:
     """Returns the channels of a set that go, by their number in its first layer."""
     import torch_pruning as tp
 
@@ -143,11 +146,10 @@ def _least(shared: Any, ratio: float) -> set[int]:
     count = min(math.floor(ratio * size + 1e-9), size - 1)
     if count == 0:
         return set()
-    importance = tp.importance.MagnitudeImportance(p=2)(shared)
     # as many of each chunk, at the same places
     places = list(range(count))
     if not any_channels:
-        importance = tp.importance.MagnitudeImportance(p=2)(group)
+        importance = tp.importance.MagnitudeImportance(p=2)(shared)
         places = importance.view(chunks, size).mean(0).argsort(stable=True)[:count].tolist()
     return {chunk * size + place for chunk in range(chunks) for place in places}
 
@@ -170,7 +172,9 @@ class ChannelPruning(Technique):
         if next(network.parameters()).is_meta:
             # Torch-Pruning needs values, and the number of channels that go does not depend on them
             _check_size(network, image)
-            thin(network.to_empty(device="cpu"), image, ratio)
+            # as `to_empty`, which would import Torch's compiler for the strides
+            network._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))
+            thin(network, image, ratio, any_channels=True)
             network.to("meta")
         else:
             thin(network, image, ratio)
