@@ -1,8 +1,7 @@
-"""What a sweep may put in the place of a value, and how candidates are drawn from it.
+"""Draws candidates from a tree of distributions and plain values.
 
-A sweep's `candidate:` tree is read into a tree of distributions and plain values, and `draw` makes
-a candidate's tree from it by asking `pick` for every choice. Validation, Optuna, a random sample
-and the search for a known candidate's choices are four ways to pick.
+`draw` asks a `pick` function for every choice. Validation, Optuna, a random sample and the search
+for a known candidate's choices are four ways to pick.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ from micronet_search.config.kinds import Range as Range
 from micronet_search.config.loading import Key
 
 Pick = Callable[[str, Distribution], Any]
-"""Chooses: from the dotted path of a choice and its distribution to a value or a branch's name."""
+"""Returns a value or the name of a branch for the dotted path of a choice and its distribution."""
 
 DRAWS = 100
-"""Random draws that stand for a space where not all of its draws can be tried."""
+"""Random draws that are tried in the place of all the draws of a space."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Draw:
     picks: Mapping[str, Key]
 
     def source(self, key: Key) -> Key:
-        """The key in the sweep's `candidate:` of what stands at `key` in the drawn tree."""
+        """Returns the key in the sweep's `candidate:` of what is at `key` in the drawn tree."""
         for end in range(len(key), -1, -1):
             if key[:end] in self.origin:
                 return self.origin[key[:end]] + key[end:]
@@ -86,7 +85,7 @@ def _join(path: str, name: str) -> str:
 
 
 def leaves(tree: Any) -> dict[str, tuple[Distribution, dict[str, str]]]:
-    """Every choice of a tree: from its path to its distribution and the branches on the way."""
+    """Returns every choice of a tree: its distribution and the branches on its way, by its path."""
     found: dict[str, tuple[Distribution, dict[str, str]]] = {}
 
     def visit(node: Any, path: str, branches: dict[str, str]) -> None:

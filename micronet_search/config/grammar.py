@@ -18,9 +18,9 @@ Wrong = tuple[Key, str]
 
 MAX_STEPS = 1_000_000
 MAX_PATH = 250
-"""Characters of a choice's path: MLflow takes no longer name of a param."""
+"""The longest path of a choice. MLflow takes no longer name of a param."""
 _BRANCH = re.compile(r"[\w :-]+(/[\w :-]+)*")
-"""The name of a branch with choices in it, of which MLflow's params are named."""
+"""The characters in the name of a branch with choices in it, as MLflow's params allow them."""
 WORDS = {"one_of", "choices", "low", "high"}
 """The keys that make a mapping a distribution."""
 
@@ -159,7 +159,7 @@ def _wrong_range(node: dict[str, Any], key: Key) -> Iterator[Wrong]:
 
 
 def misspelt(value: Any) -> str:
-    """A hint where `value` is a distribution but for a typo in its keys; empty where it is not."""
+    """Returns a hint if a key of `value` is almost one of a distribution, or else nothing."""
     for name in value if isinstance(value, dict) else ():
         for near in difflib.get_close_matches(name, WORDS, n=1):
             return f"; did you mean {near!r} for {name!r}?"
@@ -180,7 +180,7 @@ def _range(low: float, high: float, step: float | None = None, log: bool = False
 
 
 def unparse(tree: Any) -> Any:
-    """The plain tree that `parse` reads as `tree`."""
+    """Returns the plain tree that `parse` reads as `tree`."""
     match tree:
         case Range(low, high, step, log):
             rest = {"step": step, "log": log}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 SHORT = 32
-"""The most values of a range that are all tried, as those of a range of bits have to be."""
+"""The most values of a range that are all tried. Fields such as bits have gaps in their range."""
 
 
 @dataclass(frozen=True)
@@ -31,31 +31,31 @@ class Range:
     whole: bool = True
 
     def options(self) -> list[Any]:
-        """The ends, which are what has to be valid."""
+        """Returns the two ends, or the one value."""
         return [self.low, self.high] if self.low != self.high else [self.low]
 
     def between(self) -> list[Any]:
-        """The values between the ends where they are few."""
+        """Returns the values between the ends if they are few, or else none."""
         count, step = self.count(), self.step or 1
         if count is None or count > SHORT:
             return []
         return [self.low + i * step for i in range(1, count - 1)]
 
     def count(self) -> int | None:
-        """How many values it has; None for a continuum."""
+        """Returns how many values there are; None for a continuum."""
         if self.step is None and not self.whole:
             return None
         return steps(self.low, self.high, self.step or 1) + 1
 
     def sample(self, rng: random.Random) -> float:
-        """A value drawn evenly, `log` left aside."""
+        """Draws a value evenly. `log` is ignored."""
         count = self.count()
         if count is None:
             return rng.uniform(self.low, self.high)
         return self.low + rng.randrange(count) * (self.step or 1)
 
     def nearest(self, value: Any) -> Any:
-        """The greatest value of the range that is not above `value`, or its `low`."""
+        """Returns the greatest value of the range that is not above `value`, or its `low`."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return self.low
         value = min(max(value, self.low), self.high)
@@ -66,7 +66,7 @@ class Range:
 
 
 def steps(low: float, high: float, step: float) -> int:
-    """How many whole steps lead from `low` to at most `high`, rounding errors forgiven."""
+    """Returns how many whole steps fit between `low` and `high`, rounding errors forgiven."""
     if all(isinstance(value, int) for value in (low, high, step)):
         return int((high - low) // step)
     return int((high - low) / step + 1e-9)
@@ -79,19 +79,19 @@ class Choices:
     values: tuple[Any, ...]
 
     def options(self) -> list[Any]:
-        """All of the values."""
+        """Returns all of the values."""
         return list(self.values)
 
     def count(self) -> int:
-        """How many values there are."""
+        """Returns how many values there are."""
         return len(self.values)
 
     def sample(self, rng: random.Random) -> Any:
-        """A value drawn evenly."""
+        """Draws a value evenly."""
         return rng.choice(self.values)
 
     def index(self, value: Any) -> int:
-        """Where `value` is; unlike in a list, 1 is neither true nor 1.0."""
+        """Returns the place of a value. Unlike in a list, 1 is neither true nor 1.0."""
         for i, other in enumerate(self.values):
             if other is value:  # as it is wherever a value is picked, and a hundred times quicker
                 return i
@@ -106,11 +106,11 @@ class OneOf:
     branches: Mapping[str, Any]
 
     def options(self) -> list[Any]:
-        """The names of the branches."""
+        """Returns the names of the branches."""
         return list(self.branches)
 
     def sample(self, rng: random.Random) -> str:
-        """A branch's name drawn evenly."""
+        """Draws the name of a branch evenly."""
         return rng.choice(list(self.branches))
 
 

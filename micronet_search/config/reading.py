@@ -1,4 +1,4 @@
-"""Reading a file that may be anything."""
+"""Reads files that may be anything."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def read_bytes(path: str | Path, at_most: int) -> bytes:
-    """The content of a file; of one that is larger, a byte more than `at_most`.
+    """Returns the content of a file, cut off one byte after `at_most`.
 
     Raises:
         OSError: There is no such file, or it is a pipe or a device, which may never end.

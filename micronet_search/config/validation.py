@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a tree, in words for the user who wrote the file."""
+"""Turns pydantic's errors into messages for the user who wrote the file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from micronet_search.config.loading import Key, describe
 
 MAX_PROBLEMS = 100
-"""More than anyone reads at once."""
+"""The most problems that are reported."""
 
 _TYPES = {
     "tuple": "a list",
@@ -26,9 +26,9 @@ _TYPES = {
 
 
 def validation_problems(error: ValidationError, model: type[BaseModel]) -> list[tuple[Key, str]]:
-    """What pydantic found wrong, as (key, "found ..., expected ...") pairs.
+    """Returns keys of the file and messages of the form "found ..., expected ...".
 
-    The keys are those of the file: what pydantic adds for the branch of a union is left out.
+    The name of a union's member, which pydantic adds to a key, is left out.
     """
     found = [item for item in error.errors(include_url=False) if not _is_told_already(item)]
     return [(_key(item, model), _message(item, model)) for item in found[:MAX_PROBLEMS]]
@@ -52,7 +52,7 @@ _TAGS = ("union_tag_not_found", "union_tag_invalid")
 
 
 def _key(item: ErrorDetails, model: type[BaseModel]) -> Key:
-    """Where in the file it is wrong."""
+    """Returns the key in the file."""
     key, kind = item["loc"], item["type"]
     if kind != "extra_forbidden" and key[-1:] == ("[key]",):  # pydantic's word for a mapping's key
         key = key[:-1]
@@ -61,7 +61,7 @@ def _key(item: ErrorDetails, model: type[BaseModel]) -> Key:
 
 
 def _tag(item: ErrorDetails) -> str:
-    """The key that tells which member of a union is meant."""
+    """Returns the key that tells which member of a union is meant."""
     return str(item["ctx"]["discriminator"]).strip("'")
 
 
@@ -92,7 +92,7 @@ def _expected(kind: str, message: str) -> str:
 
 
 def _step(annotation: Any, part: str | int) -> tuple[list[Any], bool]:
-    """The annotations one step down from `annotation`, and whether `part` is a key of the file."""
+    """Returns the annotations one step down, and whether `part` is a key of the file."""
     members = _members(annotation)
     if len(members) > 1:  # pydantic names the member that it took
         for member in members:
@@ -110,7 +110,7 @@ def _step(annotation: Any, part: str | int) -> tuple[list[Any], bool]:
 
 
 def _members(annotation: Any) -> list[Any]:
-    """The members of a union but None, however they are wrapped; anything else alone."""
+    """Returns the members of a union except None, or else the annotation itself."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _members(inner[0])
@@ -120,14 +120,14 @@ def _members(annotation: Any) -> list[Any]:
 
 
 def _tags(annotations: Sequence[Any], name: str) -> str:
-    """What the field `name` of a union's members can be, in words."""
+    """Returns the values that the field `name` of a union's members can have, in words."""
     members = [member for annotation in annotations for member in _members(annotation)]
     found = [repr(tag) for m in members for tag in get_args(m.model_fields[name].annotation)]
     return f"{', '.join(found[:-1])} or {found[-1]}"
 
 
 def _walk(model: type[BaseModel], key: Key) -> tuple[list[Any], Key]:
-    """What the value at `key` is read as, and `key` as it is in the file."""
+    """Returns what the value at `key` is read as, and `key` as it is in the file."""
     annotations: list[Any] = [model]
     kept: list[str | int] = []
     for part in key:
@@ -139,7 +139,7 @@ def _walk(model: type[BaseModel], key: Key) -> tuple[list[Any], Key]:
 
 
 def _model_at(model: type[BaseModel], key: Key) -> type[BaseModel]:
-    """The model that the value at `key` is read as."""
+    """Returns the model that the value at `key` is read as."""
     pending = list(_walk(model, key)[0])
     while pending:
         annotation = pending.pop(0)

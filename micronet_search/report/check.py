@@ -1,4 +1,4 @@
-"""What a sweep's space holds, known before anything is trained."""
+"""Describes a sweep's space before anything is trained."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from micronet_search.score.rules import scores
 from micronet_search.search.space import size
 from micronet_search.study.opening import check_space, find_known
 
-DRAWS = 100
+DRAWS = distributions.DRAWS
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What even draws from a space look like.
+    """What random draws from a space look like.
 
     Attributes:
         choices: What is searched, by path.
@@ -44,7 +44,7 @@ class Sample:
 
     @property
     def median(self) -> float:
-        """The middle score."""
+        """Returns the middle score."""
         return statistics.median(self.scores)
 
 
@@ -67,12 +67,9 @@ def sample(sweep: Sweep) -> Sample:
             candidate = read_candidate(distributions.draw(space, pick).tree, images, classes)
             if candidate.digest() not in found:
                 found[candidate.digest()] = scores(build.predict(candidate))[goal.rule].score
-        except ValidationError as error:
+        except (ValidationError, build.TooLargeError) as error:
             impossible += 1
-            ((_, reason), *_) = validation_problems(error, Candidate)
-        except build.TooLargeError as error:
-            impossible += 1
-            reason = str(error)
+            reason = _reason(error)
     if not found:
         raise ValueError(f"candidate: none of {DRAWS} draws can be built: {reason}")
     return Sample(
@@ -83,3 +80,9 @@ def sample(sweep: Sweep) -> Sample:
         screened=sum(score > goal.at_most for score in found.values()),
         impossible=impossible,
     )
+
+
+def _reason(error: ValidationError | build.TooLargeError) -> str:
+    if isinstance(error, ValidationError):
+        return validation_problems(error, Candidate)[0][1]
+    return str(error)

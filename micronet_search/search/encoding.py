@@ -1,4 +1,4 @@
-"""Values of a sweep's tree as parameters of Optuna, and back."""
+"""Turns values of a sweep's tree into parameters of Optuna, and back."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Parameters = dict[str, Parameter]
 
 
 def encode(distribution: Distribution, value: Any) -> Parameter:
-    """The Optuna parameter that stands for a value of `distribution`.
+    """Returns the Optuna parameter that stands for a value of `distribution`.
 
-    Lists and mappings are compact JSON text, since Optuna stores scalars alone; where one choice
-    is, all of them are, so that a parameter has one type.
+    Optuna stores scalars alone. If one of some choices is a list or a mapping, all of them are
+    written as compact JSON text, so that a parameter has one type.
 
     Args:
         distribution: Where the value comes from.
@@ -34,7 +34,7 @@ def encode(distribution: Distribution, value: Any) -> Parameter:
 
 
 def decode(distribution: Distribution, parameter: Parameter) -> Any:
-    """The value of `distribution` that an Optuna parameter stands for: the inverse of `encode`."""
+    """Returns the value that an Optuna parameter stands for: the inverse of `encode`."""
     if isinstance(distribution, Range):
         assert isinstance(parameter, int | float)
         return on_grid(distribution, parameter)
@@ -49,7 +49,7 @@ def _is_text(choices: Choices) -> bool:
 
 
 def on_grid(distribution: Range, value: float) -> int | float:
-    """The value of the range nearest to `value`, as a decimal fraction would have it.
+    """Returns the value of the range nearest to `value`, without rounding noise.
 
     Steps are counted in decimals, as Optuna does: from 0.1 in steps of 0.1 the third value is 0.3
     and not 0.30000000000000004, whoever computed it, so that equal draws make equal candidates.

@@ -1,4 +1,4 @@
-"""A sweep's space and Optuna: drawing a candidate's tree, and finding the choices that draw one.
+"""Draws a candidate's tree with Optuna, and finds the choices that draw a known one.
 
 In Optuna a choice is its dotted path: `network.growth_rate`, `network.one_of` for the branch of a
 `one_of` and `network.NAME.growth_rate` for what that branch holds.
@@ -61,7 +61,7 @@ def _ask(trial: optuna.trial.BaseTrial, path: str, distribution: Distribution) -
 
 
 def size(space: Any) -> int | None:
-    """How many different draws a space has; None for a continuum.
+    """Returns how many different draws a space has; None for a continuum.
 
     Draws that rounding to the groups makes the same candidate count apart.
     """
