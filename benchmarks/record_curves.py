@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from micronet_search import build
-from micronet_search.config.files import load_candidate, load_sweep
+from micronet_search.config.files import load_candidate, load_stored_sweep
 from micronet_search.score.rules import scores
 from micronet_search.store.outcome import Outcome
 from micronet_search.store.paths import StudyFolder
@@ -23,7 +23,7 @@ from micronet_search.store.paths import StudyFolder
 
 def rows(folder: StudyFolder) -> Iterator[dict[str, object]]:
     """The rows, in the order of the trials' numbers."""
-    rule = load_sweep(folder.sweep).objectives.score.rule
+    rule = load_stored_sweep(folder.sweep).objectives.score.rule
     for number in folder.trials():
         files = folder.trial(number)
         if not files.outcome.exists():

@@ -182,18 +182,18 @@ def test_random_draws_stay_inside() -> None:
 
 
 @pytest.mark.parametrize(
-    ("range_", "count", "between"),
+    ("range_", "count", "options"),
     [
-        (Range(2, 5), 4, [3, 4]),
-        (Range(2, 2), 1, []),
-        (Range(0.0, 1.0, 0.5, whole=False), 3, [0.5]),
-        (Range(1, 10**12), 10**12, []),
-        (Range(1.0, 2.0, whole=False), None, []),
+        (Range(2, 5), 4, [2, 5, 3, 4]),
+        (Range(2, 2), 1, [2]),
+        (Range(0.0, 1.0, 0.5, whole=False), 3, [0.0, 1.0, 0.5]),
+        (Range(1, 10**12), 10**12, [1, 10**12]),
+        (Range(1.0, 2.0, whole=False), None, [1.0, 2.0]),
     ],
 )
-def test_counts_of_ranges(range_: Range, count: int | None, between: list[float]) -> None:
+def test_counts_of_ranges(range_: Range, count: int | None, options: list[float]) -> None:
     assert range_.count() == count
-    assert range_.between() == pytest.approx(between)
+    assert range_.options() == pytest.approx(options)
 
 
 @pytest.mark.parametrize(

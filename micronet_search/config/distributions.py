@@ -133,6 +133,5 @@ def singles(tree: Any) -> Iterator[dict[str, Any]]:
     """
     yield {}
     for path, (distribution, branches) in leaves(tree).items():
-        between = distribution.between() if isinstance(distribution, Range) else []
-        for option in [*distribution.options(), *between]:
+        for option in distribution.options():
             yield {**branches, path: option}

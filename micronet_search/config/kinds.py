@@ -31,15 +31,12 @@ class Range:
     whole: bool = True
 
     def options(self) -> list[Any]:
-        """Returns the two ends, or the one value."""
-        return [self.low, self.high] if self.low != self.high else [self.low]
-
-    def between(self) -> list[Any]:
-        """Returns the values between the ends if they are few, or else none."""
+        """Returns the ends, and the values between them if they are few."""
+        ends = [self.low, self.high] if self.low != self.high else [self.low]
         count, step = self.count(), self.step or 1
         if count is None or count > SHORT:
-            return []
-        return [self.low + i * step for i in range(1, count - 1)]
+            return ends
+        return ends + [self.low + i * step for i in range(1, count - 1)]
 
     def count(self) -> int | None:
         """Returns how many values there are; None for a continuum."""

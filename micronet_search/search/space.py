@@ -202,7 +202,7 @@ class _Search:
         if path not in drawn.params or not differing.issuperset(drawn.picks[path][:1]):
             return []  # the parts of a candidate are drawn and rounded each by itself
         found = self._leaves[path][0]
-        options = [*found.options(), *(found.between() if isinstance(found, Range) else [])]
+        options = found.options()
         return [it for option in options if (it := encode(found, option)) != drawn.params[path]]
 
     def explain(self, drawn: _Drawn) -> str:
