@@ -68,7 +68,8 @@ def _tag(item: ErrorDetails) -> str:
 def _message(item: ErrorDetails, model: type[BaseModel]) -> str:
     key, kind = item["loc"], item["type"]
     if kind == "extra_forbidden":
-        return unknown_key(str(key[-1]), _model_at(model, key[:-1]).model_fields)
+        at = [one for found in _walk(model, key[:-1])[0] for one in _members(found)]
+        return unknown_key(str(key[-1]), next(filter(_is_model, at)).model_fields)
     if kind == "missing":
         return "missing, and it has no default"
     if kind == "value_error":
@@ -101,12 +102,16 @@ def _step(annotation: Any, part: str | int) -> tuple[list[Any], bool]:
                 return [member], False
         return [step for member in members for step in _step(member, part)[0]], True
     (annotation,) = members
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if _is_model(annotation):
         field = annotation.model_fields.get(str(part))
         return ([field.annotation] if field else []), True
     if get_origin(annotation) in (tuple, list, dict):
         return [a for a in get_args(annotation) if a is not Ellipsis][-1:], True
     return [], True
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _members(annotation: Any) -> list[Any]:
@@ -136,14 +141,3 @@ def _walk(model: type[BaseModel], key: Key) -> tuple[list[Any], Key]:
         if all(is_key for _, is_key in steps):
             kept.append(part)
     return annotations, tuple(kept)
-
-
-def _model_at(model: type[BaseModel], key: Key) -> type[BaseModel]:
-    """Returns the model that the value at `key` is read as."""
-    pending = list(_walk(model, key)[0])
-    while pending:
-        annotation = pending.pop(0)
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            return annotation
-        pending.extend(get_args(annotation))
-    raise AssertionError(f"no model at {key}")
