@@ -218,6 +218,19 @@ def test_a_range_in_a_branch_is_fractional_where_its_field_is(tmp_path: Path) ->
     assert branches["gentle"].branches["b"]["epochs"].whole
 
 
+def test_a_fraction_for_all_blocks_has_a_fractional_range(tmp_path: Path) -> None:
+    squeeze = "squeeze: {low: 0, high: 1}, kernels: 3"
+    network = f"{{family: efficientnet, stem: {{width: 8}}, widths: [8, 8], layers: 1, {squeeze}}}"
+    training = "{epochs: {low: 1, high: 2}, learning_rate: {low: 1, high: 2}}"
+    space = load(tmp_path, with_candidate(f"{{network: {network}, training: {training}}}")).space
+    whole = {path: found.whole for path, (found, _) in distributions.leaves(space).items()}
+    assert whole == {
+        "network.squeeze": False,
+        "training.epochs": True,
+        "training.learning_rate": False,
+    }
+
+
 def test_candidates_to_start_with_stand_beside_the_sweep(tmp_path: Path) -> None:
     sweep = load(tmp_path, change(("hours: 8", "hours: 8, start_with: [b.yaml, /c/d.yaml]")))
     assert sweep.search.start_with == (str(tmp_path / "b.yaml"), "/c/d.yaml")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from micronet_search.config import distributions
+from micronet_search.config.candidate import Candidate
 from micronet_search.config.distributions import OneOf, Range
 from micronet_search.config.loading import Key
 from micronet_search.config.network import Input
@@ -13,39 +13,24 @@ from micronet_search.config.options import (
     FROM_THE_DATASET,
     Values,
     read_candidate,
-    refusals,
     some_candidate,
 )
+from micronet_search.config.validation import takes_fractions
 
 ANY_IMAGE = Input(height=16_384, width=16_384)
 """Stands for images of unknown shape. No stride is too many for it."""
 
 
-def with_fractions(space: Any) -> Any:
+def with_fractions(space: Any, key: Key = ()) -> Any:
     """Turns ranges between whole numbers into fractional ones if the field takes fractions."""
-    for path, (found, branches) in distributions.leaves(space).items():
-        if isinstance(found, Range) and found.whole:
-            middle = {**branches, path: found.low + 0.5}
-            drawn = distributions.draw(space, distributions.pick_from(middle))
-            key = drawn.picks[path]
-            wrong = [place for place, _ in refusals(drawn.tree, ANY_IMAGE, 10)]
-            if not any(place[: len(key)] == key for place in wrong):
-                low, high = float(found.low), float(found.high)
-                step = None if found.step is None else float(found.step)
-                fractional = replace(found, low=low, high=high, step=step, whole=False)
-                space = _replaced(space, drawn.origin[key], fractional)
+    match space:
+        case Range(low, high, step, log, whole=True) if takes_fractions(Candidate, key):
+            return Range(float(low), float(high), step and float(step), log, whole=False)
+        case OneOf(branches):
+            return OneOf({name: with_fractions(branch, key) for name, branch in branches.items()})
+        case dict():
+            return {name: with_fractions(part, (*key, name)) for name, part in space.items()}
     return space
-
-
-def _replaced(node: Any, key: Key, new: Range) -> Any:
-    """Returns the tree with `new` at a key of the sweep."""
-    if not key:
-        return new
-    if isinstance(node, OneOf):
-        _, name, *rest = key
-        branch = _replaced(node.branches[str(name)], tuple(rest), new)
-        return OneOf({**node.branches, str(name): branch})
-    return {**node, key[0]: _replaced(node[key[0]], key[1:], new)}
 
 
 def with_defaults(space: Any, input: Input) -> Any:

@@ -34,6 +34,13 @@ def validation_problems(error: ValidationError, model: type[BaseModel]) -> list[
     return [(_key(item, model), _message(item, model)) for item in found[:MAX_PROBLEMS]]
 
 
+def takes_fractions(model: type[BaseModel], key: Key) -> bool:
+    """Whether the field of a model at a key of the file is a fraction, or one for each block."""
+    found = [one for annotation in _walk(model, key)[0] for one in _members(annotation)]
+    lists = [one for one in found if get_origin(one) is tuple]
+    return float in (*found, *(one for each in lists for one in _members(get_args(each)[0])))
+
+
 def unknown_key(name: str, known: Iterable[str]) -> str:
     """Returns the message for a key that is not among the known ones."""
     expected = sorted(known)
