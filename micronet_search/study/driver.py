@@ -183,7 +183,7 @@ class Driver:
             self._ledger.enter(drawn.trial, result)
             self._report(self._ledger.line(number))
             return
-        failure = self._teachers.enter(number, result)
+        failure = self._teachers.keep(number, result)
         accuracy = result.outcome.accuracy
         news = "failed" if failure is not None else f"accuracy {accuracy:.4f}"
         self._report(f"{self._name(number)}: {news}")

@@ -1,11 +1,14 @@
-"""How a study is opened: everything that can refuse it, before anything runs."""
+"""Opens a study: everything that can refuse it comes before anything runs."""
 
 from __future__ import annotations
 
 import shutil
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
+import optuna
 from optuna.exceptions import StorageInternalError
 
 from micronet_search.config.files import (
@@ -20,96 +23,154 @@ from micronet_search.config.options import invalid_options
 from micronet_search.config.sweep import SHAPES, Sweep
 from micronet_search.data import splits
 from micronet_search.engine.choice import choose_device, open_engine
+from micronet_search.engine.work import Engine
 from micronet_search.search import samplers, space
 from micronet_search.store.files import write_text
 from micronet_search.store.owner import driver_lock, study_id
-from micronet_search.store.paths import Root
+from micronet_search.store.paths import Root, StudyFolder
 from micronet_search.study import resume, teachers
 from micronet_search.study.driver import Driver
 from micronet_search.study.progress import Observer, Progress
 from micronet_search.study.projection import Projection
+from micronet_search.study.resume import Fingerprints
 from micronet_search.study.storage import open_study, reason
 from micronet_search.tracking.passwords import masked
 
 
 def run(sweep: Sweep, root: Root, observe: Observer, *, new_total: bool = False) -> Progress:
-    """Runs a sweep's study up to its totals, from the beginning or from where it was left.
+    """Runs the study of a sweep up to its totals, from the beginning or from where it was left.
 
     Args:
-        sweep: What to run.
-        root: Where everything goes.
-        observe: Is shown what happens.
-        new_total: Whether the total of trials is a new one, so that an earlier one is forgotten.
+        sweep: The sweep to run.
+        root: The folder of all studies.
+        observe: Is shown the progress.
+        new_total: Whether the sweep's total of trials replaces a higher one of an earlier start.
 
     Raises:
-        ValueError: The sweep, its dataset, its device, its store or its tracking cannot be used;
-            one line that says what was found and what was expected.
+        ValueError: The sweep, its dataset, its device, its storage or its tracking cannot be used.
+            The message says what was found and what was expected.
     """
-    progress = Progress(sweep.search.trials)
-
-    def enter(phase: str) -> None:
-        progress.phase = phase
-        observe(progress, None)
-
-    enter("checking the sweep")
-    if sweep.execution.address is None:
-        choose_device(sweep.execution.device)
-    images, classes = splits.describe(sweep.dataset)
-    check_space(sweep, images, classes)
-    teachers.check(sweep, root)
-    folder = root.study(sweep.name)
-    # once the study has begun they are enqueued, and their files may be gone
-    known = [] if folder.sweep.exists() else find_known(sweep, images, classes)
-    is_new = not folder.path.exists()
-
-    def tell(line: str) -> None:
-        observe(progress, line)
-
-    with driver_lock(folder), ExitStack() as stack:
-        if folder.sweep.exists():
-            before, ended = load_stored_sweep(folder.sweep), len(folder.ended())
-            if before.candidate != sweep.candidate:  # an older one may lack new defaults
-                before = load_sweep(folder.sweep)
-            sweep = resume.resumed(sweep, before, ended, new_total, tell)
-            resume.refuse_other_sweep(before, sweep)
-            progress.total = sweep.search.trials
-        try:
-            enter("loading the dataset")
-            loaded = splits.load(sweep.dataset)
-            fingerprints = loaded.fingerprints()
-            resume.refuse_other_images(folder, fingerprints)
-            engine, device = open_engine(loaded, sweep.dataset, sweep.execution, tell)
+    opening = _Opening(sweep, root, observe)
+    known = opening.check()
+    is_new = not opening.folder.path.exists()
+    with driver_lock(opening.folder), ExitStack() as stack:
+        opening.resume(new_total)
+        with _removed_on_failure(opening.folder) if is_new else nullcontext():
+            engine, device, fingerprints = opening.open_engine()
             stack.callback(engine.close)
-            enter("opening Optuna's and MLflow's records")
-            study = open_study(sweep, folder)
-            seed = samplers.start_seed(sweep.search.seed, len(study.get_trials(deepcopy=False)))
-            study.sampler = samplers.create(sweep.search.sampler, seed)
-            for params in known:
-                study.enqueue_trial(params, skip_if_exists=True)
-            text = dump_yaml(sweep.dump())
-            write_text(folder.sweep, text, private=masked(text) != text)
-            resume.keep(folder, fingerprints)
-            projection = Projection(sweep, root, study, progress.outcomes, tell)
-            projection.begin(device)
-            study_id(folder)  # also where MLflow does not answer
-        except BaseException:
-            if is_new and not folder.identity.exists():  # else MLflow may know of it
-                shutil.rmtree(folder.path, ignore_errors=True)
-            raise
-        finished = False
+            study = opening.open_optuna(known)
+            opening.write(fingerprints)
+            projection = opening.open_mlflow(study, device)
+        opening.drive(study, engine, projection, fingerprints["train"].digest)
+    return opening.progress
+
+
+@contextmanager
+def _removed_on_failure(folder: StudyFolder) -> Iterator[None]:
+    """Removes the folder of a study that could not be opened, unless MLflow may know of it."""
+    try:
+        yield
+    except BaseException:
+        if not folder.identity.exists():
+            shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+
+
+class _Opening:
+    """The steps in which a study is opened and run; all but the first need its lock."""
+
+    def __init__(self, sweep: Sweep, root: Root, observe: Observer) -> None:
+        self.sweep = sweep
+        self.root = root
+        self.folder = root.study(sweep.name)
+        self.progress = Progress(sweep.search.trials)
+        self._observe = observe
+        self._tell = partial(observe, self.progress)
+
+    def check(self) -> list[dict[str, Any]]:
+        """Checks what the sweep asks for, and returns the choices of the candidates to try first.
+
+        A study that has begun has them in Optuna already, and their files may be gone.
+        """
+        self._show_phase("checking the sweep")
+        if self.sweep.execution.address is None:
+            choose_device(self.sweep.execution.device)
+        images, classes = splits.describe(self.sweep.dataset)
+        check_space(self.sweep, images, classes)
+        teachers.check(self.sweep, self.root)
+        return [] if self.folder.sweep.exists() else find_known(self.sweep, images, classes)
+
+    def resume(self, new_total: bool) -> None:
+        """Takes over what an earlier start of the study decided, if there was one."""
+        if self.folder.sweep.exists():
+            before, ended = load_stored_sweep(self.folder.sweep), len(self.folder.ended())
+            if before.candidate != self.sweep.candidate:  # an older one may lack new defaults
+                before = load_sweep(self.folder.sweep)
+            self.sweep = resume.resumed(self.sweep, before, ended, new_total, self._tell)
+            resume.refuse_other_sweep(before, self.sweep)
+            self.progress.total = self.sweep.search.trials
+
+    def open_engine(self) -> tuple[Engine, str, Fingerprints]:
+        """Loads the dataset, and opens the engine that trains on it.
+
+        Returns:
+            The engine, the kind of its devices, and the fingerprints of the dataset's splits.
+        """
+        self._show_phase("loading the dataset")
+        dataset = self.sweep.dataset
+        loaded = splits.load(dataset)
+        fingerprints = loaded.fingerprints()
+        resume.refuse_other_images(self.folder, fingerprints)
+        engine, device = open_engine(loaded, dataset, self.sweep.execution, self._tell)
+        return engine, device, fingerprints
+
+    def open_optuna(self, known: list[dict[str, Any]]) -> optuna.Study:
+        """Opens the Optuna study with the sweep's sampler, and enqueues the known candidates."""
+        self._show_phase("opening Optuna's and MLflow's records")
+        study = open_study(self.sweep, self.folder)
+        search = self.sweep.search
+        seed = samplers.start_seed(search.seed, len(study.get_trials(deepcopy=False)))
+        study.sampler = samplers.create(search.sampler, seed)
+        for params in known:
+            study.enqueue_trial(params, skip_if_exists=True)
+        return study
+
+    def write(self, fingerprints: Fingerprints) -> None:
+        """Writes down the sweep and the dataset; a password is for the owner alone to read."""
+        text = dump_yaml(self.sweep.dump())
+        write_text(self.folder.sweep, text, private=masked(text) != text)
+        resume.keep(self.folder, fingerprints)
+
+    def open_mlflow(self, study: optuna.Study, device: str) -> Projection:
+        """Has MLflow show that the driver runs."""
+        projection = Projection(self.sweep, self.root, study, self.progress.outcomes, self._tell)
+        projection.begin(device)
+        study_id(self.folder)  # is made even if MLflow does not answer
+        return projection
+
+    def drive(
+        self, study: optuna.Study, engine: Engine, projection: Projection, fingerprint: str
+    ) -> None:
+        """Runs the driver, and has MLflow show how it ended."""
+        sweep, root, finished = self.sweep, self.root, False
         try:
-            shared = teachers.Teachers(root, fingerprints["train"].digest, sweep)
-            driver = Driver(sweep, root, study, engine, projection, shared, progress, observe)
+            shared = teachers.Teachers(root, fingerprint, sweep)
+            driver = Driver(
+                sweep, root, study, engine, projection, shared, self.progress, self._observe
+            )
             finished = driver.run()
         except StorageInternalError as error:
             raise ValueError(f"Optuna's storage failed: {reason(error, sweep)}") from error
         finally:
             projection.close(finished)
-        return progress
+
+    def _show_phase(self, phase: str) -> None:
+        self.progress.phase = phase
+        self._tell(None)
 
 
 def check_space(sweep: Sweep, images: Input, classes: int) -> None:
-    """Tries the options of the sweep's space on the dataset's images.
+    """Tries the options of the sweep's space on the images of its dataset.
 
     `load_sweep` has tried those of datasets whose images it knows.
 
@@ -125,10 +186,10 @@ def check_space(sweep: Sweep, images: Input, classes: int) -> None:
 
 
 def find_known(sweep: Sweep, images: Input, classes: int) -> list[dict[str, Any]]:
-    """The choices that draw the candidates of `search.start_with`.
+    """Returns the choices that draw each candidate of `search.start_with`.
 
     Raises:
-        ValueError: One is no candidate, or none that the space can draw.
+        ValueError: A file is no candidate, or the space cannot draw its candidate.
     """
     return [_known(sweep, path, images, classes) for path in sweep.search.start_with]
 

@@ -1,4 +1,4 @@
-"""How far a study is: what the driver shows and the display draws."""
+"""How far a study is: the driver keeps it up to date, and the display shows it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from micronet_search.study.survey import Survey
 
 @dataclass(frozen=True)
 class Running:
-    """A trial that holds a slot, after its last epoch.
+    """The progress of a job that holds a slot.
 
     Attributes:
-        epoch: Epochs trained.
-        epochs: Of how many.
-        accuracy: On the validation split; None before the first epoch.
+        epoch: The number of epochs trained.
+        epochs: The number of epochs in all; 0 before the first.
+        accuracy: The last accuracy on the validation split; None before the first epoch.
     """
 
     epoch: int = 0
@@ -27,17 +27,16 @@ class Running:
 
 @dataclass
 class Progress:
-    """How far a study is: what the display shows.
+    """How far a study is.
 
     Attributes:
-        total: Trials asked for.
-        outcomes: Of the trials that have ended, by number.
-        running: The trials that hold a slot, and under negative numbers teachers.
-        screened: Draws refused at this start.
-        survey: What has been found.
-        seconds_left: Until the hours are up, or as the trials so far suggest; None if unknown.
-        phase: What is done before the first trial starts; None from then on.
-        paused: Why the study waits short of its total; None while it runs or where it is finished.
+        total: How many trials are asked for.
+        outcomes: The outcomes of the trials that have ended, by number.
+        running: The jobs that hold a slot: trials by their number, teachers by a negative one.
+        screened: How many draws were screened out since this start.
+        seconds_left: When the hours are up, or the trials probably done; None if that is unknown.
+        phase: What is being done before the first trial starts; None from then on.
+        paused: Why the study waits short of its total; None while it runs, or once it is finished.
     """
 
     total: int
@@ -49,14 +48,14 @@ class Progress:
     phase: str | None = None
     paused: Literal["interrupt", "hours"] | None = None
 
-    def estimate(self, hours_left: float | None, slots: int) -> None:
-        """Sets `seconds_left` to the least of what the hours leave and the trials left may take.
+    def estimate(self, limit: float | None, slots: int) -> None:
+        """Sets `seconds_left` to the limit, or to the probable time of the trials if that is less.
 
         Args:
-            hours_left: The seconds until the study's hours are up; None without a limit.
+            limit: The seconds until the study's hours are up; None without a limit.
             slots: How many trials run at once.
         """
-        bounds = [] if hours_left is None else [hours_left]
+        bounds = [] if limit is None else [limit]
         if self.outcomes:
             took = [sum(outcome.seconds.values()) for outcome in self.outcomes.values()]
             left = self.total - len(self.outcomes)
@@ -65,7 +64,7 @@ class Progress:
 
 
 Observer = Callable[[Progress, str | None], None]
-"""Is shown the progress whenever it changes, with a line for the log where something ended.
+"""Is called whenever the progress changes, with a line for the log if there is news.
 
-A phase is for the log too.
+A new phase is news too, and is logged without a line of its own.
 """

@@ -1,10 +1,10 @@
-"""What a study keeps of its earlier starts: its total, its sweep, its images and its storage."""
+"""What must stay the same over all starts of a study: its sweep, its images and its storage."""
 
 from __future__ import annotations
 
 import difflib
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
@@ -19,21 +19,21 @@ from micronet_search.store.files import read_json, write_json
 from micronet_search.store.owner import study_id
 from micronet_search.store.paths import StudyFolder
 
-_FINGERPRINTS = TypeAdapter(dict[str, Fingerprint])
+Fingerprints = dict[str, Fingerprint]
+"""The fingerprint of each split, by its name."""
 
 
 def resumed(
     sweep: Sweep, before: Sweep, ended: int, new_total: bool, tell: Callable[[str], None]
 ) -> Sweep:
-    """The sweep as its study goes on with it.
+    """Returns the sweep with which a study goes on.
 
     Args:
-        sweep: As the user gives it now.
-        before: As the study was started the last time.
-        ended: Trials that have ended.
-        new_total: Whether the user asks for the total of trials now, so that an earlier one is
-            forgotten.
-        tell: Is told what is kept.
+        sweep: The sweep that the user gives now.
+        before: The sweep of the last start.
+        ended: How many trials have ended.
+        new_total: Whether the total of trials that the user gives now replaces a higher one.
+        tell: Receives a line for each value that is kept from the last start.
     """
     search = sweep.search
     total = max(search.trials, ended, 0 if new_total else before.search.trials)
@@ -41,7 +41,7 @@ def resumed(
         tell(f"the total is {total} trials: that many have ended, or were asked for before")
     early, known = search.early_stopping, before.search.early_stopping
     if early.first_rung == "auto" and early.first_rung != known.first_rung:
-        # studies from before there was `auto` were started with a number
+        # Versions before there was `auto` wrote a number.
         early = early.model_copy(update={"first_rung": known.first_rung})
         if early.rule:
             tell(f"first_rung stays {early.first_rung}, as the study was started with it")
@@ -50,10 +50,10 @@ def resumed(
 
 
 def refuse_other_sweep(before: Sweep, sweep: Sweep) -> None:
-    """Only what changes no trial may change under a study's name.
+    """Compares the parts of two sweeps that decide how trials come out.
 
     Raises:
-        ValueError: Something else did; the message shows the difference.
+        ValueError: A part has changed; the message shows the difference.
     """
     old, new = (_fixed(found) for found in (before, sweep))
     lines = list(difflib.unified_diff(old, new, "as run", "now", n=0, lineterm=""))
@@ -71,26 +71,26 @@ def _fixed(sweep: Sweep) -> list[str]:
     search = tree["search"]
     del tree["execution"], tree["tracking"], search["trials"], search["hours"]
     del tree["dataset"]["root"], search["early_stopping"]["keep_hours"]
-    # a folder may be moved; what is in it stays what it was
+    # The folder of a file may be another one now.
     search["start_with"] = [Path(path).name for path in search["start_with"]]
     return dump_yaml(tree).splitlines()
 
 
-def keep(folder: StudyFolder, fingerprints: Mapping[str, Fingerprint]) -> None:
-    """Writes down what the images of a study are."""
+def keep(folder: StudyFolder, fingerprints: Fingerprints) -> None:
+    """Writes down the fingerprints of a study's images."""
     write_json(folder.dataset, {name: asdict(split) for name, split in fingerprints.items()})
 
 
-def refuse_other_images(folder: StudyFolder, fingerprints: Mapping[str, Fingerprint]) -> None:
-    """The images have to be those that the study's earlier trials were trained on.
+def refuse_other_images(folder: StudyFolder, fingerprints: Fingerprints) -> None:
+    """Compares the images with those that the earlier trials of the study were trained on.
 
     Raises:
-        ValueError: Images or labels were added, removed or changed since then.
+        ValueError: Images or labels were added, removed or changed, or the file is damaged.
     """
     if not folder.dataset.exists():
         return
     try:
-        known = _FINGERPRINTS.validate_python(read_json(folder.dataset))
+        known = TypeAdapter(Fingerprints).validate_python(read_json(folder.dataset))
     except ValidationError:
         known = {}
     if known.keys() != fingerprints.keys():
@@ -111,10 +111,10 @@ def _difference(found: Fingerprint, expected: Fingerprint) -> str:
 
 
 def refuse_other_storage(folder: StudyFolder, study: optuna.Study) -> None:
-    """What the storage does not know would be overwritten by new trials of the same numbers.
+    """Checks that Optuna's storage knows every trial in the study's folder.
 
     Raises:
-        ValueError: There are such trials.
+        ValueError: It lacks some, so that new trials would get their numbers and overwrite them.
     """
     known = {trial.number for trial in study.get_trials(deepcopy=False)}
     lost = sorted(set(folder.trials()) - known)
@@ -126,10 +126,10 @@ def refuse_other_storage(folder: StudyFolder, study: optuna.Study) -> None:
 
 
 def claim(folder: StudyFolder, study: optuna.Study) -> None:
-    """Makes a study in a shared storage this folder's own.
+    """Writes into a shared storage that the study belongs to this folder.
 
     Raises:
-        ValueError: It is another folder's.
+        ValueError: The study belongs to another folder.
     """
     owner = study.user_attrs.get("owner")
     if owner is None:

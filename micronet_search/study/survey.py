@@ -1,4 +1,4 @@
-"""Which trials are feasible, which of them are the front, and what that is worth."""
+"""Which trials are feasible, which of them are on the front, and how good the front is."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Survey:
     """What a study has found.
 
     Attributes:
-        front: Numbers of the trials on the front, lowest score first.
-        best_score: The lowest among the feasible trials; None where there are none.
-        hypervolume: Of the front, beyond the two goals.
+        front: The numbers of the trials on the front, lowest score first.
+        best_score: The lowest score of a feasible trial; None if there is no feasible trial.
+        hypervolume: The hypervolume of the front, with the two goals as the reference point.
     """
 
     front: tuple[int, ...] = ()
@@ -28,33 +28,32 @@ class Survey:
 
 
 def score_of(outcome: Outcome, objectives: Objectives) -> float:
-    """A trial's score by the rule that the study minimises."""
+    """Returns the score of a trial that did not fail, by the study's score rule."""
     return outcome.scores[objectives.score.rule]["score"]
 
 
 def violations(outcome: Outcome, objectives: Objectives) -> dict[str, float]:
-    """How far a trial misses the constraints; empty for a failed one."""
+    """Returns how far a trial misses each constraint; nothing for a failed trial."""
     if outcome.accuracy is None:
         return {}
     return screening.violations(outcome.accuracy, score_of(outcome, objectives), objectives)
 
 
 def is_feasible(outcome: Outcome, objectives: Objectives) -> bool:
-    """Whether a trial is complete and meets both constraints."""
+    """Returns whether a trial is complete and meets both constraints."""
     complete = outcome.state == "complete"
     return complete and screening.feasible(violations(outcome, objectives))
 
 
 def survey(outcomes: Mapping[int, Outcome], objectives: Objectives) -> Survey:
-    """Finds the front among the trials, of equals the first."""
+    """Finds the front among the trials; of equal trials, the first is on it."""
     feasible = {n: o for n, o in sorted(outcomes.items()) if is_feasible(o, objectives)}
     numbers = list(feasible)
-    points = np.array([(o.accuracy, score_of(o, objectives)) for o in feasible.values()])
-    points = points.reshape(-1, 2).astype(float)
+    found = [(o.accuracy, score_of(o, objectives)) for o in feasible.values()]
+    points = np.array(found, dtype=float).reshape(-1, 2)
+    goals = (objectives.accuracy.at_least, objectives.score.at_most)
     return Survey(
         front=tuple(numbers[i] for i in pareto.front(points)),
         best_score=float(points[:, 1].min()) if numbers else None,
-        hypervolume=pareto.hypervolume(
-            points, (objectives.accuracy.at_least, objectives.score.at_most)
-        ),
+        hypervolume=pareto.hypervolume(points, goals),
     )

@@ -1,4 +1,4 @@
-"""Teachers: networks trained once, outside a study's trials, and shared by all of its students."""
+"""Teachers: networks that are trained once, outside any study, and shared by all students."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain, repeat
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -22,54 +22,47 @@ from micronet_search.store.outcome import Result, read_outcome
 from micronet_search.store.paths import Root, TrialFolder
 
 SEED = 0
-"""Of every teacher, so that studies with different seeds share it."""
-
-
-class _Training(NamedTuple):
-    """A teacher that is trained: what it is, and where it is kept."""
-
-    candidate: Candidate
-    folder: TrialFolder
+"""The seed of every teacher, so that studies with different seeds share it."""
 
 
 class Teachers:
-    """The teachers of a study's students, where they are kept, and the jobs that train them."""
+    """Finds the teachers of a study's students, and makes the jobs that train them."""
 
     def __init__(self, root: Root, fingerprint: str, sweep: Sweep) -> None:
-        """Finds teachers under a root.
+        """Prepares for the candidates of a sweep.
 
         Args:
-            root: Where studies and teachers are kept.
-            fingerprint: That of the training images; another dataset has other teachers.
-            sweep: Whose candidates may have one teacher or many, or none.
+            root: The folder of all studies and teachers.
+            fingerprint: The fingerprint of the training images; each dataset has its own teachers.
+            sweep: The sweep that draws the students.
         """
         self._root = root
         self._fingerprint = fingerprint
         self._checkpoint_minutes = sweep.execution.checkpoint_minutes
         self._is_everyones = not any(map(_decides_the_teacher, distributions.leaves(sweep.space)))
-        self._trainings: dict[int, _Training] = {}
+        self._jobs: list[tuple[Candidate, TrialFolder]] = []  # job -1, -2, and so on
 
     def content(self, student: Candidate) -> bytes | None:
-        """The model file of a student's teacher; None where it has none."""
-        folder = self._folder_of(student)
-        return None if folder is None else folder.model.read_bytes()
+        """Returns the model file of a student's teacher; None if it has no teacher."""
+        if student.distillation is None:
+            return None
+        folder = self._folder_of(student) or _trial(self._root, student.distillation.teacher)
+        return folder.model.read_bytes()
 
     def job(self, student: Candidate) -> Job | None:
-        """What is to be trained before a student can be; None where nothing is.
+        """Returns the job that must end before a student can be trained; None if there is none.
 
-        Its number is negative, and the same for all students of a teacher.
+        The job's number is negative, and the same for all students of one teacher.
         """
         folder = self._folder_of(student)
-        if folder is None or folder.model.exists() or _named(student):
+        if folder is None or folder.model.exists():
             return None
-        training = _Training(student.teacher(), folder)
-        number = next((n for n, known in self._trainings.items() if known == training), None)
-        if number is None:
-            number = -1 - len(self._trainings)
-            self._trainings[number] = training
+        teacher = student.teacher()
+        if (teacher, folder) not in self._jobs:
+            self._jobs.append((teacher, folder))
         return Job(
-            number=number,
-            candidate=training.candidate,
+            number=-1 - self._jobs.index((teacher, folder)),
+            candidate=teacher,
             seed=SEED,
             stops=(),
             checkpoint=folder.checkpoint.read_bytes() if folder.checkpoint.exists() else None,
@@ -77,37 +70,38 @@ class Teachers:
         )
 
     def folder(self, number: int) -> TrialFolder:
-        """Where the teacher of a job is kept."""
-        return self._trainings[number].folder
+        """Returns the folder of the teacher that a job trains."""
+        return self._jobs[-1 - number][1]
 
-    def enter(self, number: int, result: Result) -> str | None:
-        """Keeps what a teacher left, its model last.
+    def keep(self, number: int, result: Result) -> str | None:
+        """Writes what a teacher's job left, the model last.
 
         Returns:
-            Why its students cannot be trained; None where they can.
+            Why its students cannot be trained; None if they can.
 
         Raises:
-            ValueError: It failed, and every candidate of the sweep has it.
+            ValueError: The teacher failed, and every candidate of the sweep has it.
         """
-        (candidate, folder), outcome = self._trainings[number], result.outcome
-        if not folder.model.exists():  # else another study was quicker
+        candidate, folder = self._jobs[-1 - number]
+        if not folder.model.exists():  # else another study has trained it meanwhile
             write_text(folder.candidate, dump_yaml(candidate.model_dump(mode="json")))
-            write_json(folder.outcome, outcome.to_json())
+            write_json(folder.outcome, result.outcome.to_json())
             for name in sorted(result.files, key=lambda name: name == folder.model.name):
                 write_bytes(folder.path / name, result.files[name])
         folder.checkpoint.unlink(missing_ok=True)
         return self._failure(folder)
 
     def failure(self, student: Candidate) -> str | None:
-        """Why a student's teacher cannot be had; None where it can.
+        """Returns why a student has to do without its teacher and fails; None if it does not.
 
-        A failure stands beside the teacher, so that no other student, start or study repeats it.
+        The failure of a teacher is kept in its folder, so that no student, start or study trains
+        the teacher again.
 
         Raises:
-            ValueError: It failed, and every candidate of the sweep has it.
+            ValueError: The teacher failed, and every candidate of the sweep has it.
         """
         folder = self._folder_of(student)
-        return None if folder is None or _named(student) else self._failure(folder)
+        return None if folder is None else self._failure(folder)
 
     def _failure(self, folder: TrialFolder) -> str | None:
         if folder.model.exists() or not folder.outcome.exists():
@@ -124,19 +118,19 @@ class Teachers:
         return reason
 
     def _folder_of(self, student: Candidate) -> TrialFolder | None:
-        if student.distillation is None:
+        """Returns the folder of a student's teacher, unless that is a trial of another study."""
+        if student.distillation is None or student.distillation.teacher.study is not None:
             return None
-        if _named(student):
-            return _trial(self._root, student.distillation.teacher)
         text = f"{student.teacher().digest()}/{self._fingerprint}"
         return self._root.teacher(hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
 def check(sweep: Sweep, root: Root) -> None:
-    """Looks for the trials of other studies that a sweep names as teachers.
+    """Checks the trials of other studies that a sweep names as teachers.
 
     Raises:
-        ValueError: One is not there, or may have been trained on images that judge its students.
+        ValueError: A trial has no model, or was trained on other images: on some that its students
+            are judged by, perhaps.
     """
     for teacher in dict.fromkeys(_teachers(sweep.space)):
         assert teacher.study is not None
@@ -166,15 +160,12 @@ def _teachers(space: Any) -> Iterator[Teacher]:
 
 
 def _decides_the_teacher(path: str) -> bool:
-    """Whether the choice at a path decides which teacher a candidate has, or that it has none."""
+    """Returns whether the choice at a path decides which teacher a candidate has, if any."""
     return path == "distillation.one_of" or (
         path.startswith("distillation.") and ".teacher." in f"{path}."
     )
 
 
-def _named(student: Candidate) -> bool:
-    """Whether its teacher is a trial of another study."""
-    return student.distillation is not None and student.distillation.teacher.study is not None
 
 
 def _trial(root: Root, teacher: Teacher) -> TrialFolder:
