@@ -59,8 +59,8 @@ def check(sweep: SweepFile) -> None:
 
 @app.command(
     epilog="Ctrl-C pauses the study after the epoch; a second one leaves at once. Either way the "
-    "same command goes on from there, and the exit code is 130. The exit code is 0 once the total "
-    "of trials or hours is reached, or the space is exhausted."
+    "same command continues from there, and the exit code is 130. The exit code is 0 once the "
+    "total of trials or hours is reached, or the space is exhausted."
 )
 def run(
     sweep: SweepFile,
@@ -86,7 +86,9 @@ def run(
 
             progress = opening.run(loaded, _folder(root), display, new_total=trials is not None)
     except KeyboardInterrupt:
-        print("left at once; the same command repairs the study and goes on", file=sys.stderr)
+        print(
+            "left at once; run the same command to repair the study and continue", file=sys.stderr
+        )
         raise typer.Exit(INTERRUPTED) from None
     _print_end(loaded, root, progress)
     if progress.paused == "interrupt":
@@ -103,9 +105,9 @@ def _print_end(sweep: Sweep, root: Path, progress: Progress) -> None:
     else:
         print("no trial is feasible yet")
     if progress.paused == "interrupt":
-        print("paused; the same command goes on")
+        print("paused; run the same command to continue")
     elif progress.paused == "hours":
-        print(f"paused: the {sweep.search.hours:g} hours are used up, a greater --hours goes on")
+        print(f"paused: the {sweep.search.hours:g} hours are used up; raise --hours to continue")
 
 
 @app.command()

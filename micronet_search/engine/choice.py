@@ -41,7 +41,7 @@ def open_engine(
         option = "engine" if execution.engine == "ray" else "address"
         raise ValueError(f"execution.{option}: found no Ray, expected it installed: {INSTALL}")
     if wants_ray:
-        tell(f"Ray is not installed: one slot where there could be more; {INSTALL}")
+        tell(f"Ray is not installed, so there is one slot in place of several; {INSTALL}")
     device = choose_device(execution.device)
     tell(f"engine inline: one slot on {device}")
     return Inline(Slot(splits, device, threads=None)), str(device)

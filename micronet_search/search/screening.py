@@ -101,7 +101,7 @@ def describe_end(screened: Sequence[Screened], objectives: Objectives) -> str:
     if reasons["impossible"] > by_score + duplicates:
         return f"{found}, the others make no candidate: narrow the ranges that do not go together"
     if duplicates > by_score:
-        return f"{found}: the space is exhausted, or nearly so; open more of `candidate` to it"
+        return f"{found}: the space is exhausted, or nearly so; search more values of `candidate`"
     lowest = min(item.score for item in screened if item.reason != "duplicate")
     return (
         f"{found}: the lowest predicted score among them is {lowest:.4g}; "

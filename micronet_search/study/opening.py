@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
 
-from micronet_search.config.files import (
-    dump_yaml,
-    load_candidate,
-    load_stored_sweep,
-    load_sweep,
-)
+from micronet_search.config.files import load_candidate, load_stored_sweep, load_sweep
 from micronet_search.config.loading import dotted
 from micronet_search.config.network import Input
 from micronet_search.config.options import invalid_options
@@ -25,7 +20,6 @@ from micronet_search.data import splits
 from micronet_search.engine.choice import choose_device, open_engine
 from micronet_search.engine.work import Engine
 from micronet_search.search import samplers, space
-from micronet_search.store.files import write_text
 from micronet_search.store.owner import driver_lock, study_id
 from micronet_search.store.paths import Root, StudyFolder
 from micronet_search.study import resume, teachers
@@ -34,7 +28,6 @@ from micronet_search.study.progress import Observer, Progress
 from micronet_search.study.projection import Projection
 from micronet_search.study.resume import Fingerprints
 from micronet_search.study.storage import open_study, reason
-from micronet_search.tracking.passwords import masked
 
 
 def run(sweep: Sweep, root: Root, observe: Observer, *, new_total: bool = False) -> Progress:
@@ -55,23 +48,23 @@ def run(sweep: Sweep, root: Root, observe: Observer, *, new_total: bool = False)
     is_new = not opening.folder.path.exists()
     with driver_lock(opening.folder), ExitStack() as stack:
         opening.resume(new_total)
-        with _removed_on_failure(opening.folder) if is_new else nullcontext():
+        with _removed_on_failure(opening.folder, is_new):
             engine, device, fingerprints = opening.open_engine()
             stack.callback(engine.close)
             study = opening.open_optuna(known)
-            opening.write(fingerprints)
+            resume.keep(opening.folder, opening.sweep, fingerprints)
             projection = opening.open_mlflow(study, device)
         opening.drive(study, engine, projection, fingerprints["train"].digest)
     return opening.progress
 
 
 @contextmanager
-def _removed_on_failure(folder: StudyFolder) -> Iterator[None]:
-    """Removes the folder of a study that could not be opened, unless MLflow may know of it."""
+def _removed_on_failure(folder: StudyFolder, is_new: bool) -> Iterator[None]:
+    """Removes the folder of a new study that cannot be opened, unless MLflow may know of it."""
     try:
         yield
     except BaseException:
-        if not folder.identity.exists():
+        if is_new and not folder.identity.exists():
             shutil.rmtree(folder.path, ignore_errors=True)
         raise
 
@@ -135,14 +128,8 @@ class _Opening:
             study.enqueue_trial(params, skip_if_exists=True)
         return study
 
-    def write(self, fingerprints: Fingerprints) -> None:
-        """Writes down the sweep and the dataset; a password is for the owner alone to read."""
-        text = dump_yaml(self.sweep.dump())
-        write_text(self.folder.sweep, text, private=masked(text) != text)
-        resume.keep(self.folder, fingerprints)
-
     def open_mlflow(self, study: optuna.Study, device: str) -> Projection:
-        """Has MLflow show that the driver runs."""
+        """Opens MLflow, and has it show that the driver runs."""
         projection = Projection(self.sweep, self.root, study, self.progress.outcomes, self._tell)
         projection.begin(device)
         study_id(self.folder)  # is made even if MLflow does not answer

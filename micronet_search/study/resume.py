@@ -15,9 +15,10 @@ from pydantic import TypeAdapter, ValidationError
 from micronet_search.config.files import dump_yaml
 from micronet_search.config.sweep import Sweep
 from micronet_search.data.splits import Fingerprint
-from micronet_search.store.files import read_json, write_json
+from micronet_search.store.files import read_json, write_json, write_text
 from micronet_search.store.owner import study_id
 from micronet_search.store.paths import StudyFolder
+from micronet_search.tracking.passwords import masked
 
 Fingerprints = dict[str, Fingerprint]
 """The fingerprint of each split, by its name."""
@@ -76,8 +77,10 @@ def _fixed(sweep: Sweep) -> list[str]:
     return dump_yaml(tree).splitlines()
 
 
-def keep(folder: StudyFolder, fingerprints: Fingerprints) -> None:
-    """Writes down the fingerprints of a study's images."""
+def keep(folder: StudyFolder, sweep: Sweep, fingerprints: Fingerprints) -> None:
+    """Writes down the sweep and the images that later starts are compared with."""
+    text = dump_yaml(sweep.dump())
+    write_text(folder.sweep, text, private=masked(text) != text)  # passwords are for the owner
     write_json(folder.dataset, {name: asdict(split) for name, split in fingerprints.items()})
 
 

@@ -112,8 +112,8 @@ class Teachers:
         reason = f"the teacher {folder.path.name} failed: {outcome.reason}"
         if self._is_everyones:
             raise ValueError(
-                f"{reason}; expected a network and a training that come to an end "
-                f"(without the folder {folder.path} it is trained again)"
+                f"{reason}; expected a teacher that every candidate can learn from: change its "
+                f"network or its training, or remove {folder.path} to train it again"
             )
         return reason
 
@@ -141,8 +141,8 @@ def check(sweep: Sweep, root: Root) -> None:
         found = load_stored_sweep(root.study(teacher.study).sweep).dataset
         if found.model_copy(update={"root": sweep.dataset.root}) != sweep.dataset:
             raise ValueError(
-                f"{place}: found that it learned from {found}, expected the same images as here, "
-                f"{sweep.dataset}"
+                f"{place}: found that it was trained on {found}, expected the images of this "
+                f"sweep, {sweep.dataset}"
             )
 
 

@@ -127,7 +127,7 @@ def test_a_teacher_that_saw_other_images_is_told(tmp_path: Path, runs: Path) -> 
         tmp_path / "s.yaml", taught("others", {"study": "school", "trial": 0}, dataset=others)
     )
     done = cli("run", sweep, "--root", runs, cwd=tmp_path)
-    assert "trial 0 of the study school: found that it learned from" in done.error
+    assert "trial 0 of the study school: found that it was trained on" in done.error
 
 
 def test_a_teacher_that_diverges_ends_the_study(tmp_path: Path, runs: Path) -> None:

@@ -67,7 +67,9 @@ class Cluster:
         for node, found in self._nodes.items():
             self._names[node] = found["NodeManagerAddress"]
         if not self._nodes and self._reaper is not None:
-            raise ValueError("Ray's node on this machine has died; the same command goes on")
+            raise ValueError(
+                "Ray's node on this machine has died; run the same command to continue"
+            )
         return list(self._nodes)
 
     def is_there(self, node: str) -> bool:

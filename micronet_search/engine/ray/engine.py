@@ -169,7 +169,7 @@ class Ray:
             slots = "a slot waits" if len(slow) == 1 else f"{len(slow)} slots wait, each"
             self._tell(
                 f"node {self._cluster.name(node)}: {slots} for {what}; "
-                "somebody else may use them, which `ray status` tells"
+                "`ray status` shows whether somebody else uses them"
             )
 
     def _welcome(self, member: _Member, refusal: str | None) -> None:
