@@ -101,7 +101,12 @@ class Teachers:
             ValueError: The teacher failed, and every candidate of the sweep has it.
         """
         folder = self._folder_of(student)
-        return None if folder is None else self._failure(folder)
+        if folder is not None:
+            return self._failure(folder)
+        if student.distillation is None:
+            return None
+        model = _trial(self._root, student.distillation.teacher).model
+        return None if model.exists() else f"found no {model}, expected the model of a teacher"
 
     def _failure(self, folder: TrialFolder) -> str | None:
         if folder.model.exists() or not folder.outcome.exists():
@@ -164,8 +169,6 @@ def _decides_the_teacher(path: str) -> bool:
     return path == "distillation.one_of" or (
         path.startswith("distillation.") and ".teacher." in f"{path}."
     )
-
-
 
 
 def _trial(root: Root, teacher: Teacher) -> TrialFolder:

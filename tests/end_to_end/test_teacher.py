@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from studies import Command, Hold, Kill, assert_whole, cli, read, tiny, write
 
-from micronet_search.config.files import load_sweep
+from micronet_search.config import distributions
+from micronet_search.config.files import load_sweep, read_candidate
+from micronet_search.config.sweep import SHAPES
 from micronet_search.store.paths import Root
 from micronet_search.study import teachers
 
@@ -206,3 +208,15 @@ def test_a_student_that_waits_is_trained_before_an_exhausted_study_ends(
     left = read(runs, "waits")
     assert_whole(left, trials=1)
     assert left.outcomes[0].state == "complete"
+
+
+def test_a_student_whose_teacher_was_removed_fails_alone(tmp_path: Path, runs: Path) -> None:
+    run(tmp_path, runs, tiny("school", search__trials=1))
+    tree = taught("students", {"study": "school", "trial": 0})
+    loaded = load_sweep(write(tmp_path / "students.yaml", tree))
+    found = teachers.Teachers(Root(runs), "fingerprint", loaded)
+    drawn = distributions.draw(loaded.space, distributions.pick_from({})).tree
+    student = read_candidate(drawn, SHAPES["digits"], 10)
+    assert found.failure(student) is None
+    Root(runs).study("school").trial(0).model.unlink()
+    assert "found no" in str(found.failure(student))
