@@ -52,9 +52,8 @@ def check(sweep: SweepFile) -> None:
     from micronet_search.report.tables import space_lines
 
     loaded = load_sweep(sweep)
-    found = sample(loaded)
-    print(f"{sweep} is valid")
-    print("\n".join(space_lines(found, loaded.objectives.score)))
+    lines = space_lines(sample(loaded), loaded.objectives.score)
+    print(f"{sweep} is valid", *lines, sep="\n")
 
 
 @app.command(
@@ -173,7 +172,7 @@ def score(
         print(json.dumps(tables.cost_json(cost), indent=2))
     else:
         _console().print(tables.cost_table(cost))
-        print("\n".join(tables.cost_lines(cost)))
+        print(*tables.cost_lines(cost), sep="\n")
 
 
 @app.command()

@@ -25,8 +25,6 @@ class Job:
 
     Attributes:
         number: The trial's number; a teacher's is negative.
-        candidate: The candidate to evaluate.
-        seed: The seed of the trial's randomness.
         stops: The rungs: epochs after which the trial reports a checkpoint and waits for an order.
         checkpoint: The checkpoint to continue from; None to begin.
         teacher: The model file of the trial's teacher; None if it has no teacher.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, get_args
 
 from rich.table import Table
@@ -22,13 +23,14 @@ STATES = get_args(State)
 
 
 def _table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None
+    columns: Sequence[str], rows: Iterable[Sequence[str | int]], title: str | None = None
 ) -> Table:
+    """Returns a table whose numbers have separators between thousands."""
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left", no_wrap=i > 0, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(cell if isinstance(cell, str) else f"{cell:,}" for cell in row))
     return table
 
 
@@ -50,16 +52,12 @@ def space_lines(sample: Sample, goal: ScoreGoal) -> list[str]:
 def front_table(view: View) -> Table:
     """Returns the front of a study for people."""
     score = f"score ({view.sweep.objectives.score.rule})"
+    rows = []
+    for row in view.front():
+        figures = [f"{row['accuracy']:.4f}", f"{row['score']:.6f}"]
+        counts = [row[name] for name in ("parameters", "nonzeros", "macs")]
+        rows.append([str(row["trial"]), *figures, *counts])
     columns = ["trial", "accuracy", score, "parameters", "nonzeros", "MACs"]
-    rows = (
-        (
-            str(row["trial"]),
-            f"{row['accuracy']:.4f}",
-            f"{row['score']:.6f}",
-            *(f"{row[name]:,}" for name in ("parameters", "nonzeros", "macs")),
-        )
-        for row in view.front()
-    )
     return _table(columns, rows, title=f"front of {view.sweep.name}")
 
 
@@ -117,24 +115,13 @@ def trials_table(view: View) -> Table:
 def cost_table(cost: Cost) -> Table:
     """Returns the layers of a network that store something, with the cost of each."""
     columns = ["layer", "kind", "weights", "nonzeros", "bits", "input bits", "MACs"]
-    rows = (
-        (
-            layer.name,
-            layer.kind,
-            f"{layer.elements:,}",
-            f"{layer.nonzeros:,}",
-            str(layer.weight_bits),
-            str(layer.activation_bits),
-            f"{layer.macs:,}",
-        )
-        for layer in cost.layers
-        if layer.elements
-    )
+    fields = ("name", "kind", "elements", "nonzeros", "weight_bits", "activation_bits", "macs")
+    rows = [attrgetter(*fields)(layer) for layer in cost.layers if layer.elements]
     return _table(columns, rows)
 
 
 def cost_lines(cost: Cost) -> list[str]:
-    """Returns the total cost of a network in words, and its score by each rule."""
+    """Returns the total cost of a network in words, and its score by each score rule."""
     lines = [
         f"{cost.parameters:,} parameters, {cost.nonzeros:,} nonzeros stored, {cost.macs:,} MACs, "
         f"{-(-cost.storage_bits // 8):,} bytes"

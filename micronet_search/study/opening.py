@@ -70,7 +70,7 @@ def _removed_on_failure(folder: StudyFolder, is_new: bool) -> Iterator[None]:
 
 
 class _Opening:
-    """The steps in which a study is opened and run; all but the first need its lock."""
+    """The steps in which a study is opened and run; all but `check` need its lock."""
 
     def __init__(self, sweep: Sweep, root: Root, observe: Observer) -> None:
         self.sweep = sweep
@@ -94,7 +94,7 @@ class _Opening:
         return [] if self.folder.sweep.exists() else find_known(self.sweep, images, classes)
 
     def resume(self, new_total: bool) -> None:
-        """Takes over what an earlier start of the study decided, if there was one."""
+        """Takes over what an earlier start decided, if there was one."""
         if self.folder.sweep.exists():
             before, ended = load_stored_sweep(self.folder.sweep), len(self.folder.ended())
             if before.candidate != self.sweep.candidate:  # an older one may lack new defaults
@@ -104,11 +104,7 @@ class _Opening:
             self.progress.total = self.sweep.search.trials
 
     def open_engine(self) -> tuple[Engine, str, Fingerprints]:
-        """Loads the dataset, and opens the engine that trains on it.
-
-        Returns:
-            The engine, the kind of its devices, and the fingerprints of the dataset's splits.
-        """
+        """Returns an engine with the dataset, the kind of its devices, and the fingerprints."""
         self._show_phase("loading the dataset")
         dataset = self.sweep.dataset
         loaded = splits.load(dataset)
@@ -118,7 +114,6 @@ class _Opening:
         return engine, device, fingerprints
 
     def open_optuna(self, known: list[dict[str, Any]]) -> optuna.Study:
-        """Opens the Optuna study with the sweep's sampler, and enqueues the known candidates."""
         self._show_phase("opening Optuna's and MLflow's records")
         study = open_study(self.sweep, self.folder)
         search = self.sweep.search
@@ -129,7 +124,6 @@ class _Opening:
         return study
 
     def open_mlflow(self, study: optuna.Study, device: str) -> Projection:
-        """Opens MLflow, and has it show that the driver runs."""
         projection = Projection(self.sweep, self.root, study, self.progress.outcomes, self._tell)
         projection.begin(device)
         study_id(self.folder)  # is made even if MLflow does not answer
@@ -138,7 +132,6 @@ class _Opening:
     def drive(
         self, study: optuna.Study, engine: Engine, projection: Projection, fingerprint: str
     ) -> None:
-        """Runs the driver, and has MLflow show how it ended."""
         sweep, root, finished = self.sweep, self.root, False
         try:
             shared = teachers.Teachers(root, fingerprint, sweep)
