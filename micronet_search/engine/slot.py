@@ -23,7 +23,7 @@ class Slot:
 
         Args:
             splits: The dataset that trials are trained on.
-            device: The device that trials run on.
+            device: Where trials run.
             threads: How many threads an operation on the CPU may use; None leaves PyTorch's number.
         """
         if threads is not None:

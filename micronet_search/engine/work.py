@@ -137,9 +137,9 @@ def work(
     Every error inside the trial ends it as failed, for example divergence or exhausted memory.
 
     Args:
-        job: The job to run.
-        splits: The dataset, on the device.
-        device: The device to run on.
+        job: The trial to run.
+        splits: The dataset, already on the device.
+        device: Where the trial runs.
         pausing: Is asked after every epoch whether a checkpoint is wanted now.
     """
     trial = Trial(job.candidate, splits, seed=job.seed, device=device, teacher=job.teacher)

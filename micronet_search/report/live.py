@@ -18,12 +18,7 @@ class Display:
     """Shows the progress of a study while a `with` statement lasts."""
 
     def __init__(self, name: str, console: Console) -> None:
-        """Prepares the display.
-
-        Args:
-            name: The name of the study.
-            console: The console to print on. Unless it is a terminal, only lines are printed.
-        """
+        """Prepares to show the study of this name; on no terminal, only lines are printed."""
         self._name = name
         self._console = console
         self._started = time.monotonic()

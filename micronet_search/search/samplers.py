@@ -20,11 +20,7 @@ def create(config: Sampler, seed: int) -> BaseSampler:
     """Creates the sampler that a sweep asks for.
 
     The sampler reads constraints that were set by `Trial.set_constraint`. TPE uses those of
-    COMPLETE and PRUNED trials, NSGA-II those of COMPLETE trials alone.
-
-    Args:
-        config: The sweep's `search.sampler`.
-        seed: The seed from `start_seed`.
+    COMPLETE and PRUNED trials, NSGA-II those of COMPLETE trials alone. The seed is `start_seed`'s.
     """
     match config:
         case Tpe():

@@ -23,7 +23,6 @@ def violations(accuracy: float, score: float, objectives: Objectives) -> dict[st
     Args:
         accuracy: A fraction, 0 to 1.
         score: The score, measured or predicted.
-        objectives: The bounds of the sweep.
 
     Returns:
         `(at_least - accuracy) / at_least` under `accuracy`, and `(score - at_most) / at_most` under
@@ -64,7 +63,6 @@ def screen(
     Args:
         digest: `Candidate.digest()` of the draw.
         score: The predicted score of the draw.
-        objectives: The bounds of the sweep.
         seen: The numbers of all trials so far by their digests, running and failed ones included.
 
     Returns:
@@ -86,12 +84,7 @@ def impossible(message: str) -> Screened:
 
 
 def describe_end(screened: Sequence[Screened], objectives: Objectives) -> str:
-    """Says why a study ends after screened draws alone, and what to change in the sweep.
-
-    Args:
-        screened: The last draws, at least one.
-        objectives: The bounds of the sweep.
-    """
+    """Says why a study ends after screened draws alone, and what to change in the sweep."""
     reasons = Counter(item.reason for item in screened)
     by_score, duplicates = reasons["score"], reasons["duplicate"]
     found = (

@@ -42,7 +42,7 @@ def verdict(standing: Standing, early: EarlyStopping, at_least: float) -> str | 
     Args:
         standing: The trial at its rung.
         early: The stopping rules and their options.
-        at_least: The accuracy that makes a trial feasible.
+        at_least: The accuracy of the goal.
 
     Returns:
         The reason of the first rule that stops the trial; None if the trial goes on.
@@ -118,7 +118,7 @@ def finished(outcomes: Iterable[Outcome], share: float) -> Points:
     """Returns the accuracies of the complete trials, part of the way and in the end.
 
     Args:
-        outcomes: The outcomes of the trials that have ended.
+        outcomes: The outcomes of trials in any state.
         share: The share of the first fit's epochs, above 0 and at most 1.
 
     Returns:

@@ -32,11 +32,7 @@ class DamagedCheckpointError(ValueError):
 
 
 def pack(tensors: dict[str, Tensor], meta: Any) -> bytes:
-    """Packs named tensors and a JSON tree into a safetensors file.
-
-    Args:
-        tensors: Tensors on any device.
-        meta: A tree that `json.dumps` writes and `json.loads` restores.
+    """Packs named tensors, on any device, and a JSON tree into a safetensors file.
 
     Returns:
         The file, whose metadata holds the tree and a checksum of the whole file.
@@ -93,8 +89,8 @@ def flatten(state: Any) -> tuple[dict[str, Tensor], Any]:
     """Splits a state into named tensors and a JSON tree.
 
     Args:
-        state: Nested dictionaries (with texts or integers as keys), lists and tuples of tensors,
-            numbers, texts, truth values and None.
+        state: Tensors, numbers, texts, truth values and None, in nested lists, tuples and
+            dictionaries, whose keys are texts or integers.
 
     Raises:
         TypeError: The state holds something else.

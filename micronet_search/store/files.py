@@ -17,12 +17,7 @@ MAX_JSON = 64 * 2**20
 def write_bytes(path: Path, content: bytes, private: bool = False) -> None:
     """Replaces a file's content in one step, so that readers find the old file or the new one.
 
-    Folders that are missing are created.
-
-    Args:
-        path: The file to write.
-        content: The whole content.
-        private: Whether only the owner may read the file.
+    Folders that are missing are created. Only the owner may read a `private` file.
 
     Raises:
         OSError: The file cannot be written, for example because the disk is full. The old file
@@ -76,9 +71,7 @@ def read_json(path: Path) -> Any:
 def to_csv(rows: Sequence[Mapping[str, Any]], columns: list[str] | None = None) -> str:
     """Returns a table as CSV, with every digit of its numbers.
 
-    Args:
-        rows: The rows, all with the same columns.
-        columns: The names of the columns, which are needed only if there are no rows.
+    The rows have the same columns. Only a table without rows needs the argument `columns`.
     """
     import pandas as pd
 

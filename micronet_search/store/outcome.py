@@ -53,7 +53,6 @@ class Outcome:
     Attributes:
         started: The Unix time of the first start.
         ended: The Unix time of the end.
-        device: Where the trial ran.
         reason: Why the trial was stopped or failed.
         accuracy: The accuracy on the validation split, of the network as shipped; for a stopped
             trial, at its rung.
@@ -123,10 +122,7 @@ class Result:
 def read_outcome(path: Path, score_rule: str | None = None) -> Outcome:
     """Reads an `outcome.json`.
 
-    Args:
-        path: The file to read.
-        score_rule: If given, a trial that did not fail must have its cost and its score by this
-            rule.
+    If a score rule is given, a trial that did not fail must have its cost and its score by it.
 
     Raises:
         ValueError: The file is damaged, or figures are missing.
@@ -147,11 +143,7 @@ def read_outcome(path: Path, score_rule: str | None = None) -> Outcome:
 
 
 def read_outcomes(study: StudyFolder, score_rule: str) -> dict[int, Outcome]:
-    """Returns the outcomes of the trials that have ended, by number.
-
-    Args:
-        study: The folder of the study.
-        score_rule: The score rule that the study minimises.
+    """Reads the outcomes of a study's trials that have ended, by number.
 
     Raises:
         ValueError: A file is damaged.
@@ -160,12 +152,7 @@ def read_outcomes(study: StudyFolder, score_rule: str) -> dict[int, Outcome]:
 
 
 def lost(reason: str, traceback: str | None = None) -> Result:
-    """Returns the result of a trial that failed outside its training: its slot or teacher failed.
-
-    Args:
-        reason: One line.
-        traceback: What is known of the failure, for `traceback.txt`.
-    """
+    """Returns the result of a trial whose slot or teacher failed, for a reason in one line."""
     now = time.time()
     files = {} if traceback is None else {TRACEBACK: traceback.encode()}
     return Result(Outcome("failed", started=now, ended=now, device="none", reason=reason), files)

@@ -32,7 +32,7 @@ def resumed(
     Args:
         sweep: The sweep that the user gives now.
         before: The sweep of the last start.
-        ended: How many trials have ended.
+        ended: The number of trials that have ended.
         new_total: Whether the total of trials that the user gives now replaces a higher one.
         tell: Receives a line for each value that is kept from the last start.
     """

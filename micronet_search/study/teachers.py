@@ -29,12 +29,11 @@ class Teachers:
     """Finds the teachers of a study's students, and makes the jobs that train them."""
 
     def __init__(self, root: Root, fingerprint: str, sweep: Sweep) -> None:
-        """Prepares for the candidates of a sweep.
+        """Prepares for the students that a sweep draws.
 
         Args:
             root: The folder of all studies and teachers.
             fingerprint: The fingerprint of the training images; each dataset has its own teachers.
-            sweep: The sweep that draws the students.
         """
         self._root = root
         self._fingerprint = fingerprint
@@ -134,8 +133,8 @@ def check(sweep: Sweep, root: Root) -> None:
     """Checks the trials of other studies that a sweep names as teachers.
 
     Raises:
-        ValueError: A trial has no model, or was trained on other images: on some that its students
-            are judged by, perhaps.
+        ValueError: A trial has no model, or its images differ from the sweep's, so that it may have
+            been trained on some that judge its students.
     """
     for teacher in dict.fromkeys(_teachers(sweep.space)):
         assert teacher.study is not None
