@@ -70,12 +70,12 @@ def test_what_was_begun_comes_before_what_is_left_of_an_earlier_start() -> None:
 
 def test_only_a_further_checkpoint_begins_the_count_of_tries_anew() -> None:
     tries = Tries(retries=1)
-    assert tries.has_more(7)
-    assert not tries.has_more(7)
+    assert tries.count_crash(7)
+    assert not tries.count_crash(7)
     tries.reach(7, epoch=3)
-    assert tries.has_more(7)
+    assert tries.count_crash(7)
     tries.reach(7, epoch=2)
     tries.reach(7, epoch=3)
-    assert not tries.has_more(7)
-    assert tries.has_more(8)
-    assert not Tries(retries=0).has_more(0)
+    assert not tries.count_crash(7)
+    assert tries.count_crash(8)
+    assert not Tries(retries=0).count_crash(0)

@@ -18,23 +18,28 @@ from micronet_search.config.compression import Pruning
 from micronet_search.network.precision import layer_sets_of, layers_of
 
 RISE = 0.75
-"""The share of the stage's epochs over which the sparsity rises."""
+"""The share of the stage's epochs in which the sparsity rises; it is kept in the rest of them."""
 
 
-def sparsity_at(pruning: Pruning, progress: float) -> float:
-    """Returns the sparsity at `progress` (0 to 1) of its rise to s.
+def sparsity_at(pruning: Pruning, risen: float) -> float:
+    """Returns the sparsity when a share of its rise is over.
 
-    `cubic`: s (1 - (1 - t)^3) at progress t (Zhu and Gupta, 2017). `iterative`: 1 - (1 - s)^(k / n)
-    in round k of n, which is over at k / n. So each round removes the same fraction of the weights
-    that are left (Frankle and Carbin, 2019). `one-shot`: s at once.
+    With `s` for the final sparsity and `t` for the share, the schedules are: `cubic`,
+    s (1 - (1 - t)^3) (Zhu and Gupta, 2017). `iterative`, n rounds of the same length, the k-th of
+    which begins with the sparsity 1 - (1 - s)^(k / n), so that each round removes the same fraction
+    of the weights that are left (Frankle and Carbin, 2019). `one-shot`, s from the beginning.
+
+    Args:
+        pruning: The schedule and the final sparsity.
+        risen: The share of the rise that is over, 0 to 1; more counts as 1.
     """
-    target, progress = pruning.sparsity, min(progress, 1.0)
+    target, risen = pruning.sparsity, min(risen, 1.0)
     match pruning.schedule:
         case "cubic":
-            return target * (1.0 - (1.0 - progress) ** 3)
+            return target * (1.0 - (1.0 - risen) ** 3)
         case "iterative":
             # a tolerance, so that round 2 of 3 is not over before 2 / 3
-            begun = math.ceil(progress * pruning.rounds - 1e-9)
+            begun = math.ceil(risen * pruning.rounds - 1e-9)
             return 1.0 - math.pow(1.0 - target, begun / pruning.rounds)
         case "one-shot":
             return target
@@ -80,7 +85,7 @@ class UnstructuredPruning(Technique):
     stage, field = "prune", "pruning"
 
     def before_epoch(self, network: nn.Module, candidate: Candidate, progress: float) -> None:
-        """Zeros more weights, as the schedule says. Its target holds after `RISE` of the stage."""
+        """Zeros more weights, as the schedule says."""
         config = self.config(candidate)
         prune(network, sparsity_at(config, progress / RISE), config.exclude)
 

@@ -52,8 +52,8 @@ class Technique:
     def before_epoch(self, network: nn.Module, candidate: Candidate, progress: float) -> None:
         """Changes the weights, in place, before an epoch.
 
-        `progress` is the share of the stage's epochs that will be over after this one. A stage
-        without epochs makes this call once, with 1.
+        `progress` is the share of the stage that is over at the end of this epoch, so that the last
+        epoch has 1. A stage without epochs makes this call once, with 1.
         """
 
     def after_step(self, network: nn.Module) -> Repair | None:

@@ -156,7 +156,7 @@ class Quantization(Model):
 class Compression(Model):
     """The techniques that make a trained network smaller, in their order; null for none.
 
-    The module `micronet_search.compression.FIELD` says what each does.
+    The module `micronet_search.compression.FIELD` says what each field does.
     """
 
     structured_pruning: StructuredPruning | None = None

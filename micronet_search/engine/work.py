@@ -134,7 +134,8 @@ def work(
 ) -> Generator[Event, Order | None, None]:
     """Runs a trial. It yields events, and must be sent an order after each `Reached`.
 
-    Every error inside the trial ends it as failed, for example divergence or exhausted memory.
+    A trial that diverges has failed. After any other error, exhausted memory for example, it has
+    crashed, and the driver may try it again.
 
     Args:
         job: The trial to run.

@@ -170,7 +170,7 @@ class Driver:
             self._engine.order(number, order)
 
     def _release(self, number: int) -> list[Drawn]:
-        """Frees a job's slot, and returns the trials that need the job."""
+        """Frees the slot of a job, and returns its trial, or the students of a teacher."""
         self._engine.release(number)
         del self._progress.running[number]
         return self._queue.release(number)
@@ -203,7 +203,7 @@ class Driver:
         files = self._files(number)
         if damaged:
             files.checkpoint.unlink(missing_ok=True)
-        if not self._tries.has_more(number):
+        if not self._tries.count_crash(number):
             self._enter(number, trials, result)
             return
         if TRACEBACK in result.files:

@@ -54,7 +54,7 @@ class Projection:
             root: The root that holds its folder.
             study: Optuna's study, which knows the choices of every trial.
             outcomes: The outcomes of the trials that have ended; the driver adds to it.
-            tell: Prints a line when MLflow stops to answer, and when it answers again.
+            tell: Prints a line when MLflow stops answering, and when it answers again.
         """
         self._sweep, self._root, self._folder = sweep, root, root.study(sweep.name)
         self._study = study
@@ -146,7 +146,8 @@ class Projection:
     def _with_recorder(self, action: Callable[[Recorder], T]) -> T:
         """Runs an action on the recorder, which is opened anew after a failure.
 
-        An open recorder is refused where a run was deleted meanwhile; a new one restores it.
+        MLflow refuses what concerns a run that a user has deleted meanwhile. Opening the recorder
+        restores that run, so the action is tried once more.
         """
         was_open = self._recorder is not None
         recorder = self._recorder or self._open()
@@ -180,7 +181,8 @@ class Projection:
     def _project(self, recorder: Recorder) -> int:
         """Records what MLflow lacks, and returns how many trials it lacked.
 
-        Trials that it has count first, so that a late one changes no step that is recorded.
+        The trials that MLflow has are counted first, so that a trial which arrives late changes no
+        step that is recorded already.
         """
         goals, ended = self._sweep.objectives, self._outcomes
         lacking = ended.keys() - recorder.recorded

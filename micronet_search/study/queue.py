@@ -1,4 +1,4 @@
-"""Where each trial of a study is, from the draw to its end."""
+"""Where each trial of a study is, from the draw to its end, and how often it was tried."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Queue:
         return len(self.ended) + self.begun >= self.total
 
     def has_room(self, slots: int) -> bool:
-        """Returns whether a slot is free, and not kept for a student whose teacher is trained."""
+        """Returns whether a slot is free that no student needs once its teacher is ready."""
         return max(len(self.running), self.begun) < slots
 
     def wait_for(self, teacher: int, drawn: Drawn) -> None:
@@ -75,7 +75,7 @@ class Queue:
         self.waiting.setdefault(teacher, []).append(drawn)
 
     def release(self, job: int) -> list[Drawn]:
-        """Takes a job from its slot, and returns the trials that need it: itself, or students."""
+        """Frees the slot of a job, and returns its trial; for a teacher, the students that wait."""
         drawn = self.running.pop(job)
         return self.waiting.pop(job, []) if drawn is None else [drawn]
 
@@ -85,7 +85,7 @@ class Queue:
 
 
 class Tries:
-    """Counts how often each job has crashed since the furthest checkpoint that it ever had."""
+    """Counts the crashes of each job; the count begins anew at each further checkpoint."""
 
     def __init__(self, retries: int) -> None:
         """Starts at zero; `retries` is how often a job may be tried again."""
@@ -97,8 +97,8 @@ class Tries:
         """Notes a checkpoint."""
         self._furthest[job] = max(self._furthest[job], epoch)
 
-    def has_more(self, job: int) -> bool:
-        """Counts a crash, and returns whether the job is tried again."""
+    def count_crash(self, job: int) -> bool:
+        """Counts a crash of a job, and returns whether the job may be tried again."""
         place = job, self._furthest[job]
         self._crashes[place] += 1
         return self._crashes[place] <= self._retries

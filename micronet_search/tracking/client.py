@@ -128,7 +128,7 @@ def reported(uri: str) -> Iterator[None]:
 
 
 def _may_pass(uri: str, error: Exception) -> bool:
-    """Returns whether the store did not answer, rather than refuse."""
+    """Returns whether the store may take the same later: it is away, locked, or ill (5xx)."""
     from sqlalchemy.exc import DBAPIError
 
     if is_server(uri):
@@ -143,9 +143,9 @@ def _is_refusal(error: Exception) -> bool:
     """Returns whether a tracking server has answered that it will never take this."""
     from mlflow.exceptions import ERROR_CODE_TO_HTTP_STATUS, MlflowException
 
-    status = getattr(getattr(error, "response", None), "status_code", 500)  # of an artifact
+    status = getattr(getattr(error, "response", None), "status_code", 500)  # of an upload
     if isinstance(error, MlflowException):
-        said = _STATUS.search(str(error))  # MLflow makes a 500 of those that it does not know
+        said = _STATUS.search(str(error))  # of a status that MLflow does not know it makes a 500
         status = int(said[1]) if said else ERROR_CODE_TO_HTTP_STATUS.get(error.error_code, 500)
     return 400 <= status < 500 and status not in _TRY_LATER
 
