@@ -53,9 +53,10 @@ class Stored(TensorSpec):
         return self.packed(self.bits)
 
     def packed(self, bits: int) -> int:
-        """Returns the smaller of dense storage, and nonzeros with a bitmask, at so many bits each.
+        """Returns the bits of the packed tensor, with that many bits an element.
 
-        A single bit is a sign, which has no value for zero: the mask tells where zeros are.
+        It is packed dense, or as its nonzeros and a mask of one bit an element, whichever is less.
+        An element of one bit is a sign and cannot be zero, so that only a mask tells zeros.
         """
         if bits == 1 and self.nonzeros < self.elements:
             return self.nonzeros + self.elements
