@@ -85,6 +85,22 @@ def _place(path: str) -> tuple[Any, str]:
     return functools.reduce(getattr, above, importlib.import_module(module)), name
 
 
+def _at(function: str, before: Callable[[int], None], after: Callable[[int], object] = id) -> None:
+    """Has a function do something else too, before and after each of its calls, from call 1."""
+    owner, name = _place(function)
+    original, calls = getattr(owner, name), itertools.count(1)
+
+    @functools.wraps(original)
+    def wrapper(*arguments: Any, **options: Any) -> Any:
+        call = next(calls)
+        before(call)
+        result = original(*arguments, **options)
+        after(call)
+        return result
+
+    setattr(owner, name, wrapper)
+
+
 @dataclass(frozen=True)
 class Kill:
     """The moment at which a command kills itself as SIGKILL would: a call, before or after it."""
@@ -94,20 +110,15 @@ class Kill:
     call: int = 1
 
     def arm(self) -> None:
-        owner, name = _place(self.function)
-        function, calls = getattr(owner, name), itertools.count(1)
-
-        @functools.wraps(function)
-        def wrapper(*arguments: Any, **options: Any) -> Any:
-            now = next(calls) == self.call
-            if now and self.when == "before":
+        def before(call: int) -> None:
+            if call == self.call and self.when == "before":
                 os.kill(os.getpid(), signal.SIGKILL)
-            result = function(*arguments, **options)
-            if now:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
 
-        setattr(owner, name, wrapper)
+        def after(call: int) -> None:
+            if call == self.call:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        _at(self.function, before, after)
 
 
 @dataclass(frozen=True)
@@ -120,17 +131,11 @@ class Signal:
     times: int = 1
 
     def arm(self) -> None:
-        owner, name = _place(self.function)
-        function, calls = getattr(owner, name), itertools.count(1)
+        def send(call: int) -> None:
+            for _ in range(self.times if call == self.call else 0):
+                os.kill(os.getpid(), self.number)
 
-        @functools.wraps(function)
-        def wrapper(*arguments: Any, **options: Any) -> Any:
-            if next(calls) == self.call:
-                for _ in range(self.times):
-                    os.kill(os.getpid(), self.number)
-            return function(*arguments, **options)
-
-        setattr(owner, name, wrapper)
+        _at(self.function, send)
 
 
 @dataclass(frozen=True)
@@ -154,17 +159,11 @@ class Fault:
     lasts: bool = False
 
     def arm(self) -> None:
-        owner, name = _place(self.function)
-        function, calls = getattr(owner, name), itertools.count(1)
-
-        @functools.wraps(function)
-        def wrapper(*arguments: Any, **options: Any) -> Any:
-            now = next(calls)
-            if now == self.call or (self.lasts and now > self.call):
+        def fail(call: int) -> None:
+            if call == self.call or (self.lasts and call > self.call):
                 raise self.error
-            return function(*arguments, **options)
 
-        setattr(owner, name, wrapper)
+        _at(self.function, fail)
 
 
 @dataclass(frozen=True)
@@ -181,18 +180,13 @@ class Hold:
         return self.until.with_suffix(".reached")
 
     def arm(self) -> None:
-        owner, name = _place(self.function)
-        function, calls = getattr(owner, name), itertools.count(1)
-
-        @functools.wraps(function)
-        def wrapper(*arguments: Any, **options: Any) -> Any:
-            if next(calls) == self.call:
+        def wait(call: int) -> None:
+            if call == self.call:
                 self.reached.touch()
                 while not self.until.exists():
                     time.sleep(0.005)
-            return function(*arguments, **options)
 
-        setattr(owner, name, wrapper)
+        _at(self.function, wait)
 
 
 @dataclass(frozen=True)
