@@ -115,7 +115,7 @@ class _Opening:
 
     def open_optuna(self, known: list[dict[str, Any]]) -> optuna.Study:
         self._show_phase("opening Optuna's and MLflow's records")
-        study = open_study(self.sweep, self.folder)
+        study = open_study(self.folder, self.sweep.tracking.optuna)
         search = self.sweep.search
         seed = samplers.start_seed(search.seed, len(study.get_trials(deepcopy=False)))
         study.sampler = samplers.create(search.sampler, seed)
@@ -140,7 +140,8 @@ class _Opening:
             )
             finished = driver.run()
         except StorageInternalError as error:
-            raise ValueError(f"Optuna's storage failed: {reason(error, sweep)}") from error
+            why = reason(error, sweep.tracking.optuna)
+            raise ValueError(f"Optuna's storage failed: {why}") from error
         finally:
             projection.close(finished)
 

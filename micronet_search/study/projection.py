@@ -247,5 +247,5 @@ def sync(root: Root, name: str) -> int:
     sweep = load_stored_sweep(folder.sweep)
     with driver_lock(folder):
         outcomes = read_outcomes(folder, sweep.objectives.score.rule)
-        study = open_study(sweep, folder)
+        study = open_study(folder, sweep.tracking.optuna)
         return Projection(sweep, root, study, outcomes, print).flush()
