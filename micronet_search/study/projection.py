@@ -210,11 +210,9 @@ class Projection:
             self._shown = len(outcomes)
         if self._picture_is_due():
             points = [
-                Point(
-                    number, outcome.accuracy, score_of(outcome, goals), is_feasible(outcome, goals)
-                )
-                for number, outcome in sorted(outcomes.items())
-                if outcome.accuracy is not None
+                Point(n, one.accuracy, score_of(one, goals), is_feasible(one, goals))
+                for n, one in sorted(outcomes.items())
+                if one.accuracy is not None
             ]
             recorder.record_picture(points, front)
             self._drawn, self._next_picture = len(outcomes), time.monotonic() + REDRAW
@@ -226,11 +224,8 @@ class Projection:
 def _row(number: int, outcome: Outcome, goals: Objectives) -> dict[str, Any]:
     """Returns the row of a trial on the front in `front.csv`."""
     costs = {name: getattr(outcome, name) for name in ("parameters", "nonzeros", "macs")}
-    return {
-        "trial": number,
-        "accuracy": outcome.accuracy,
-        "score": score_of(outcome, goals),
-    } | costs
+    score = score_of(outcome, goals)
+    return {"trial": number, "accuracy": outcome.accuracy, "score": score, **costs}
 
 
 def sync(root: Root, name: str) -> int:
