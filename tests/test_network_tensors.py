@@ -7,11 +7,14 @@ from typing import get_args
 
 import pytest
 import torch
-from candidates import random_candidate
+from candidates import random_candidate, reshape
 from torch import Tensor, nn
 
 from micronet_search import build
-from micronet_search.compression import prune, quantize, stored
+from micronet_search.compression import stored
+from micronet_search.compression.pruning import prune
+from micronet_search.compression.quantization import calibrate, insert
+from micronet_search.compression.quantizers import bounds
 from micronet_search.config.candidate import Candidate
 from micronet_search.network.precision import Plan, Precision
 from micronet_search.network.tensors import (
@@ -103,15 +106,12 @@ def test_the_tensors_of_a_layer_are_its_own() -> None:
 def trained(asked: Candidate) -> tuple[nn.Sequential, Plan]:
     """A network as a trial leaves it, but for the values of its weights."""
     network = build.network(asked)
-    if asked.structured_pruning is not None:
-        build.transform(network, asked, "thin")
-    if asked.factorization is not None:
-        build.transform(network, asked, "factorize")
-    prune.prune(network, 0.4)
+    reshape(network, asked)
+    prune(network, 0.4)
     plan = build.plan(asked, network)
-    quantize.insert(network, plan)
+    insert(network, plan)
     if plan.integer:
-        quantize.calibrate(network, [torch.randn(4, 3, 8, 8)])
+        calibrate(network, [torch.randn(4, 3, 8, 8)])
     return network, plan
 
 
@@ -139,7 +139,7 @@ def test_all_that_read_the_description_agree(family: str) -> None:
         }
         for name, t in specs.items():
             if t.dtype == torch.int8:
-                low, high = quantize.bounds(t.bits, signed=True)
+                low, high = bounds(t.bits, signed=True)
                 assert low <= tensors[name].min()
                 assert tensors[name].max() <= high
             else:
