@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from micronet_search.export.errors import ExportError
+from micronet_search.export import ExportError
 from micronet_search.report.errors import explain
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from micronet_search import build
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.files import read_candidate
 from micronet_search.config.sweep import Sweep
-from micronet_search.export import card, techniques
+from micronet_search.export import card
 from micronet_search.export.check import Agreement
 from micronet_search.store.outcome import Outcome
 
@@ -24,7 +24,7 @@ def candidate_of(network: dict[str, Any] = RESNET, **parts: Any) -> Candidate:
 
 
 def lines(candidate: Candidate) -> dict[str, str]:
-    return dict(techniques.figures(candidate, build.compressed(candidate)[1]))
+    return dict(card.figures(candidate, build.compressed(candidate)[1]))
 
 
 def card_of(candidate: Candidate) -> str:
@@ -49,7 +49,7 @@ def card_of(candidate: Candidate) -> str:
 
 def test_a_plain_network_has_32_bits_and_no_technique() -> None:
     assert lines(candidate_of()) == {"bits of weights": "32", "bits of activations": "32"}
-    assert list(techniques.tags(candidate_of())) == []
+    assert list(card.tags(candidate_of())) == []
 
 
 def test_what_changes_nothing_is_not_told() -> None:
@@ -59,7 +59,7 @@ def test_what_changes_nothing_is_not_told() -> None:
         pruning={"sparsity": 0.0},
     )
     assert lines(candidate) == lines(candidate_of())
-    assert list(techniques.tags(candidate)) == []
+    assert list(card.tags(candidate)) == []
 
 
 def test_every_technique_has_its_tag() -> None:

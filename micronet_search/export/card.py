@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from micronet_search.compression.techniques import TECHNIQUES
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.files import dump_yaml
 from micronet_search.config.sweep import Sweep
-from micronet_search.export import techniques, usage
+from micronet_search.export import usage
 from micronet_search.export.check import Agreement
 from micronet_search.network.precision import Plan
 from micronet_search.score.cost import Cost
@@ -30,12 +31,7 @@ class Facts:
     """What a card says, beside what follows from it.
 
     Attributes:
-        sweep: The sweep of the study.
-        trial: The number of the trial.
-        candidate: The candidate that it evaluated.
         names: The names of the classes, in the order of the logits.
-        outcome: How the trial ended.
-        plan: The widths of the layers.
         cost: Measured on the stored tensors.
         agreement: Of the ONNX file and the PyTorch network on the test split.
         doubt: What is odd about the test accuracy, if anything.
@@ -56,19 +52,19 @@ class Facts:
 
 def write(facts: Facts) -> str:
     """Returns the card in Markdown, with the front matter that model hubs read."""
-    candidate, dataset = facts.candidate, facts.sweep.dataset
+    candidate, dataset, cost = facts.candidate, facts.sweep.dataset, facts.cost
     family, folder = candidate.network.family, usage.folder(dataset)
-    name = candidate.network.title
-    tags = ["micronet-search", "onnx", family, *techniques.tags(candidate)]
+    title = candidate.network.title
     sizes = [(f"`{name}` (bytes)", f"{size:,}") for name, size in facts.sizes.items()]
+    weights = [layer.stored[0] for layer in cost.layers if layer.macs]
     return _TEMPLATE.read_text(encoding="utf-8").format(
         facts=facts,
         sweep=facts.sweep,
         dataset=dataset,
         image=candidate.input,
         model=MODEL_FILE,
-        tags=dump_yaml({"tags": tags}),
-        family=name[0].upper() + name[1:],
+        tags=dump_yaml({"tags": ["micronet-search", "onnx", family, *tags(candidate)]}),
+        family=title[0].upper() + title[1:],
         plural="" if candidate.input.channels == 1 else "s",
         digest=candidate.digest(),
         onnxruntime=_version("onnxruntime"),
@@ -76,12 +72,15 @@ def write(facts: Facts) -> str:
         names=usage.listed(facts.names),
         expected=f", with the dataset's folder `{folder}` beside `model.onnx`" if folder else "",
         example=usage.example(dataset, candidate.input),
-        packed=-(-facts.cost.storage_bits // 8),
-        sparsity=_sparsity(facts.cost),
-        figures=_rows([*techniques.figures(candidate, facts.plan), *sizes]),
+        packed=-(-cost.storage_bits // 8),
+        sparsity=1.0 - sum(w.nonzeros for w in weights) / sum(w.elements for w in weights),
+        figures=_rows([*figures(candidate, facts.plan), *sizes]),
         doubt=f" **But {facts.doubt}.**" if facts.doubt else "",
-        scores=_rows(_scores(facts.cost)),
-        layers=_rows(_layers(facts.cost)),
+        scores=_rows(
+            (rule, *(f"{part:.6f}" for part in (found.score, found.parameters, found.operations)))
+            for rule, found in scores(cost).items()
+        ),
+        layers=_rows(_layers(cost)),
         folder=f" `{folder}`" if folder else "",
         limit=f", at most {dataset.limit:,} images of each split" if dataset.limit else "",
         trained=_date(facts.outcome.ended),
@@ -91,17 +90,31 @@ def write(facts: Facts) -> str:
     )
 
 
-def _sparsity(cost: Cost) -> float:
-    weights = [layer.stored[0] for layer in cost.layers if layer.macs]
-    return 1.0 - sum(w.nonzeros for w in weights) / sum(w.elements for w in weights)
+def tags(candidate: Candidate) -> Iterator[str]:
+    """Yields the names of the techniques that a candidate uses, for model hubs."""
+    for technique in TECHNIQUES:
+        if technique.has_effect(candidate):
+            yield technique.field.replace("_", "-")
+    if candidate.distillation:
+        yield "distillation"
 
 
-def _scores(cost: Cost) -> Iterable[tuple[str, ...]]:
-    for rule, found in scores(cost).items():
-        yield rule, f"{found.score:.6f}", f"{found.parameters:.6f}", f"{found.operations:.6f}"
+def figures(candidate: Candidate, plan: Plan) -> Iterator[tuple[str, str]]:
+    """Yields a line for each technique that is used, and for the widths of the layers."""
+    for technique in TECHNIQUES:
+        yield from technique.figures(candidate, plan)
+    if candidate.distillation is None:
+        return
+    teacher, distillation = candidate.distillation.teacher, candidate.distillation
+    if teacher.network and teacher.training:
+        yield "teacher", f"{teacher.network.title}, trained for {teacher.training.epochs} epochs"
+    else:
+        yield "teacher", f"trial {teacher.trial} of the study `{teacher.study}`"
+    yield "temperature of the teacher's outputs", f"{distillation.temperature:g}"
+    yield "weight of the teacher's outputs in the loss", f"{distillation.weight:g}"
 
 
-def _layers(cost: Cost) -> Iterable[tuple[str, ...]]:
+def _layers(cost: Cost) -> Iterator[tuple[str, ...]]:
     for layer in cost.layers:
         counts = (layer.elements, layer.nonzeros, layer.weight_bits, layer.activation_bits)
         yield layer.name, layer.kind, *(f"{n:,}" for n in (*counts, layer.macs))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from micronet_search.data.splits import Images
-from micronet_search.export.errors import ExportError
+from micronet_search.export import ExportError
 from micronet_search.training.evaluate import predictions
 
 TOLERANCE = 0.001
@@ -90,28 +90,20 @@ def doubt(agreement: Agreement, validation: float, judged: int) -> str | None:
     )
 
 
-def run(session: Any, images: Tensor) -> Tensor:
-    """Returns the logits, float32 (N, classes), of one batch of uint8 images (N, C, H, W).
-
-    Raises:
-        ExportError: ONNX Runtime does not run the file.
-    """
-    with _reported():
-        (logits,) = session.run(["logits"], {"image": np.ascontiguousarray(images.numpy())})
-    return torch.from_numpy(logits)
-
-
 def start(content: bytes) -> Any:
-    """Starts a session of ONNX Runtime as a user does, but for the threads and the log.
-
-    Raises:
-        ExportError: ONNX Runtime does not run the file.
-    """
+    """Starts a session of ONNX Runtime as a user does, but for the threads and the log."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = min(torch.get_num_threads(), _THREADS)
     options.log_severity_level = 3
     with _reported():
         return onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
+
+
+def run(session: Any, images: Tensor) -> Tensor:
+    """Returns the logits, float32 (N, classes), of one batch of uint8 images (N, C, H, W)."""
+    with _reported():
+        (logits,) = session.run(["logits"], {"image": np.ascontiguousarray(images.numpy())})
+    return torch.from_numpy(logits)
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from micronet_search.compression.graph import trace
 from micronet_search.data.splits import Normalization
 from micronet_search.export.onnx_layers import write_layer
 from micronet_search.export.onnx_writer import GraphWriter
-from micronet_search.network.precision import Plan
 from micronet_search.shipped import Shipped
 
 
@@ -29,7 +28,10 @@ def write(shipped: Shipped, metadata: dict[str, str]) -> bytes:
         shipped: The network, which computes with the stored tensors.
         metadata: Names and texts that the file holds beside the graph.
     """
-    compute = torch.float16 if _is_half(shipped.plan) else torch.float32
+    layers = shipped.plan.layers.values()
+    widths = {layer.weight_bits for layer in layers}
+    widths |= {layer.activation_bits for layer in layers if not layer.image}
+    compute = torch.float16 if widths == {16} else torch.float32
     writer = GraphWriter(compute, shipped.tensors, shipped.plan)
     values: dict[fx.Node, str] = {}
     for node in trace(shipped.network).nodes:
@@ -50,13 +52,6 @@ def write(shipped: Shipped, metadata: dict[str, str]) -> bytes:
     model = writer.model(shape, shipped.candidate.classes, output, metadata)
     content: bytes = model.SerializeToString()
     return content
-
-
-def _is_half(plan: Plan) -> bool:
-    """Tells whether everything in the network has 16 bits, but for the image."""
-    widths = [p.weight_bits for p in plan.layers.values()]
-    widths += [p.activation_bits for p in plan.layers.values() if not p.image]
-    return set(widths) == {16}
 
 
 def _write_image(writer: GraphWriter, normalization: Normalization) -> str:

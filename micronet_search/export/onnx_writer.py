@@ -12,7 +12,7 @@ import torch
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from micronet_search.export.errors import ExportError
+from micronet_search.export import ExportError
 from micronet_search.network.precision import Plan
 from micronet_search.network.tensors import Role, tensor_name, tensors_of
 
@@ -21,10 +21,6 @@ OPSET = 21
 OPSET_INT2 = 25
 """The first opset with 2-bit integers."""
 
-PRODUCER = "micronet-search"
-"""The producer that every file names."""
-
-_IMAGE, _LOGITS = "image", "logits"
 _FLOATS = {torch.float16: TensorProto.FLOAT16, torch.float32: TensorProto.FLOAT}
 
 
@@ -41,13 +37,7 @@ class GraphWriter:
     """
 
     def __init__(self, compute: torch.dtype, tensors: Mapping[str, Tensor], plan: Plan) -> None:
-        """Starts an empty graph.
-
-        Args:
-            compute: The type of floating-point values, `float16` or `float32`.
-            tensors: The stored tensors of the network, by name.
-            plan: The width of each layer.
-        """
+        """Starts the graph of a network with these stored tensors, computing in this type."""
         self.compute = _FLOATS[compute]
         self.plan = plan
         self._tensors = tensors
@@ -71,10 +61,14 @@ class GraphWriter:
         """Returns the stored tensors of a layer."""
         return tensors_of(layer, self._tensors)
 
+    def store_tensor(self, layer: str, role: Role, values: Any) -> str:
+        """Adds values under the name of a layer's stored tensor, and returns the name."""
+        return self.store(tensor_name(layer, role), values)
+
     def constant(self, layer: str, role: Role, *shape: int) -> str:
         """Adds a stored float tensor in a shape, and returns its value in the graph's precision."""
-        name, values = tensor_name(layer, role), self.tensors_of(layer)[role]
-        self.store(name, (values.view(shape) if shape else values).numpy())
+        values = self.tensors_of(layer)[role]
+        name = self.store_tensor(layer, role, (values.view(shape) if shape else values).numpy())
         if _FLOATS[values.dtype] == self.compute:
             return name
         return self.add("Cast", [name], f"{name}.cast", to=self.compute)
@@ -89,22 +83,19 @@ class GraphWriter:
             classes: The width of the output.
             output: The value that becomes the output.
             metadata: Names and texts that the file holds beside the graph.
-
-        Raises:
-            ExportError: The model is not valid.
         """
         # a node of its own, so that the last layer's value keeps its module's name
         cast = {} if self.compute == TensorProto.FLOAT else {"to": TensorProto.FLOAT}
-        self.add("Cast" if cast else "Identity", [output], _LOGITS, **cast)
-        pixels = helper.make_tensor_value_info(_IMAGE, TensorProto.UINT8, ["N", *image])
+        self.add("Cast" if cast else "Identity", [output], "logits", **cast)
+        pixels = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", *image])
         pixels.type.denotation = "IMAGE"  # so that the metadata's `Image.` keys tell of it
-        logits = helper.make_tensor_value_info(_LOGITS, TensorProto.FLOAT, ["N", classes])
+        logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", classes])
         initializers = list(self._initializers.values())
         graph = helper.make_graph(self._nodes, "micronet", [pixels], [logits], initializers)
         opsets = [helper.make_opsetid("", self._opset)]
         version = helper.find_min_ir_version_for(opsets)
         model = helper.make_model(
-            graph, opset_imports=opsets, ir_version=version, producer_name=PRODUCER
+            graph, opset_imports=opsets, ir_version=version, producer_name="micronet-search"
         )
         helper.set_model_props(model, metadata)
         try:

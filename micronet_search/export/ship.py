@@ -16,13 +16,12 @@ from micronet_search.config.loading import describe
 from micronet_search.config.reading import read_bytes
 from micronet_search.config.sweep import Sweep
 from micronet_search.data.splits import Splits
-from micronet_search.export import card, check, onnx_model, usage
+from micronet_search.export import ExportError, card, check, onnx_model, usage
 from micronet_search.export.check import Agreement
-from micronet_search.export.errors import ExportError
 from micronet_search.score.rules import scores
-from micronet_search.shipped import MAX_BYTES, Shipped, load
+from micronet_search.shipped import MAX_BYTES, load
 from micronet_search.store.files import write_bytes
-from micronet_search.store.outcome import Outcome, read_outcome
+from micronet_search.store.outcome import read_outcome
 from micronet_search.store.owner import study_id
 from micronet_search.store.paths import MODEL_FILE, StudyFolder, TrialFolder
 
@@ -72,14 +71,43 @@ def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Expor
     return Exported(destination, facts.agreement, facts.doubt)
 
 
+def _refuse_foreign(destination: Path, study: str) -> None:
+    """Refuses to replace anything but an earlier export of the same study, or an empty folder."""
+    if not destination.exists():
+        return
+    names = {entry.name for entry in destination.iterdir()} if destination.is_dir() else {""}
+    found: dict[str, str] = {}
+    if names <= {ONNX, MODEL_FILE, CANDIDATE, CARD}:
+        with suppress(Exception):  # on damaged bytes protobuf raises what is no class of ours
+            model = onnx.load_model_from_string(read_bytes(destination / ONNX, MAX_BYTES))
+            found = {entry.key: entry.value for entry in model.metadata_props}
+    if not names or found.get("study") == study:
+        return
+    what = "something that is no export"
+    if "candidate" in found:
+        what = f"an export of {describe(found['candidate'])} of another study"
+    raise ValueError(
+        f"found {what} in {destination}, expected an earlier export of this study, or a folder yet "
+        "to be made: name another one with --to"
+    )
+
+
 def _prepare(
     trial: TrialFolder, sweep: Sweep, study: str, splits: Splits
 ) -> tuple[dict[str, bytes], card.Facts]:
     """Returns the files of an export by name, and what its card says."""
-    outcome, shipped = _outcome(trial), load(trial.model)
+    outcome = read_outcome(trial.outcome) if trial.outcome.exists() else None
+    if outcome is None or outcome.state != "complete" or not trial.model.exists():
+        state = "nothing" if outcome is None else f"a {outcome.state} trial"
+        raise ValueError(f"found {state} in {trial.path}, expected a complete trial with its model")
     assert outcome.accuracy is not None
-    _refuse_other_data(shipped, splits)
+    shipped = load(trial.model)
     candidate = shipped.candidate
+    if (candidate.input, candidate.classes) != (splits.input, splits.classes):
+        raise ValueError(
+            f"found a dataset with {splits.classes} classes and images of {splits.input}, expected "
+            f"the trial's {candidate.classes} and {candidate.input}"
+        )
     cost = build.predict(candidate).measured(shipped.tensors)
     names = splits.names or tuple(map(str, range(splits.classes)))
     metadata = {
@@ -90,7 +118,12 @@ def _prepare(
         **{f"score.{rule}": str(found.score) for rule, found in scores(cost).items()},
     }
     files = {ONNX: onnx_model.write(shipped, metadata), MODEL_FILE: trial.model.read_bytes()}
-    agreement = _agreement(files[ONNX], shipped, splits)
+    agreement = check.compare(files[ONNX], shipped, splits.test)
+    if not agreement.agrees:
+        raise ExportError(
+            f"ONNX Runtime and PyTorch predict {agreement.differing} of {agreement.images} test "
+            f"images differently, expected at most {agreement.allowed}; nothing was exported"
+        )
     facts = card.Facts(
         sweep=sweep,
         trial=int(trial.path.name),
@@ -108,86 +141,26 @@ def _prepare(
     return files, facts
 
 
-def _refuse_foreign(destination: Path, study: str) -> None:
-    """Refuses to replace anything but an earlier export of the same study, or an empty folder."""
-    if not destination.exists():
-        return
-    names = {entry.name for entry in destination.iterdir()} if destination.is_dir() else {""}
-    ours = names <= {ONNX, MODEL_FILE, CANDIDATE, CARD}
-    found = _read_metadata(destination / ONNX) if ours else {}
-    if not names or found.get("study") == study:
-        return
-    what = "something that is no export"
-    if "candidate" in found:
-        what = f"an export of {describe(found['candidate'])} of another study"
-    raise ValueError(
-        f"found {what} in {destination}, expected an earlier export of this study, or a folder yet "
-        "to be made: name another one with --to"
-    )
-
-
-def _read_metadata(file: Path) -> dict[str, str]:
-    """Returns what an ONNX file holds beside the graph, or nothing if it cannot be read."""
-    try:
-        model = onnx.load_model_from_string(read_bytes(file, MAX_BYTES))
-    except Exception:  # on damaged bytes protobuf raises what is no class of ours
-        return {}
-    return {entry.key: entry.value for entry in model.metadata_props}
-
-
-def _outcome(trial: TrialFolder) -> Outcome:
-    outcome = read_outcome(trial.outcome) if trial.outcome.exists() else None
-    if outcome is not None and outcome.state == "complete" and trial.model.exists():
-        return outcome
-    found = "nothing" if outcome is None else f"a {outcome.state} trial"
-    raise ValueError(f"found {found} in {trial.path}, expected a complete trial with its model")
-
-
-def _refuse_other_data(shipped: Shipped, splits: Splits) -> None:
-    candidate = shipped.candidate
-    if (candidate.input, candidate.classes) != (splits.input, splits.classes):
-        raise ValueError(
-            f"found a dataset with {splits.classes} classes and images of {splits.input}, expected "
-            f"the trial's {candidate.classes} and {candidate.input}"
-        )
-
-
-def _agreement(content: bytes, shipped: Shipped, splits: Splits) -> Agreement:
-    found = check.compare(content, shipped, splits.test)
-    if not found.agrees:
-        raise ExportError(
-            f"ONNX Runtime and PyTorch predict {found.differing} of {found.images} test images "
-            f"differently, expected at most {found.allowed}; nothing was exported"
-        )
-    return found
-
-
 def _place(files: dict[str, bytes], destination: Path) -> None:
-    """Writes a folder beside the destination and renames it; a failure leaves nothing behind."""
+    """Writes a folder beside the destination and renames it.
+
+    A failure leaves nothing behind, and what was at the destination stays.
+    """
     missing = [parent for parent in destination.parents if not parent.exists()]
-    temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
+    new = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
+    old = new.with_suffix(".old")
     try:
         for name, content in files.items():
-            write_bytes(temporary / name, content)
-        _swap(temporary, destination)
+            write_bytes(new / name, content)
+        if destination.exists():
+            os.rename(destination, old)
+        os.rename(new, destination)
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if old.exists() and not destination.exists():
+            os.rename(old, destination)
+        shutil.rmtree(new, ignore_errors=True)
         with suppress(OSError):
             for parent in missing:
                 parent.rmdir()
-        raise
-
-
-def _swap(new: Path, destination: Path) -> None:
-    """Renames a folder to the destination; if that fails, what was there stays."""
-    if not destination.exists():
-        os.rename(new, destination)
-        return
-    old = new.with_suffix(".old")
-    os.rename(destination, old)
-    try:
-        os.rename(new, destination)
-    except BaseException:
-        os.rename(old, destination)
         raise
     shutil.rmtree(old, ignore_errors=True)

@@ -51,7 +51,6 @@ pixels = np.array(picture).reshape(1, {height}, {width}, {channels})
 image = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
 """
 
-
 _READ = {"folder": _FOLDER, "parquet": _PARQUET}
 
 

@@ -19,14 +19,7 @@ RED, GREY, BLUE, DARK_BLUE = "#b03a2e", "#b8bfc8", "#4a7fb5", "#1b4f72"
 
 @dataclass(frozen=True)
 class Point:
-    """One trial in the picture.
-
-    Attributes:
-        trial: Its number.
-        accuracy: On the validation split, 0 to 1.
-        score: By the rule that the study minimises; lower is better.
-        feasible: Whether both constraints hold.
-    """
+    """One trial in the picture: its accuracy (0 to 1), and its score by the study's score rule."""
 
     trial: int
     accuracy: float
@@ -49,53 +42,44 @@ def front_figure(
     from matplotlib.figure import Figure
 
     shown = [point for point in points if point.score > 0 and point.accuracy >= 0]
-    best = sorted((point for point in shown if point.trial in front), key=attrgetter("score"))
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.add_subplot()
-    _label(axes, name, objectives)
-    _limit(axes, shown, objectives)
-    _draw_goals(axes, objectives)
+    _draw_axes(axes, shown, objectives)
+    axes.set_title(name)
     _draw_trials(axes, [point for point in shown if point.trial not in front])
-    if best:
-        _draw_front(axes, best)
+    if best := [point for point in shown if point.trial in front]:
+        _draw_front(axes, sorted(best, key=attrgetter("score")))
     axes.legend(loc="lower right", framealpha=0.85, edgecolor="none", fontsize=9)
     return figure
 
 
-def _label(axes: Axes, name: str, objectives: Objectives) -> None:
+def _draw_axes(axes: Axes, points: Sequence[Point], objectives: Objectives) -> None:
+    """Draws the goals and axes for all scores, and for accuracies around a goal that is reached."""
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
+    goal, ceiling = 100 * objectives.accuracy.at_least, objectives.score.at_most
+    scores = [ceiling, *(point.score for point in points)]
+    low, high = min(scores), max(scores)
+    margin = max((5 * low / high) ** 0.5, 1.1)  # at least a factor of five, for enough ticks
     axes.set_xscale("log")
+    axes.set_xlim(low / margin, high * margin)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(f"score ({objectives.score.rule}), lower is better")
-    axes.set_ylabel("accuracy on the validation split, %")
-    axes.set_title(name)
-    axes.grid(True, linewidth=0.4, alpha=0.5)
-    axes.spines[["top", "right"]].set_visible(False)
 
-
-def _limit(axes: Axes, points: Sequence[Point], objectives: Objectives) -> None:
-    """Shows all scores, and the accuracies around the goal once it is reached."""
-    scores = [objectives.score.at_most, *(point.score for point in points)]
-    low, high = min(scores), max(scores)
-    margin = max((5 * low / high) ** 0.5, 1.1)  # at least a factor of five, for enough ticks
-    axes.set_xlim(low / margin, high * margin)
-
-    goal = 100 * objectives.accuracy.at_least
     accuracies = [goal, *(100 * point.accuracy for point in points)]
     top, bottom = max(accuracies), min(accuracies)
     if any(point.feasible for point in points):
         bottom = max(bottom, goal - max(top - goal, 3.0))
     space = max(0.06 * (top - bottom), 1.0)
     axes.set_ylim(bottom - space, min(top + space, 101.0))
+    axes.set_ylabel("accuracy on the validation split, %")
 
-
-def _draw_goals(axes: Axes, objectives: Objectives) -> None:
-    accuracy, score = 100 * objectives.accuracy.at_least, objectives.score.at_most
-    axes.axhline(accuracy, color=RED, linestyle="--", linewidth=1, zorder=1)
-    axes.axvline(score, color=RED, linestyle="--", linewidth=1, zorder=1, label="goals")
+    axes.grid(True, linewidth=0.4, alpha=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.axhline(goal, color=RED, linestyle="--", linewidth=1, zorder=1)
+    axes.axvline(ceiling, color=RED, linestyle="--", linewidth=1, zorder=1, label="goals")
 
 
 def _draw_trials(axes: Axes, points: Sequence[Point]) -> None:
@@ -120,10 +104,8 @@ def _draw_front(axes: Axes, front: Sequence[Point]) -> None:
     axes.step(scores, accuracies, DARK_BLUE, where="post", marker="o", markersize=5, label="front")
     low, high = axes.get_xlim()
     last, gap = 0.0, (high / low) ** 0.045
+    offset = {"textcoords": "offset points", "xytext": (0, 6), "ha": "center", "fontsize": 8}
     for point, accuracy in zip(front, accuracies, strict=True):
         if point.score > last * gap:
-            place = (point.score, accuracy), (0, 6)
-            axes.annotate(
-                str(point.trial), *place, textcoords="offset points", ha="center", fontsize=8
-            )
+            axes.annotate(str(point.trial), (point.score, accuracy), **offset)
             last = point.score

@@ -25,43 +25,33 @@ def metrics(outcome: Outcome, rule: str) -> list[Metric]:
     """Returns the metrics of a trial, without those that are missing or not finite.
 
     They follow from the outcome alone, times included, so that a trial which is recorded twice
-    gives the same rows.
-
-    Args:
-        outcome: How the trial ended.
-        rule: The rule whose score the study minimises.
+    gives the same rows. The study minimises the score of the rule.
     """
     from mlflow.entities import Metric
 
-    ended = milliseconds(outcome.ended)
-    found = [(key, value, ended, 0) for key, value in _once(outcome, rule).items()]
-    for epoch in outcome.curve:
-        time, step = milliseconds(epoch.ended), epoch.epoch
-        found.append(("train.loss", epoch.loss, time, step))
-        found.append(("validation.accuracy", epoch.accuracy, time, step))
-    return [
-        Metric(key, float(value), time, step)
-        for key, value, time, step in found
-        if value is not None and math.isfinite(value)
-    ]
-
-
-def _once(outcome: Outcome, rule: str) -> dict[str, float | None]:
-    own = outcome.scores.get(rule, {})
-    bits, seconds = outcome.storage_bits, outcome.seconds
-    return {
+    own, seconds = outcome.scores.get(rule, {}), outcome.seconds
+    totals: dict[str, int | float | None] = {**outcome.totals()}
+    bits = totals.pop("storage_bits")
+    once = {
         "accuracy": outcome.accuracy,
         "score": own.get("score"),
         "score.parameters": own.get("parameters"),
         "score.operations": own.get("operations"),
         **{f"score.{name}": found.get("score") for name, found in outcome.scores.items()},
-        "macs": outcome.macs,
-        "parameters": outcome.parameters,
-        "nonzeros": outcome.nonzeros,
+        **totals,
         "storage_bytes": None if bits is None else bits / 8,
         "seconds": sum(seconds.values()) if seconds else None,
         **{f"seconds.{stage}": spent for stage, spent in seconds.items()},
     }
+    found = [(key, value, outcome.ended, 0) for key, value in once.items()]
+    for row in outcome.curve:
+        found.append(("train.loss", row.loss, row.ended, row.epoch))
+        found.append(("validation.accuracy", row.accuracy, row.ended, row.epoch))
+    return [
+        Metric(key, float(value), milliseconds(time), step)
+        for key, value, time, step in found
+        if value is not None and math.isfinite(value)
+    ]
 
 
 def params(choices: Mapping[str, Any]) -> list[Param]:
