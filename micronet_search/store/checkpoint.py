@@ -34,8 +34,7 @@ class DamagedCheckpointError(ValueError):
 def pack(tensors: dict[str, Tensor], meta: Any) -> bytes:
     """Packs named tensors, on any device, and a JSON tree into a safetensors file.
 
-    Returns:
-        The file, whose metadata holds the tree and a checksum of the whole file.
+    Its metadata holds the tree and a checksum of the whole file.
     """
     # The tensors are copied because safetensors refuses tensors that share memory.
     stored = {
@@ -88,12 +87,8 @@ def _checksum(content: bytes) -> bytes:
 def flatten(state: Any) -> tuple[dict[str, Tensor], Any]:
     """Splits a state into named tensors and a JSON tree.
 
-    Args:
-        state: Tensors, numbers, texts, truth values and None, in nested lists, tuples and
-            dictionaries, whose keys are texts or integers.
-
-    Raises:
-        TypeError: The state holds something else.
+    The state is nested dictionaries (with texts or integers as keys), lists and tuples of tensors,
+    numbers, texts, truth values and None; anything else is a TypeError.
     """
     tensors: dict[str, Tensor] = {}
     return tensors, _to_tree(state, "", tensors)

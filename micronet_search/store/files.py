@@ -17,11 +17,8 @@ MAX_JSON = 64 * 2**20
 def write_bytes(path: Path, content: bytes, private: bool = False) -> None:
     """Replaces a file's content in one step, so that readers find the old file or the new one.
 
-    Folders that are missing are created. Only the owner may read a `private` file.
-
-    Raises:
-        OSError: The file cannot be written, for example because the disk is full. The old file
-            stays as it was.
+    Folders that are missing are created. If the file cannot be written, for example because the
+    disk is full, the old one stays as it was. Only the owner may read a private file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The process id keeps two writers apart, and a killed writer leaves one such file at most.
@@ -36,7 +33,12 @@ def write_bytes(path: Path, content: bytes, private: bool = False) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    # The folder's entries must be on the disk too, to survive a power cut.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def write_text(path: Path, content: str, private: bool = False) -> None:
@@ -69,20 +71,11 @@ def read_json(path: Path) -> Any:
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]], columns: list[str] | None = None) -> str:
-    """Returns a table as CSV, with every digit of its numbers.
+    """Returns rows, all with the same columns, as CSV with every digit of their numbers.
 
-    The rows have the same columns. Only a table without rows needs the argument `columns`.
+    The names of the columns are needed only if there are no rows.
     """
     import pandas as pd
 
     table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
     return table.to_csv(index=False, lineterminator="\n", na_rep="nan")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Waits until the folder's entries are on the disk, so that they survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

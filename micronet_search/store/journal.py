@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 
@@ -16,7 +17,12 @@ def cut_to_last_whole_line(path: Path) -> int:
     Returns:
         The number of bytes cut; 0 if the journal is whole or does not exist.
     """
-    _remove_lock(path)
+    # Optuna would wait half a minute for a dead process's `NAME.lock` or `NAME.lock*.rename` (as in
+    # `optuna.storages.journal._file`). These are often dangling links, so they are never followed.
+    if path.parent.is_dir():
+        for name in os.listdir(path.parent):
+            if re.fullmatch(rf"{re.escape(path.name)}\.lock(.*\.rename)?", name, re.DOTALL):
+                (path.parent / name).unlink()
     if not path.exists():
         return 0
     content = path.read_bytes()
@@ -31,16 +37,3 @@ def cut_to_last_whole_line(path: Path) -> int:
             file.truncate(whole)
             os.fsync(file.fileno())
     return len(content) - whole
-
-
-def _remove_lock(path: Path) -> None:
-    """Removes `NAME.lock` and `NAME.lock*.rename`, the names in `optuna.storages.journal._file`.
-
-    Optuna would wait half a minute for the dead process. The lock is a symbolic link, often a
-    dangling one, so this code lists names and never follows them.
-    """
-    lock = f"{path.name}.lock"
-    if path.parent.is_dir():
-        for name in os.listdir(path.parent):
-            if name == lock or (name.startswith(lock) and name.endswith(".rename")):
-                (path.parent / name).unlink()

@@ -16,7 +16,6 @@ TRACEBACK = "traceback.txt"
 """The name of the result's file that says where a trial failed."""
 
 _PARTS = {"parameters", "operations", "score"}
-_COUNTED = ("parameters", "nonzeros", "macs", "storage_bits")
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 State = Literal["complete", "stopped", "failed"]
 """How a trial can end; `stopped` means early, at a rung."""
@@ -29,7 +28,6 @@ class Epoch:
 
     Attributes:
         epoch: The number of epochs trained so far, over all stages.
-        stage: fit, thin, factorize, prune or quantize.
         loss: The mean training loss.
         accuracy: The accuracy on the validation split, 0 to 1.
         seconds: How long the epoch took.
@@ -63,7 +61,6 @@ class Outcome:
         macs: Multiply-accumulates for one image.
         storage_bits: The size of the packed network.
         seconds: The time of each stage.
-        curve: One row for each epoch.
     """
 
     __pydantic_config__ = _STRICT
@@ -81,6 +78,11 @@ class Outcome:
     storage_bits: int | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     curve: tuple[Epoch, ...] = ()
+
+    def totals(self) -> dict[str, int | None]:
+        """Returns the cost of the whole network, by the same names as `Cost.totals`."""
+        names = ("parameters", "nonzeros", "macs", "storage_bits")
+        return {name: getattr(self, name) for name in names}
 
     def to_json(self) -> dict[str, Any]:
         """Returns the outcome as plain values."""
@@ -134,8 +136,7 @@ def read_outcome(path: Path, score_rule: str | None = None) -> Outcome:
         raise ValueError(f"{path}: {error}") from None
     if score_rule is None or found.state == "failed":
         return found
-    figures: dict[str, Any] = {f"the {score_rule} score": found.scores.get(score_rule)}
-    figures |= {name: getattr(found, name) for name in _COUNTED}
+    figures = {f"the {score_rule} score": found.scores.get(score_rule), **found.totals()}
     for name, figure in figures.items():
         if figure is None:
             raise ValueError(f"{path}: found a {found.state} trial without {name}, expected one")
@@ -143,16 +144,15 @@ def read_outcome(path: Path, score_rule: str | None = None) -> Outcome:
 
 
 def read_outcomes(study: StudyFolder, score_rule: str) -> dict[int, Outcome]:
-    """Reads the outcomes of a study's trials that have ended, by number.
-
-    Raises:
-        ValueError: A file is damaged.
-    """
+    """Returns the outcomes of a study's trials that have ended, by number, like `read_outcome`."""
     return {n: read_outcome(study.trial(n).outcome, score_rule) for n in study.ended()}
 
 
 def lost(reason: str, traceback: str | None = None) -> Result:
-    """Returns the result of a trial whose slot or teacher failed, for a reason in one line."""
+    """Returns the result of a trial that failed outside its training: its slot or teacher failed.
+
+    The reason is one line; the traceback is whatever else is known of the failure.
+    """
     now = time.time()
     files = {} if traceback is None else {TRACEBACK: traceback.encode()}
     return Result(Outcome("failed", started=now, ended=now, device="none", reason=reason), files)

@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from filelock import FileLock, Timeout
 
@@ -27,14 +26,14 @@ def driver_lock(study: StudyFolder) -> Iterator[None]:
     The operating system keeps the lock, so it is free as soon as its driver dies.
 
     Raises:
-        StudyLockedError: Another driver holds the lock; the message names its host and process.
+        StudyLockedError: Another driver holds the lock.
     """
     study.path.mkdir(parents=True, exist_ok=True)
     try:
         lock = FileLock(study.lock, thread_local=False).acquire(timeout=0)
     except Timeout:
         raise StudyLockedError(
-            f"the study {study.path.name} is being run by {_describe(study.holder)}; "
+            f"the study {study.path.name} is being run by {_holder(study)}; "
             "expected one driver at a time"
         ) from None
     with lock:
@@ -47,9 +46,9 @@ def driver_lock(study: StudyFolder) -> Iterator[None]:
             study.holder.unlink(missing_ok=True)
 
 
-def _describe(holder: Path) -> str:
+def _holder(study: StudyFolder) -> str:
     try:
-        found = read_json(holder)
+        found = read_json(study.holder)
         started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found["started"]))
         return f"process {found['pid']} on {found['host']} since {started}"
     except (OSError, ValueError, LookupError, TypeError, ArithmeticError):
@@ -62,9 +61,6 @@ def study_id(study: StudyFolder) -> str:
 
     The id tells a study apart from another one of the same name: one on the same server, or an
     earlier one whose folder was removed.
-
-    Raises:
-        ValueError: The file is damaged.
     """
     if not study.identity.exists():
         write_json(study.identity, {"id": uuid.uuid4().hex})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -45,9 +46,9 @@ class TrialFolder(_Folder):
 
     @property
     def artifacts(self) -> tuple[Path, ...]:
-        """The files that MLflow keeps with the trial, if they exist."""
-        named = (self.candidate, self.outcome, self.curve, self.layers, self.model)
-        return (*named, self.traceback)
+        """The files that MLflow keeps with the trial and that exist."""
+        named = (self.candidate, self.outcome, self.curve, self.layers, self.model, self.traceback)
+        return tuple(file for file in named if file.exists())
 
 
 class StudyFolder(_Folder):
@@ -95,11 +96,13 @@ class Root(_Folder):
         Raises:
             ValueError: No sweep can have this name.
         """
-        if not _is_name(name):
+        try:
+            _NAME.validate_python(name)
+        except ValidationError:
             raise ValueError(
                 f"{name!r} is no name of a study, expected at most 100 letters, digits and . _ -, "
                 "the first one a letter or a digit"
-            )
+            ) from None
         return StudyFolder(self.path / "studies" / name)
 
     def started(self, name: str) -> StudyFolder:
@@ -116,16 +119,12 @@ class Root(_Folder):
 
     def studies(self) -> list[str]:
         """Returns the names of the studies that have been started, in alphabetical order."""
-        names = sorted(_subfolders(self.path / "studies"))
-        return [name for name in names if _is_name(name) and self.study(name).sweep.exists()]
-
-
-def _is_name(name: str) -> bool:
-    try:
-        _NAME.validate_python(name)
-    except ValidationError:
-        return False
-    return True
+        found = []
+        for name in sorted(_subfolders(self.path / "studies")):
+            with suppress(ValueError):  # the folder has no name of a study
+                if self.study(name).sweep.exists():
+                    found.append(name)
+        return found
 
 
 def _subfolders(path: Path) -> list[str]:

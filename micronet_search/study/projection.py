@@ -193,7 +193,7 @@ class Projection:
             so_far[number] = outcome = ended[number]
             if number in lacking:
                 feasible = is_feasible(outcome, goals)
-                artifacts = [file for file in self._folder.trial(number).artifacts if file.exists()]
+                artifacts = self._folder.trial(number).artifacts
                 recorder.record_trial(number, trials[number].params, outcome, feasible, artifacts)
             if step not in recorder.steps:
                 found, now = survey(so_far, goals), max(each.ended for each in so_far.values())

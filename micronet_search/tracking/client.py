@@ -48,14 +48,15 @@ def tracking_uri(tracking: Tracking, root: Root) -> str:
     Raises:
         ValueError: It is SQLite's, and the root's name cannot be part of such a URI.
     """
-    given = tracking.mlflow or os.environ.get("MLFLOW_TRACKING_URI")
+    if given := tracking.mlflow or os.environ.get("MLFLOW_TRACKING_URI"):
+        return given
     path = str(root.mlflow_db.absolute())
-    if not given and (found := _NOT_IN_AN_ADDRESS.search(path)):
+    if found := _NOT_IN_AN_ADDRESS.search(path):
         raise ValueError(
             f"found {found.group()!r} in {path}, expected a root without '?', and without '%' "
             "before two hexadecimal digits: MLflow would open another file"
         )
-    return given or f"sqlite:///{path}"
+    return f"sqlite:///{path}"
 
 
 def is_server(uri: str) -> bool:
@@ -104,59 +105,6 @@ def connect(uri: str) -> MlflowClient:
     return client
 
 
-@contextmanager
-def reported(uri: str) -> Iterator[None]:
-    """Turns an error of MLflow, its database or the disk into one line, within seconds.
-
-    Raises:
-        TrackingError: In place of that error, which is its cause.
-    """
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        with _impatient():
-            yield
-    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
-        *_, first = _causes(error)  # MLflow repeats the whole request in the last one
-        reason = (str(first).strip() or type(first).__name__).splitlines()[0]
-        message = (
-            f"MLflow's store {masked(uri)} failed: {masked(reason, uri)[:300]}; expected a "
-            "tracking server or a database that answers (tracking.mlflow or MLFLOW_TRACKING_URI)"
-        )
-        raise TrackingError(message, passing=_may_pass(uri, error)) from error
-
-
-def _may_pass(uri: str, error: Exception) -> bool:
-    """Returns whether the store may take the same later: it is away, locked, or ill (5xx)."""
-    from sqlalchemy.exc import DBAPIError
-
-    if is_server(uri):
-        return not _is_refusal(error)
-    causes = _causes(error)
-    if uri.startswith("sqlite"):
-        return any(map(is_locked, causes))
-    return any(isinstance(cause, DBAPIError) for cause in causes)
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Returns whether a tracking server has answered that it will never take this."""
-    from mlflow.exceptions import ERROR_CODE_TO_HTTP_STATUS, MlflowException
-
-    status = getattr(getattr(error, "response", None), "status_code", 500)  # of an upload
-    if isinstance(error, MlflowException):
-        said = _STATUS.search(str(error))  # of a status that MLflow does not know it makes a 500
-        status = int(said[1]) if said else ERROR_CODE_TO_HTTP_STATUS.get(error.error_code, 500)
-    return 400 <= status < 500 and status not in _TRY_LATER
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yields an error, its cause, and so on down to the first."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
 def _try_database(uri: str) -> None:
     """Opens a database once, where MLflow would try ten times in a hundred seconds."""
     import sqlalchemy
@@ -173,12 +121,52 @@ def _try_database(uri: str) -> None:
 
 
 @contextmanager
-def _impatient() -> Iterator[None]:
-    """Has MLflow give up on a server in seconds, not in four minutes, for the trials wait."""
+def reported(uri: str) -> Iterator[None]:
+    """Turns an error of MLflow, its database or the disk into one line, within seconds.
+
+    MLflow itself would try a server for four minutes, for which the trials would wait.
+
+    Raises:
+        TrackingError: In place of that error, which is its cause.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
     ours = {name: value for name, value in _PATIENCE.items() if name not in os.environ}
     os.environ.update(ours)
     try:
         yield
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
+        first = _causes(error)[-1]  # MLflow repeats the whole request in the last one
+        reason = (str(first).strip() or type(first).__name__).splitlines()[0]
+        message = (
+            f"MLflow's store {masked(uri)} failed: {masked(reason, uri)[:300]}; expected a "
+            "tracking server or a database that answers (tracking.mlflow or MLFLOW_TRACKING_URI)"
+        )
+        raise TrackingError(message, passing=_may_pass(uri, error)) from error
     finally:
         for name in ours:
             del os.environ[name]
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """Returns an error, its cause, and so on down to the first."""
+    cause = error.__cause__ or error.__context__
+    return [error, *(_causes(cause) if cause else ())]
+
+
+def _may_pass(uri: str, error: Exception) -> bool:
+    """Returns whether the store did not answer, rather than refuse."""
+    from mlflow.exceptions import ERROR_CODE_TO_HTTP_STATUS, MlflowException
+    from sqlalchemy.exc import DBAPIError
+
+    if uri.startswith("sqlite"):
+        return any(map(is_locked, _causes(error)))
+    if not is_server(uri):
+        return any(isinstance(cause, DBAPIError) for cause in _causes(error))
+    status = getattr(getattr(error, "response", None), "status_code", 500)  # of an artifact
+    if isinstance(error, MlflowException):
+        said = _STATUS.search(str(error))  # MLflow makes a 500 of those that it does not know
+        status = int(said[1]) if said else ERROR_CODE_TO_HTTP_STATUS.get(error.error_code, 500)
+    is_refusal = 400 <= status < 500 and status not in _TRY_LATER
+    return not is_refusal

@@ -50,11 +50,8 @@ def is_locked(error: BaseException) -> bool:
 def prepare(path: Path) -> None:
     """Makes a database ready for MLflow, which would wait much longer for a locked one.
 
-    It is created where it is missing, and follows artifacts that were moved with it.
-
-    Raises:
-        sqlite3.Error: It cannot be written; `is_locked` tells whether it may be later.
-        OSError: It cannot be created.
+    It is created where it is missing, and follows artifacts that were moved with it. An
+    `sqlite3.Error` means that it cannot be written, an `OSError` that it cannot be created.
     """
     with closing(sqlite3.connect(path, PATIENCE)) as database:
         database.execute("BEGIN IMMEDIATE")

@@ -104,8 +104,8 @@ def _draw_front(axes: Axes, front: Sequence[Point]) -> None:
     axes.step(scores, accuracies, DARK_BLUE, where="post", marker="o", markersize=5, label="front")
     low, high = axes.get_xlim()
     last, gap = 0.0, (high / low) ** 0.045
-    offset = {"textcoords": "offset points", "xytext": (0, 6), "ha": "center", "fontsize": 8}
     for point, accuracy in zip(front, accuracies, strict=True):
         if point.score > last * gap:
-            axes.annotate(str(point.trial), (point.score, accuracy), **offset)
+            place = (point.score, accuracy), (0, 6), "data", "offset points"
+            axes.annotate(str(point.trial), *place, ha="center", fontsize=8)
             last = point.score

@@ -41,9 +41,6 @@ class Recorder:
         Args:
             sweep: Its name, its goals, and where MLflow's store is.
             root: Where the store is by default.
-
-        Raises:
-            TrackingError: The store does not answer within a few seconds.
         """
         self._name, self._objectives = sweep.name, sweep.objectives
         self._uri = uri = tracking_uri(sweep.tracking, root)
@@ -70,7 +67,7 @@ class Recorder:
         with reported(self._uri):
             text = masked(sweep_yaml.read_bytes().decode())
             self._client.log_text(self._parent, text, sweep_yaml.name)
-            self._log(self._parent, [], [], environment)
+            self._log(self._parent, tags=environment)
 
     def record_status(self, status: str) -> None:
         """Records the study as RUNNING, as SCHEDULED (it waits for a start) or as FINISHED."""
@@ -103,9 +100,14 @@ class Recorder:
         if number in self.recorded:
             return
         with reported(self._uri):
-            run_id = self._run_id(number, outcome.started)
-            found = rows.metrics(outcome, self._objectives.score.rule)
-            self._log(run_id, found, rows.params(choices), rows.tags(outcome, feasible))
+            if number not in self._trials:
+                # the name and the tag are what the run is found by
+                tags = {"mlflow.parentRunId": self._parent, "trial": str(number), "front": "false"}
+                place = self._experiment, rows.milliseconds(outcome.started)
+                self._trials[number] = self._client.create_run(*place, tags, f"trial {number:04d}")
+            run_id = self._trials[number].info.run_id
+            metrics = rows.metrics(outcome, self._objectives.score.rule)
+            self._log(run_id, metrics, rows.params(choices), rows.tags(outcome, feasible))
             for path in artifacts:
                 self._client.log_artifact(run_id, str(path))
             status = "FAILED" if outcome.state == "failed" else "FINISHED"
@@ -115,7 +117,7 @@ class Recorder:
     def record_progress(
         self, step: int, now: float, hypervolume: float, best_score: float | None
     ) -> None:
-        """Records how far the study had come after some trials.
+        """Records how far the study had come once `step` trials had ended.
 
         Args:
             step: How many trials had ended; one of which nothing is recorded yet.
@@ -125,20 +127,15 @@ class Recorder:
         """
         from mlflow.entities import Metric
 
+        found = {"hypervolume": hypervolume, "best_score": best_score}
         place = rows.milliseconds(now), step
-        found = [Metric("hypervolume", hypervolume, *place)]
-        if best_score is not None:
-            found.append(Metric("best_score", best_score, *place))
         with reported(self._uri):
-            self._log(self._parent, found, [], {})
+            metrics = [Metric(key, n, *place) for key, n in found.items() if n is not None]
+            self._log(self._parent, metrics)
         self.steps.add(step)
 
     def record_front(self, table: Sequence[Mapping[str, Any]]) -> None:
-        """Records which trials are on the front.
-
-        Args:
-            table: A row per trial on the front, its number under `trial`; the same columns in all.
-        """
+        """Records which trials are on the front: a row for each, its number under `trial`."""
         front = {int(row["trial"]) for row in table}
         with reported(self._uri):
             for number, run in self._trials.items():
@@ -155,25 +152,17 @@ class Recorder:
         with reported(self._uri):
             self._client.log_figure(self._parent, figure, "front.png")
 
-    def _run_id(self, number: int, started: float) -> str:
-        """Returns a trial's run; a new one has the name and the tag by which it is found again."""
-        if number not in self._trials:
-            tags = {"mlflow.parentRunId": self._parent, "trial": str(number), "front": "false"}
-            place = self._experiment, rows.milliseconds(started)
-            self._trials[number] = self._client.create_run(*place, tags, f"trial {number:04d}")
-        return str(self._trials[number].info.run_id)
-
     def _log(
         self,
         run_id: str,
-        metrics: Sequence[Metric],
-        params: Sequence[Param],
-        tags: Mapping[str, str],
+        metrics: Sequence[Metric] = (),
+        params: Sequence[Param] = (),
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         """Logs in as few calls as MLflow takes; rows that are there already stay as they are."""
         from mlflow.entities import RunTag
 
-        labels = [RunTag(key, value) for key, value in tags.items()]
+        labels = [RunTag(key, value) for key, value in (tags or {}).items()]
         for i in range(max(1, -(-len(metrics) // _METRICS), -(-len(params) // _PARAMS))):
             self._client.log_batch(
                 run_id,

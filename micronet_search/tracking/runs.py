@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from micronet_search.store.paths import StudyFolder
@@ -47,13 +46,13 @@ def find_parent(
         tags = run.data.tags
         if run is not mine and tags.get("folder") == place and "superseded" not in tags:
             _supersede(client, run)
-    if mine is None:
-        tags = {"study": identity, "folder": place}
-        run_id = client.create_run(experiment, tags=tags, run_name=folder.path.name).info.run_id
-        client.update_run(run_id, "SCHEDULED")
-        return client.get_run(run_id)
-    _restore(client, mine, place)
-    return mine
+    if mine is not None:
+        _restore(client, mine, place)
+        return mine
+    tags = {"study": identity, "folder": place}
+    run_id = client.create_run(experiment, tags=tags, run_name=folder.path.name).info.run_id
+    client.update_run(run_id, "SCHEDULED")
+    return client.get_run(run_id)
 
 
 def _find_experiment(client: MlflowClient, name: str, location: str | None) -> str:
@@ -64,44 +63,6 @@ def _find_experiment(client: MlflowClient, name: str, location: str | None) -> s
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return str(found.experiment_id)
-
-
-def find_trials(client: MlflowClient, parent: Run) -> dict[int, Run]:
-    """Finds the runs of the trials below a study's own, deleted ones among them, by number.
-
-    A run is known by its name and by its tag `trial`; runs on which the two agree come first. A
-    tag that was edited or deleted in MLflow is repaired. Runs without either are the user's own.
-    """
-    trials: dict[int, Run] = {}
-    for run in sorted(_children(client, parent), key=lambda run: len(set(_numbers(run)))):
-        number = next((number for number in _numbers(run) if number not in trials), None)
-        if number is None:
-            continue
-        trials[number] = run
-        if run.data.tags.get("trial") != str(number) and not is_deleted(run):
-            client.set_tag(run.info.run_id, "trial", str(number))
-    return trials
-
-
-def _children(client: MlflowClient, parent: Run) -> Iterator[Run]:
-    from mlflow.entities import ViewType
-
-    query, token = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'", None
-    while True:
-        page = client.search_runs(
-            [parent.info.experiment_id], query, ViewType.ALL, page_token=token
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def _numbers(run: Run) -> list[int]:
-    """Returns the trial's number as the name has it, which is edited least, and as the tag has."""
-    texts = (run.info.run_name or "", f"trial {run.data.tags.get('trial')}")
-    found = (_NAME.fullmatch(text) for text in texts)
-    return [int(match[1]) for match in found if match]
 
 
 def _restore(client: MlflowClient, run: Run, place: str) -> None:
@@ -128,3 +89,35 @@ def _supersede(client: MlflowClient, run: Run) -> None:
         client.set_terminated(run_id, "KILLED")
     client.update_run(run_id, name=run.info.run_name.removesuffix(_SUFFIX) + _SUFFIX)
     client.set_tag(run_id, "superseded", "true")
+
+
+def find_trials(client: MlflowClient, parent: Run) -> dict[int, Run]:
+    """Finds the runs of the trials below a study's own, deleted ones among them, by number.
+
+    A run is known by its name and by its tag `trial`; runs on which the two agree come first. A
+    tag that was edited or deleted in MLflow is repaired. Runs without either are the user's own.
+    """
+    from mlflow.entities import ViewType
+
+    place = [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    page = client.search_runs(*place, ViewType.ALL)
+    runs = list(page)
+    while page.token:
+        page = client.search_runs(*place, ViewType.ALL, page_token=page.token)
+        runs += page
+    trials: dict[int, Run] = {}
+    for run in sorted(runs, key=lambda run: len(set(_numbers(run)))):
+        number = next((number for number in _numbers(run) if number not in trials), None)
+        if number is None:
+            continue
+        trials[number] = run
+        if run.data.tags.get("trial") != str(number) and not is_deleted(run):
+            client.set_tag(run.info.run_id, "trial", str(number))
+    return trials
+
+
+def _numbers(run: Run) -> list[int]:
+    """Returns the trial's number as the name has it, which is edited least, and as the tag has."""
+    texts = (run.info.run_name or "", f"trial {run.data.tags.get('trial')}")
+    found = (_NAME.fullmatch(text) for text in texts)
+    return [int(match[1]) for match in found if match]
