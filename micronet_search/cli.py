@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from micronet_search.export import ExportError
-from micronet_search.report.errors import explain
+from micronet_search.report import explain
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -22,8 +22,7 @@ from micronet_search.config.sweep import Dataset, Execution
 from micronet_search.data import splits
 from micronet_search.data.splits import Splits
 from micronet_search.engine.choice import choose_device
-from micronet_search.engine.inline import Inline
-from micronet_search.engine.slot import Slot
+from micronet_search.engine.slot import Inline, Slot
 from micronet_search.engine.work import (
     Crashed,
     Ended,

@@ -9,8 +9,7 @@ import torch
 
 from micronet_search.config.sweep import Dataset, Execution
 from micronet_search.data.splits import Splits
-from micronet_search.engine.inline import Inline
-from micronet_search.engine.slot import Slot
+from micronet_search.engine.slot import Inline, Slot
 from micronet_search.engine.work import Engine
 
 INSTALL = "pip install 'micronet-search[ray]'"
@@ -19,7 +18,7 @@ INSTALL = "pip install 'micronet-search[ray]'"
 def open_engine(
     splits: Splits, dataset: Dataset, execution: Execution, tell: Callable[[str], None]
 ) -> tuple[Engine, str]:
-    """Creates the engine that a sweep asks for.
+    """Creates the engine that a sweep asks for, and returns it with the kind of its devices.
 
     Args:
         splits: The loaded dataset, for trials in this process.
@@ -27,16 +26,19 @@ def open_engine(
         execution: The sweep's choice of engine and devices.
         tell: Receives a line that names the engine, and later lines about its slots.
 
-    Returns:
-        The engine, and the kind of its devices.
-
     Raises:
         ValueError: The device, Ray or its cluster cannot be used.
     """
     several = execution.address is not None or _possible_slots(execution) > 1
     wants_ray = execution.engine == "ray" or (execution.engine == "auto" and several)
     if wants_ray and find_spec("ray") is not None:
-        return _open_ray(dataset, execution, tell)
+        from micronet_search.engine.ray.engine import Ray
+
+        engine = Ray(dataset, execution, tell)
+        share = execution.trials_per_device
+        slots = "one slot" if share == 1 else f"{share} slots"
+        tell(f"engine ray: {slots} for each device ({engine.device})")
+        return engine, engine.device
     if execution.engine == "ray" or execution.address is not None:
         option = "engine" if execution.engine == "ray" else "address"
         raise ValueError(f"execution.{option}: found no Ray, expected it installed: {INSTALL}")
@@ -45,18 +47,6 @@ def open_engine(
     device = choose_device(execution.device)
     tell(f"engine inline: one slot on {device}")
     return Inline(Slot(splits, device, threads=None)), str(device)
-
-
-def _open_ray(
-    dataset: Dataset, execution: Execution, tell: Callable[[str], None]
-) -> tuple[Engine, str]:
-    from micronet_search.engine.ray.engine import Ray
-
-    engine = Ray(dataset, execution, tell)
-    share = execution.trials_per_device
-    slots = "one slot" if share == 1 else f"{share} slots"
-    tell(f"engine ray: {slots} for each device ({engine.device})")
-    return engine, engine.device
 
 
 def _possible_slots(execution: Execution) -> int:

@@ -1,4 +1,4 @@
-"""A slot: the place where one trial runs. It alone sets threads, device, seed and dataset."""
+"""A slot, where one trial runs, and the engine that has just one, in the driver's process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from micronet_search.engine.work import Event, Job, Order, Trained, work
 
 
 class Slot:
-    """Runs one job after another, and keeps the dataset on the device between them.
+    """Runs one job after another. It alone sets threads, device, seed and dataset.
 
     `begin` yields a job's events up to its first checkpoint or its end, and `go_on` those up to the
     next one.
@@ -60,3 +60,42 @@ class Slot:
             self._work = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+class Inline:
+    """An engine with one slot, in the driver's own process: it works while the driver waits."""
+
+    slots = 1
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot = slot
+        self._number: int | None = None
+        self._events: Iterator[Event] = iter(())
+
+    def start(self, job: Job) -> None:
+        """Gives a job to the slot."""
+        assert self._number is None
+        self._number, self._events = job.number, self._slot.begin(job)
+
+    def wait(self) -> tuple[int, Event] | None:
+        """Runs the job until its next event."""
+        assert self._number is not None
+        return self._number, next(self._events)
+
+    def order(self, number: int, order: Order) -> None:
+        """Answers the checkpoint of the job."""
+        assert self._number == number
+        self._events = self._slot.go_on(order)
+
+    def pause(self) -> None:
+        """Asks the job for a checkpoint after its epoch."""
+        self._slot.pause()
+
+    def release(self, number: int) -> None:
+        """Frees the slot."""
+        assert self._number == number
+        self._number = None
+        self._slot.clear()
+
+    def close(self) -> None:
+        """Does nothing: there are no other processes to end."""

@@ -71,9 +71,8 @@ class Ended:
 class Crashed:
     """Reports a failure that may not happen again, so the trial can be tried again.
 
-    Attributes:
-        result: The result of the trial if it is not tried again.
-        damaged: Whether the checkpoint is to blame, so that another try must begin without it.
+    Another try must begin without the checkpoint if that is `damaged`; the result is the trial's if
+    there is no other try.
     """
 
     result: Result
@@ -132,16 +131,11 @@ class Engine(Protocol):
 def work(
     job: Job, splits: Splits, device: torch.device, pausing: Callable[[], bool]
 ) -> Generator[Event, Order | None, None]:
-    """Runs a trial. It yields events, and must be sent an order after each `Reached`.
+    """Runs a trial on a device, which holds the dataset.
 
-    A trial that diverges has failed. After any other error, exhausted memory for example, it has
-    crashed, and the driver may try it again.
-
-    Args:
-        job: The trial to run.
-        splits: The dataset, already on the device.
-        device: Where the trial runs.
-        pausing: Is asked after every epoch whether a checkpoint is wanted now.
+    It yields events, and must be sent an order after each `Reached`. It asks `pausing` after every
+    epoch whether a checkpoint is wanted now. Every error inside the trial ends it as failed, for
+    example divergence or exhausted memory.
     """
     trial = Trial(job.candidate, splits, seed=job.seed, device=device, teacher=job.teacher)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import statistics
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -42,11 +41,6 @@ class Sample:
     screened: int
     impossible: int
 
-    @property
-    def median(self) -> float:
-        """Returns the middle score."""
-        return statistics.median(self.scores)
-
 
 def sample(sweep: Sweep) -> Sample:
     """Draws from a sweep's space, evenly, and predicts the scores.
@@ -67,9 +61,12 @@ def sample(sweep: Sweep) -> Sample:
             candidate = read_candidate(distributions.draw(space, pick).tree, images, classes)
             if candidate.digest() not in found:
                 found[candidate.digest()] = scores(build.predict(candidate))[goal.rule].score
-        except (ValidationError, build.TooLargeError) as error:
+        except ValidationError as error:
             impossible += 1
-            reason = _reason(error)
+            reason = validation_problems(error, Candidate)[0][1]
+        except build.TooLargeError as error:
+            impossible += 1
+            reason = str(error)
     if not found:
         raise ValueError(f"candidate: none of {DRAWS} draws can be built: {reason}")
     return Sample(
@@ -80,9 +77,3 @@ def sample(sweep: Sweep) -> Sample:
         screened=sum(score > goal.at_most for score in found.values()),
         impossible=impossible,
     )
-
-
-def _reason(error: ValidationError | build.TooLargeError) -> str:
-    if isinstance(error, ValidationError):
-        return validation_problems(error, Candidate)[0][1]
-    return str(error)

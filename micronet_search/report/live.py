@@ -18,7 +18,7 @@ class Display:
     """Shows the progress of a study while a `with` statement lasts."""
 
     def __init__(self, name: str, console: Console) -> None:
-        """Prepares to show the study of this name; on no terminal, only lines are printed."""
+        """Prepares the display of a study; unless the console is a terminal, it prints lines."""
         self._name = name
         self._console = console
         self._started = time.monotonic()
@@ -46,12 +46,10 @@ class Display:
             self._print(line)
 
     def _print(self, line: str) -> None:
-        elapsed = duration(time.monotonic() - self._started)
+        text = f"[{duration(time.monotonic() - self._started)}] {line}"
         # A soft-wrapped line would overwrite the live figures below it.
         soft_wrap = not self._live.is_started
-        self._console.print(
-            f"[{elapsed}] {line}", highlight=False, markup=False, soft_wrap=soft_wrap
-        )
+        self._console.print(text, highlight=False, markup=False, soft_wrap=soft_wrap)
 
 
 def render(name: str, progress: Progress) -> RenderableType:
@@ -59,18 +57,11 @@ def render(name: str, progress: Progress) -> RenderableType:
 
     Before the first trial starts, the phase stands beside the name of the study.
     """
-    if progress.phase is None:
-        head: RenderableType = Text(name, style="bold")
-    else:
-        head = _phase(name, progress.phase)
-        if not progress.outcomes:  # no trial has been read yet, so all figures would be zeros
-            return head
-    return Group(head, *_figures(progress), _jobs(progress))
-
-
-def _figures(progress: Progress) -> list[Text]:
-    states = [outcome.state for outcome in progress.outcomes.values()]
-    best, left = progress.survey.best_score, progress.seconds_left
+    phase, outcomes, survey = progress.phase, progress.outcomes, progress.survey
+    head = Text(name, style="bold") if phase is None else _phase(name, phase)
+    if phase is not None and not outcomes:  # no trial has been read yet, so figures would be zeros
+        return head
+    states = [outcome.state for outcome in outcomes.values()]
     trials = [
         f"trials {len(states)}/{progress.total}",
         f"running {sum(number >= 0 for number in progress.running)}",
@@ -79,23 +70,21 @@ def _figures(progress: Progress) -> list[Text]:
         f"screened {progress.screened}",
     ]
     found = [
-        f"front {len(progress.survey.front)}",
-        "best score " + ("-" if best is None else f"{best:.6f}"),
-        f"hypervolume {progress.survey.hypervolume:.4g}",
-        "" if left is None else f"{duration(left)} left",
+        f"front {len(survey.front)}",
+        "best score " + ("-" if survey.best_score is None else f"{survey.best_score:.6f}"),
+        f"hypervolume {survey.hypervolume:.4g}",
     ]
-    return [Text("  ".join(trials)), Text("  ".join(found).rstrip())]
-
-
-def _jobs(progress: Progress) -> Table:
-    table = Table.grid(padding=(0, 2))
+    if progress.seconds_left is not None:
+        found.append(f"{duration(progress.seconds_left)} left")
+    jobs = Table.grid(padding=(0, 2))
     for number, running in progress.running.items():
-        holder = f"trial {number}" if number >= 0 else "teacher"
-        bar = ProgressBar(total=max(1, running.epochs), completed=running.epoch, width=24)
-        epoch = f"epoch {running.epoch}/{running.epochs}" if running.epochs else "starting"
-        accuracy = "" if running.accuracy is None else f"accuracy {running.accuracy:.4f}"
-        table.add_row(holder, bar, epoch, accuracy)
-    return table
+        jobs.add_row(
+            f"trial {number}" if number >= 0 else "teacher",
+            ProgressBar(total=max(1, running.epochs), completed=running.epoch, width=24),
+            f"epoch {running.epoch}/{running.epochs}" if running.epochs else "starting",
+            "" if running.accuracy is None else f"accuracy {running.accuracy:.4f}",
+        )
+    return Group(head, Text("  ".join(trials)), Text("  ".join(found)), jobs)
 
 
 def _phase(name: str, phase: str) -> Spinner:

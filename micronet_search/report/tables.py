@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, get_args
@@ -36,14 +37,15 @@ def _table(
 
 def space_lines(sample: Sample, goal: ScoreGoal) -> list[str]:
     """Returns what a sample says about the space of a sweep."""
+    median = statistics.median(sample.scores)
     if not sample.choices:
-        return [f"space: one candidate, with a predicted {goal.rule} score of {sample.median:.6f}"]
+        return [f"space: one candidate, with a predicted {goal.rule} score of {median:.6f}"]
     size = "a continuum" if sample.size is None else f"{sample.size:,} draws"
     draws = len(sample.scores) + sample.duplicates + sample.impossible
     return [
         f"space: {size}, from {len(sample.choices)} choices: {', '.join(sample.choices)}",
         f"predicted {goal.rule} score over {len(sample.scores)} candidates: "
-        f"{sample.scores[0]:.6f} to {sample.scores[-1]:.6f}, median {sample.median:.6f}",
+        f"{sample.scores[0]:.6f} to {sample.scores[-1]:.6f}, median {median:.6f}",
         f"of {draws} draws {sample.screened} would be screened with a score above {goal.at_most:g}"
         f", {sample.duplicates} as duplicates and {sample.impossible} as impossible",
     ]
@@ -51,13 +53,11 @@ def space_lines(sample: Sample, goal: ScoreGoal) -> list[str]:
 
 def front_table(view: View) -> Table:
     """Returns the front of a study for people."""
-    score = f"score ({view.sweep.objectives.score.rule})"
+    columns = ["trial", "accuracy", view.score_title, "parameters", "nonzeros", "MACs"]
     rows = []
     for row in view.front():
-        figures = [f"{row['accuracy']:.4f}", f"{row['score']:.6f}"]
-        counts = [row[name] for name in ("parameters", "nonzeros", "macs")]
-        rows.append([str(row["trial"]), *figures, *counts])
-    columns = ["trial", "accuracy", score, "parameters", "nonzeros", "MACs"]
+        figures = [str(row["trial"]), f"{row['accuracy']:.4f}", f"{row['score']:.6f}"]
+        rows.append([*figures, row["parameters"], row["nonzeros"], row["macs"]])
     return _table(columns, rows, title=f"front of {view.sweep.name}")
 
 
@@ -72,64 +72,54 @@ def front_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def status_table(views: Iterable[View]) -> Table:
     """Returns a table with a row for each study."""
+    columns = ["study", "trials", *STATES, "unfinished", "front", "best score", "hypervolume"]
     rows = []
     for view in views:
         states = [outcome.state for outcome in view.outcomes.values()]
-        best = view.survey.best_score
-        rows.append(
-            [
-                view.sweep.name,
-                f"{len(states)}/{view.sweep.search.trials}",
-                *(str(states.count(state)) for state in STATES),
-                str(len(view.unfinished)),
-                str(len(view.survey.front)),
-                "-" if best is None else f"{best:.6f}",
-                f"{view.survey.hypervolume:.4g}",
-            ]
-        )
-    columns = ["study", "trials", *STATES, "unfinished", "front", "best score", "hypervolume"]
+        total, best = view.sweep.search.trials, view.survey.best_score
+        counts = [*map(states.count, STATES), len(view.unfinished), len(view.survey.front)]
+        figures = ["-" if best is None else f"{best:.6f}", f"{view.survey.hypervolume:.4g}"]
+        row = [view.sweep.name, f"{len(states)}/{total}", *map(str, counts), *figures]
+        rows.append(row)
     return _table(columns, rows)
 
 
 def trials_table(view: View) -> Table:
     """Returns a table with a row for each trial of a study."""
+    columns = ["trial", "state", "accuracy", view.score_title, "epochs", "seconds", "front"]
     rows = []
     for number, outcome in view.outcomes.items():
-        known = outcome.accuracy is not None
-        rows.append(
-            [
-                str(number),
-                outcome.state,
-                f"{outcome.accuracy:.4f}" if known else "-",
-                f"{view.score(number):.6f}" if known else "-",
-                str(len(outcome.curve)),
-                f"{sum(outcome.seconds.values()):.0f}",
-                "*" if number in view.survey.front else "",
-            ]
-        )
+        figures = ["-", "-"]
+        if outcome.accuracy is not None:
+            figures = [f"{outcome.accuracy:.4f}", f"{view.score(number):.6f}"]
+        epochs, seconds = str(len(outcome.curve)), f"{sum(outcome.seconds.values()):.0f}"
+        mark = "*" if number in view.survey.front else ""
+        rows.append([str(number), outcome.state, *figures, epochs, seconds, mark])
     rows += [[str(number), "unfinished", "-", "-", "-", "-", ""] for number in view.unfinished]
-    score = f"score ({view.sweep.objectives.score.rule})"
-    return _table(["trial", "state", "accuracy", score, "epochs", "seconds", "front"], rows)
+    return _table(columns, rows)
 
 
 def cost_table(cost: Cost) -> Table:
     """Returns the layers of a network that store something, with the cost of each."""
     columns = ["layer", "kind", "weights", "nonzeros", "bits", "input bits", "MACs"]
     fields = ("name", "kind", "elements", "nonzeros", "weight_bits", "activation_bits", "macs")
-    rows = [attrgetter(*fields)(layer) for layer in cost.layers if layer.elements]
-    return _table(columns, rows)
+    return _table(columns, [attrgetter(*fields)(layer) for layer in cost.layers if layer.elements])
 
 
 def cost_lines(cost: Cost) -> list[str]:
     """Returns the total cost of a network in words, and its score by each score rule."""
-    lines = [
+    totals = (
         f"{cost.parameters:,} parameters, {cost.nonzeros:,} nonzeros stored, {cost.macs:,} MACs, "
         f"{-(-cost.storage_bits // 8):,} bytes"
+    )
+    return [
+        totals,
+        *(
+            f"{rule}: score {score.score:.6f} = "
+            f"parameters {score.parameters:.6f} + operations {score.operations:.6f}"
+            for rule, score in scores(cost).items()
+        ),
     ]
-    for name, score in scores(cost).items():
-        parts = f"parameters {score.parameters:.6f} + operations {score.operations:.6f}"
-        lines.append(f"{name}: score {score.score:.6f} = {parts}")
-    return lines
 
 
 def cost_json(cost: Cost) -> dict[str, Any]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from micronet_search.config.files import load_candidate, load_stored_sweep
 from micronet_search.config.sweep import Sweep, Tracking
-from micronet_search.report.errors import warn
+from micronet_search.report import explain
 from micronet_search.store.outcome import Outcome, read_outcomes
 from micronet_search.store.paths import Root, StudyFolder
 from micronet_search.study.survey import Survey, score_of, survey
 
 Found = TypeVar("Found")
+_SHOWN = ("scores", "parameters", "nonzeros", "macs")
 
 
 @dataclass(frozen=True)
@@ -21,10 +23,8 @@ class View:
     """A study that was read from its files.
 
     Attributes:
-        sweep: The sweep as run.
         outcomes: The outcomes of the trials that have ended, by number.
         unfinished: The numbers of the trials that are running or were interrupted.
-        survey: The front of the study.
     """
 
     sweep: Sweep
@@ -32,6 +32,11 @@ class View:
     outcomes: dict[int, Outcome]
     unfinished: tuple[int, ...]
     survey: Survey
+
+    @property
+    def score_title(self) -> str:
+        """The title of a column of scores."""
+        return f"score ({self.sweep.objectives.score.rule})"
 
     def score(self, number: int) -> float:
         """Returns a trial's score by the study's score rule."""
@@ -50,20 +55,13 @@ class View:
                 f"has accuracy >= {goals.accuracy.at_least:g} and {goals.score.rule} score "
                 f"<= {goals.score.at_most:g}"
             )
-        return [self._row(number) for number in self.survey.front]
-
-    def _row(self, number: int) -> dict[str, Any]:
-        outcome, file = self.outcomes[number], self.folder.trial(number).candidate
-        return {
-            "trial": number,
-            "accuracy": outcome.accuracy,
-            "score": self.score(number),
-            "scores": outcome.scores,
-            "parameters": outcome.parameters,
-            "nonzeros": outcome.nonzeros,
-            "macs": outcome.macs,
-            "candidate": load_candidate(file).model_dump(mode="json"),
-        }
+        rows = []
+        for number in self.survey.front:
+            outcome, file = self.outcomes[number], self.folder.trial(number).candidate
+            row = {"trial": number, "accuracy": outcome.accuracy, "score": self.score(number)}
+            row |= {name: getattr(outcome, name) for name in _SHOWN}
+            rows.append(row | {"candidate": load_candidate(file).model_dump(mode="json")})
+        return rows
 
 
 def read(root: Root, name: str) -> View:
@@ -96,10 +94,12 @@ def tracking(root: Root) -> Tracking:
 
 
 def _readable(names: Iterable[str], read_one: Callable[[str], Found]) -> Iterator[Found]:
+    """Yields what can be read, and warns of the rest in a line each."""
     for name in names:
         try:
             found = read_one(name)
         except (ValueError, OSError) as error:
-            warn(name, error)
+            reason, *_ = explain(error).splitlines()
+            print(f"warning: the study {name} is left out: {reason}", file=sys.stderr)
         else:
             yield found

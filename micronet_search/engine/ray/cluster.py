@@ -5,21 +5,60 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from micronet_search.config.sweep import Execution
+from micronet_search.config.sweep import Dataset, Execution
+from micronet_search.data.splits import load
 from micronet_search.engine.ray import reaper
-from micronet_search.engine.ray.member import ASIDE, Member
+from micronet_search.engine.slot import Slot
+from micronet_search.engine.work import Event, Job, Order
 
 STORE = 256 * 2**20
 """The shared memory of a cluster that is made for a study, in bytes; enough for checkpoints."""
 
-THREADS: dict[str, Any] = {"concurrency_groups": {ASIDE: 1}}
-"""The threads of a slot's process, beside the one that runs its job."""
+_ASIDE = "aside"  # the concurrency group of the calls that Ray makes in a second thread
+_THREADS: dict[str, Any] = {"concurrency_groups": {_ASIDE: 1}}
+
+
+class Member:
+    """The actor that holds a slot in a process of its own.
+
+    Ray makes its calls one after another in one thread, so the slot works on one job at a time. It
+    calls `pause` in a second thread, while a job runs.
+    """
+
+    def open(self, dataset: Dataset, device: str, threads: int) -> str | None:
+        """Creates the slot, or returns why this node cannot have one."""
+        if dataset.root is not None and not Path(dataset.root).is_dir():
+            return f"found no folder {dataset.root}, expected the dataset there on every node"
+        try:
+            self._slot = Slot(load(dataset), torch.device(device), threads)
+        except (ValueError, OSError) as error:
+            return str(error)
+        return None
+
+    def begin(self, job: Job) -> Iterator[Event]:
+        """Starts a job, and streams its events up to the first checkpoint or the end."""
+        yield from self._slot.begin(job)
+
+    def go_on(self, order: Order) -> Iterator[Event]:
+        """Continues the job, and streams its events up to the next checkpoint or the end."""
+        yield from self._slot.go_on(order)
+
+    @ray.method(concurrency_group=_ASIDE)
+    def pause(self) -> None:
+        """Asks the job for a checkpoint after its epoch."""
+        self._slot.pause()
+
+    def clear(self) -> None:
+        """Forgets the job."""
+        self._slot.clear()
 
 
 class Cluster:
@@ -47,7 +86,11 @@ class Cluster:
         self.refused: dict[str, str] = {}
         self._reaper = reaper.start() if execution.address is None else None
         _connect(execution)
-        self.device = _choose(execution.device)
+        wanted = execution.device
+        has_gpu = any(node["Resources"].get("GPU", 0) >= 1 for node in _alive().values())
+        if wanted.startswith("cuda") and not has_gpu:
+            raise ValueError(f"found no GPU in the Ray cluster, expected one for device: {wanted}")
+        self.device = "cuda" if has_gpu and wanted != "cpu" else "cpu"
 
     def close(self) -> None:
         """Leaves the cluster, or ends it if it was made here."""
@@ -86,24 +129,25 @@ class Cluster:
         devices = int(found.get("GPU", 0)) if self.device == "cuda" else found.get("CPU", 0) >= 1
         return 0 if node in self.refused else int(devices) * self._share
 
-    def share(self, node: str) -> tuple[dict[str, float], int]:
-        """Returns the resources that a slot takes of its node, and its number of threads."""
+    def make(self, node: str) -> tuple[Any, dict[str, float], int]:
+        """Asks for a new slot on a node; its process may start later.
+
+        Returns:
+            Its actor, the resources that it takes of the node, and its number of threads.
+        """
         processors = self._nodes[node]["Resources"].get("CPU", 0) / self.room(node)
         threads = max(1, int(processors))
-        if self.device == "cuda":
-            return {"GPU": 1 / self._share, "CPU": min(processors, 1)}, threads
         # Ray gives out a whole number of processors, or a fraction of one.
-        return {"CPU": min(processors, threads)}, threads
-
-    def make(self, node: str, resources: dict[str, float]) -> Any:
-        """Returns the actor of a new slot on a node; its process may start later."""
-        actor = ray.remote(**THREADS)(Member).options(
+        resources = {"CPU": min(processors, threads)}
+        if self.device == "cuda":
+            resources = {"GPU": 1 / self._share, "CPU": min(processors, 1)}
+        actor = ray.remote(**_THREADS)(Member).options(
             num_cpus=resources["CPU"],
             num_gpus=resources.get("GPU", 0),
             max_restarts=0,
             scheduling_strategy=_on(node),
         )
-        return actor.remote()
+        return actor.remote(), resources, threads
 
     def probe(self, node: str) -> Any:
         """Asks a node for an answer; Ray answers once it has given the node up."""
@@ -112,56 +156,29 @@ class Cluster:
 
 
 def _connect(execution: Execution) -> None:
+    """Starts a cluster of this machine alone, or joins one that runs already."""
+    address, device = execution.address, execution.device
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address is None:
+        if device.startswith("cuda:"):
+            os.environ["CUDA_VISIBLE_DEVICES"] = device.removeprefix("cuda:")
+        options |= {"include_dashboard": False, "object_store_memory": STORE}
+        # Slots are as urgent as a trial in the driver's own process.
+        options["_system_config"] = {"worker_niceness": 0}
+        failed = "execution.engine: Ray did not start on this machine"
+        expected = "it to; try again once the machine is less busy, or with engine: inline"
+    else:
+        failed = f"execution.address: found no Ray cluster at {address}"
+        expected = "the HOST:PORT of one that runs, with RAY_AUTH_MODE and its token as it was "
+        expected += "started, or no address"
     try:
-        if execution.address is None:
-            _start(execution.device, options)
-        else:
-            _join(execution.address, options)
+        if match := re.fullmatch(r"([^:/]+):([0-9]+)", address or ""):
+            # Ray needs minutes to notice that nothing answers at an address.
+            socket.create_connection((match[1], int(match[2])), timeout=10).close()
+        ray.init(address=address or "local", **options)
     except Exception as error:  # Ray raises a plain one if its node does not start in time
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if execution.address is None:
-            message = (
-                f"execution.engine: Ray did not start on this machine ({reason}), expected it to; "
-                "try again once the machine is less busy, or with engine: inline"
-            )
-        else:
-            message = (
-                f"execution.address: found no Ray cluster at {execution.address} ({reason}), "
-                "expected the HOST:PORT of one that runs, with RAY_AUTH_MODE and its token as it "
-                "was started, or no address"
-            )
-        raise ValueError(message) from error
-
-
-def _start(device: str, options: dict[str, Any]) -> None:
-    """Starts a cluster of this machine alone."""
-    if device.startswith("cuda:"):
-        os.environ["CUDA_VISIBLE_DEVICES"] = device.removeprefix("cuda:")
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        object_store_memory=STORE,
-        # Slots are as urgent as a trial in the driver's own process.
-        _system_config={"worker_niceness": 0},
-        **options,
-    )
-
-
-def _join(address: str, options: dict[str, Any]) -> None:
-    """Joins a cluster that runs already."""
-    if match := re.fullmatch(r"([^:/]+):([0-9]+)", address):
-        # Ray needs minutes to notice that nothing answers at an address.
-        socket.create_connection((match[1], int(match[2])), timeout=10).close()
-    ray.init(address=address, **options)
-
-
-def _choose(name: str) -> str:
-    """Returns the kind of device that all slots have."""
-    has_gpu = any(node["Resources"].get("GPU", 0) >= 1 for node in _alive().values())
-    if name.startswith("cuda") and not has_gpu:
-        raise ValueError(f"found no GPU in the Ray cluster, expected one for device: {name}")
-    return "cuda" if has_gpu and name != "cpu" else "cpu"
+        raise ValueError(f"{failed} ({reason}), expected {expected}") from error
 
 
 def _alive() -> dict[str, dict[str, Any]]:

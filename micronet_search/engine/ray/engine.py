@@ -28,8 +28,6 @@ class _Member:
     """A slot as the driver sees it.
 
     Attributes:
-        actor: Ray's handle of the slot's process.
-        node: The id of the slot's node.
         resources: What the slot takes of its node.
         started: A reference that Ray answers once the process runs.
         pending: What the driver waits for: the answer of `open`, then the events of a job, and once
@@ -61,13 +59,8 @@ class Ray:
     def __init__(self, dataset: Dataset, execution: Execution, tell: Callable[[str], None]) -> None:
         """Opens the cluster, like `Cluster`, and asks it for slots.
 
-        Args:
-            dataset: The dataset, whose folder must exist on every node.
-            execution: The cluster's address, the devices to use, and how many slots share one.
-            tell: Receives a line whenever a slot is ready, or a node leaves or cannot be used.
-
-        Raises:
-            ValueError: There is no such cluster, or no such device in it.
+        The dataset's folder must exist on every node. `tell` receives a line whenever a slot is
+        ready, or a node leaves or cannot be used.
         """
         root = None if dataset.root is None else os.path.abspath(dataset.root)
         self._dataset = dataset.model_copy(update={"root": root})
@@ -145,17 +138,13 @@ class Ray:
         for node in nodes:
             here = sum(member.node == node for member in self._members)
             for _ in range(self._cluster.room(node) - here):
-                self._members.append(self._make(node))
+                actor, resources, threads = self._cluster.make(node)
+                started = actor.__ray_ready__.remote()
+                opened = actor.open.remote(self._dataset, self.device, threads)
+                self._members.append(_Member(actor, node, resources, started, opened))
             self._tell_of_slow(node)
         if not self._members and self._cluster.refused:
             raise ValueError("\n".join(self._cluster.refused.values()))
-
-    def _make(self, node: str) -> _Member:
-        resources, threads = self._cluster.share(node)
-        actor = self._cluster.make(node, resources)
-        started = actor.__ray_ready__.remote()
-        opened = actor.open.remote(self._dataset, self.device, threads)
-        return _Member(actor, node, resources, started, opened)
 
     def _tell_of_slow(self, node: str) -> None:
         """Tells, once, of slots that Ray does not start, often because others use the node."""
