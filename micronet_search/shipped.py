@@ -24,14 +24,9 @@ MAX_BYTES = 2**30
 
 
 class Shipped(nn.Module):
-    """A network that computes with its stored tensors.
+    """A network that computes with the stored tensors of a candidate.
 
-    Attributes:
-        candidate: The candidate that it was made from.
-        tensors: The stored tensors by name.
-        normalization: What it does to images first.
-        network: The layers that read the normalised images.
-        plan: The widths of the layers.
+    It normalises images first; `plan` has the widths of its layers.
     """
 
     def __init__(
@@ -68,11 +63,7 @@ def pack(
 
 
 def unpack(content: bytes) -> Shipped:
-    """Reads the network in a model file.
-
-    Raises:
-        ValueError: The file is damaged, or holds something else.
-    """
+    """Reads the network in a model file; one that is damaged is a ValueError."""
     tensors, meta = checkpoint.unpack(content)
     if not isinstance(meta, dict) or not meta.keys() >= {"candidate", "normalization"}:
         raise ValueError("found a file of tensors without a candidate, expected a trial's model")
@@ -110,8 +101,7 @@ def _check(candidate: Candidate, tensors: Mapping[str, Tensor]) -> None:
 def load(path: str | Path) -> Shipped:
     """Reads the PyTorch network of an export or of a complete trial, ready for uint8 images.
 
-    Args:
-        path: Its folder, or the file `model.safetensors`.
+    The path is that of its folder, or of its file `model.safetensors`.
 
     Raises:
         ValueError: There is no such file, it is damaged, or it holds something else.

@@ -20,11 +20,8 @@ def open_engine(
 ) -> tuple[Engine, str]:
     """Creates the engine that a sweep asks for, and returns it with the kind of its devices.
 
-    Args:
-        splits: The loaded dataset, for trials in this process.
-        dataset: Where other processes and nodes load the dataset from.
-        execution: The sweep's choice of engine and devices.
-        tell: Receives a line that names the engine, and later lines about its slots.
+    The dataset is loaded for trials in this process; other processes and nodes load it themselves.
+    `tell` receives a line that names the engine, and later lines about its slots.
 
     Raises:
         ValueError: The device, Ray or its cluster cannot be used.

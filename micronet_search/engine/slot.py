@@ -19,13 +19,7 @@ class Slot:
     """
 
     def __init__(self, splits: Splits, device: torch.device, threads: int | None) -> None:
-        """Moves the dataset to the device.
-
-        Args:
-            splits: The dataset that trials are trained on.
-            device: Where trials run.
-            threads: How many threads an operation on the CPU may use; None leaves PyTorch's number.
-        """
+        """Moves the dataset to the device. None leaves PyTorch's number of threads as it is."""
         if threads is not None:
             torch.set_num_threads(threads)
         self._device = device

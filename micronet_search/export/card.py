@@ -30,12 +30,9 @@ _TEMPLATE = Path(__file__).with_name("card.md")
 class Facts:
     """What a card says, beside what follows from it.
 
-    Attributes:
-        names: The names of the classes, in the order of the logits.
-        cost: Measured on the stored tensors.
-        agreement: Of the ONNX file and the PyTorch network on the test split.
-        doubt: What is odd about the test accuracy, if anything.
-        sizes: Bytes of each shipped file, by its name.
+    The cost is measured on the stored tensors, the agreement on the test split; `doubt` says what
+    is odd about the test accuracy. `names` are those of the classes, `sizes` the bytes of each
+    file.
     """
 
     sweep: Sweep

@@ -25,13 +25,9 @@ _THREADS = 8
 
 @dataclass(frozen=True)
 class Agreement:
-    """How an ONNX file and a PyTorch network compare on one split.
+    """How an ONNX file and a PyTorch network compare on the images of one split.
 
-    Attributes:
-        images: Images in the split.
-        differing: Images for which the two predict different classes.
-        onnx_accuracy: The share of images that the file classes correctly, 0 to 1.
-        torch_accuracy: The share of images that the network classes correctly, 0 to 1.
+    The two predict different classes for the `differing` images. Accuracies are 0 to 1.
     """
 
     images: int
@@ -51,11 +47,7 @@ class Agreement:
 
 
 def compare(content: bytes, network: nn.Module, split: Images, batch: int = 250) -> Agreement:
-    """Runs an ONNX file, and a network from uint8 images to logits, on a whole split on the CPU.
-
-    Raises:
-        ExportError: ONNX Runtime does not run the file.
-    """
+    """Runs an ONNX file, and a network from uint8 images to logits, on a whole split on the CPU."""
     images, labels = split.images.cpu(), split.labels.cpu()
     expected = predictions(network, images.split(batch))
     session = start(content)
@@ -72,12 +64,8 @@ def doubt(agreement: Agreement, validation: float, judged: int) -> str | None:
     """Returns a clause if the test accuracy is further from the validation accuracy than expected.
 
     The two may differ by chance, up to four standard errors of the difference of two shares, and by
-    three points more, because the search chose the network by its validation accuracy.
-
-    Args:
-        agreement: On the test split.
-        validation: The validation accuracy, 0 to 1.
-        judged: Images in the validation split.
+    three points more, because the search chose the network by its validation accuracy, which is
+    that of the `judged` images.
     """
     test, images = agreement.onnx_accuracy, agreement.images
     share = (test * images + validation * judged) / (images + judged)

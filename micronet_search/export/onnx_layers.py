@@ -24,11 +24,7 @@ def write_layer(
 ) -> str:
     """Adds the nodes of a module, or of a node of the traced graph that calls a function.
 
-    Args:
-        writer: Takes the nodes.
-        name: The name of the value that the layer puts out, which is returned.
-        layer: The module or node.
-        sources: The values that it reads, in order.
+    It reads the values of the sources, in order, and puts out the value `name`, which is returned.
     """
     kinds = (layer.target,) if isinstance(layer, fx.Node) else type(layer).__mro__
     for kind in kinds:

@@ -20,13 +20,9 @@ from micronet_search.shipped import Shipped
 
 
 def write(shipped: Shipped, metadata: dict[str, str]) -> bytes:
-    """Returns the ONNX file of a network.
+    """Returns the ONNX file of a network, with texts by name beside the graph.
 
     Its input `image` is uint8 (N, C, H, W) with any N, its output `logits` float32 (N, classes).
-
-    Args:
-        shipped: The network, which computes with the stored tensors.
-        metadata: Names and texts that the file holds beside the graph.
     """
     layers = shipped.plan.layers.values()
     widths = {layer.weight_bits for layer in layers}

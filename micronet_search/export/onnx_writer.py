@@ -78,11 +78,7 @@ class GraphWriter:
     ) -> onnx.ModelProto:
         """Returns the finished model, with a uint8 input `image` and a float32 output `logits`.
 
-        Args:
-            image: Channels, height and width of the input.
-            classes: The width of the output.
-            output: The value that becomes the output.
-            metadata: Names and texts that the file holds beside the graph.
+        The image is channels, height and width; the value `output` becomes the logits.
         """
         # a node of its own, so that the last layer's value keeps its module's name
         cast = {} if self.compute == TensorProto.FLOAT else {"to": TensorProto.FLOAT}

@@ -48,13 +48,8 @@ class Exported:
 def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Exported:
     """Ships a trial as `model.onnx`, `model.safetensors`, `candidate.yaml` and `README.md`.
 
-    The ONNX file is run over the whole test split first. An earlier export of the same study is
-    replaced.
-
-    Args:
-        trial: The trial, in the folder of its study.
-        splits: The dataset that it was trained on.
-        destination: The folder that is made, whole or not at all.
+    The ONNX file is run over the whole test split first. The destination is made whole or not at
+    all; an earlier export of the same study is replaced.
 
     Raises:
         ExportError: The ONNX file is not valid, does not run, or predicts too many test images

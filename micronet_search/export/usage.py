@@ -57,8 +57,7 @@ _READ = {"folder": _FOLDER, "parquet": _PARQUET}
 def metadata(image: Input, names: tuple[str, ...]) -> dict[str, str]:
     """Returns what the ONNX file says about its input and output.
 
-    The keys that begin with `Image.` are those that ONNX defines for inputs that are images. The
-    names are those of the classes, in the order of the logits.
+    The keys that begin with `Image.` are those that ONNX defines for inputs that are images.
     """
     return {
         "input": describe(image),
@@ -84,7 +83,7 @@ def listed(names: tuple[str, ...]) -> str:
 def example(dataset: Dataset, image: Input) -> str:
     """Returns Python that makes the network's input, `image`, from images of a dataset.
 
-    The code calls numpy `np`, and expects the folder of a dataset in the current folder.
+    It calls numpy `np`, and expects the folder of a dataset in the current folder.
     """
     if dataset.name in _WHOLE:
         return _WHOLE[dataset.name]

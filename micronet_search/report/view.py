@@ -20,11 +20,9 @@ _SHOWN = ("scores", "parameters", "nonzeros", "macs")
 
 @dataclass(frozen=True)
 class View:
-    """A study that was read from its files.
+    """A study that was read from its files: the outcomes of the trials that have ended by number.
 
-    Attributes:
-        outcomes: The outcomes of the trials that have ended, by number.
-        unfinished: The numbers of the trials that are running or were interrupted.
+    The trials that are `unfinished` are running or were interrupted.
     """
 
     sweep: Sweep
@@ -43,11 +41,7 @@ class View:
         return score_of(self.outcomes[number], self.sweep.objectives)
 
     def front(self) -> list[dict[str, Any]]:
-        """Returns the trials on the front as plain values, lowest score first.
-
-        Raises:
-            ValueError: No trial is feasible.
-        """
+        """Returns the trials on the front as plain values, lowest score first; none is an error."""
         if not self.survey.front:
             goals = self.sweep.objectives
             raise ValueError(
@@ -65,11 +59,7 @@ class View:
 
 
 def read(root: Root, name: str) -> View:
-    """Reads a study from its files.
-
-    Raises:
-        ValueError: There is no such study, or a file of it is damaged.
-    """
+    """Reads a study from its files; a study that is missing or damaged is a ValueError."""
     folder = root.started(name)
     sweep = load_stored_sweep(folder.sweep)
     outcomes = read_outcomes(folder, sweep.objectives.score.rule)

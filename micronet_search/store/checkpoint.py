@@ -115,11 +115,7 @@ def _to_tree(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def unflatten(tensors: dict[str, Tensor], meta: Any) -> Any:
-    """Returns the state that `flatten` split.
-
-    Raises:
-        DamagedCheckpointError: `flatten` did not make these tensors and this tree.
-    """
+    """Returns the state that `flatten` split; anything else is a DamagedCheckpointError."""
     try:
         return _from_tree(tensors, meta)
     except (ValueError, LookupError, TypeError, RecursionError) as error:

@@ -55,12 +55,7 @@ def write_json(path: Path, tree: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Reads a file that `write_json` wrote.
-
-    Raises:
-        OSError: The file does not exist or cannot be read.
-        ValueError: The file is not JSON, or is larger than `MAX_JSON`.
-    """
+    """Reads a file that `write_json` wrote; a damaged or huge one is a ValueError."""
     content = read_bytes(path, MAX_JSON)
     if len(content) > MAX_JSON:
         raise ValueError(f"{path} is larger than {MAX_JSON // 2**20} MiB, expected a trial's JSON")

@@ -13,9 +13,7 @@ def cut_to_last_whole_line(path: Path) -> int:
 
     Optuna appends one JSON line at a time, and acknowledges it once it is whole. A crash or a full
     disk can cut the last line short; a line appended to such a rest makes the journal unreadable.
-
-    Returns:
-        The number of bytes cut; 0 if the journal is whole or does not exist.
+    Returns the number of bytes cut, 0 if the journal is whole or does not exist.
     """
     # Optuna would wait half a minute for a dead process's `NAME.lock` or `NAME.lock*.rename` (as in
     # `optuna.storages.journal._file`). These are often dangling links, so they are never followed.

@@ -30,7 +30,6 @@ class Epoch:
         epoch: The number of epochs trained so far, over all stages.
         loss: The mean training loss.
         accuracy: The accuracy on the validation split, 0 to 1.
-        seconds: How long the epoch took.
         ended: The Unix time at the end of the epoch.
     """
 
@@ -51,9 +50,8 @@ class Outcome:
     Attributes:
         started: The Unix time of the first start.
         ended: The Unix time of the end.
-        reason: Why the trial was stopped or failed.
-        accuracy: The accuracy on the validation split, of the network as shipped; for a stopped
-            trial, at its rung.
+        accuracy: On the validation split, of the network as shipped; for a stopped trial, at its
+            rung.
         scores: For each score rule its `parameters`, `operations` and `score`, measured; for a
             stopped trial, predicted.
         parameters: The number of parameters before norms are folded.
@@ -90,11 +88,7 @@ class Outcome:
 
     @classmethod
     def from_json(cls, tree: Any) -> Outcome:
-        """Returns the outcome that `to_json` wrote.
-
-        Raises:
-            ValueError: The tree is not an outcome.
-        """
+        """Returns the outcome that `to_json` wrote; any other tree is a ValueError."""
         try:
             found = _OUTCOMES.validate_python(tree)
         except ValidationError as error:
@@ -124,7 +118,8 @@ class Result:
 def read_outcome(path: Path, score_rule: str | None = None) -> Outcome:
     """Reads an `outcome.json`.
 
-    If a score rule is given, a trial that did not fail must have its cost and its score by it.
+    If a score rule is given, a trial that did not fail must have its cost and its score by this
+    rule.
 
     Raises:
         ValueError: The file is damaged, or figures are missing.

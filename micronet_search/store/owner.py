@@ -21,12 +21,9 @@ class StudyLockedError(ValueError):
 
 @contextmanager
 def driver_lock(study: StudyFolder) -> Iterator[None]:
-    """Holds a study's lock while the context lasts.
+    """Holds a study's lock while the context lasts, or raises StudyLockedError.
 
     The operating system keeps the lock, so it is free as soon as its driver dies.
-
-    Raises:
-        StudyLockedError: Another driver holds the lock.
     """
     study.path.mkdir(parents=True, exist_ok=True)
     try:

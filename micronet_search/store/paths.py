@@ -91,11 +91,7 @@ class Root(_Folder):
         return TrialFolder(self.path / "teachers" / key)
 
     def study(self, name: str) -> StudyFolder:
-        """Returns the folder of a study, whether it exists or not.
-
-        Raises:
-            ValueError: No sweep can have this name.
-        """
+        """Returns the folder of a study, whether it exists or not. The name is checked."""
         try:
             _NAME.validate_python(name)
         except ValidationError:
@@ -106,11 +102,7 @@ class Root(_Folder):
         return StudyFolder(self.path / "studies" / name)
 
     def started(self, name: str) -> StudyFolder:
-        """Returns the folder of a study that has been started.
-
-        Raises:
-            ValueError: There is no such study.
-        """
+        """Returns the folder of a study that has been started."""
         folder = self.study(name)
         if not folder.sweep.exists():
             known = ", ".join(self.studies()) or "none yet"

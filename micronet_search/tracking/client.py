@@ -32,9 +32,8 @@ _PATIENCE = {
 class TrackingError(ValueError):
     """MLflow's store does not answer, or refuses what it is told.
 
-    Attributes:
-        passing: Whether it may take the same later: a server may come back, and a file may be
-            locked by another program.
+    It may take the same later if the error is `passing`: a server may come back, and a file may be
+    locked by another program.
     """
 
     def __init__(self, message: str, *, passing: bool) -> None:
@@ -43,11 +42,7 @@ class TrackingError(ValueError):
 
 
 def tracking_uri(tracking: Tracking, root: Root) -> str:
-    """Returns the URI of MLflow's store: the sweep's, else `MLFLOW_TRACKING_URI`, else SQLite's.
-
-    Raises:
-        ValueError: It is SQLite's, and the root's name cannot be part of such a URI.
-    """
+    """Returns the URI of MLflow's store: the sweep's, else `MLFLOW_TRACKING_URI`, else SQLite's."""
     if given := tracking.mlflow or os.environ.get("MLFLOW_TRACKING_URI"):
         return given
     path = str(root.mlflow_db.absolute())
@@ -87,11 +82,7 @@ def quieten() -> None:
 
 
 def connect(uri: str) -> MlflowClient:
-    """Returns a client of the store; an empty database gets its tables.
-
-    Raises:
-        TrackingError: The store does not answer within a few seconds.
-    """
+    """Returns a client of the store within a few seconds; an empty database gets its tables."""
     quieten()
     from mlflow import MlflowClient
 
@@ -122,12 +113,10 @@ def _try_database(uri: str) -> None:
 
 @contextmanager
 def reported(uri: str) -> Iterator[None]:
-    """Turns an error of MLflow, its database or the disk into one line, within seconds.
+    """Turns an error of MLflow, its database or the disk into a TrackingError of one line.
 
-    MLflow itself would try a server for four minutes, for which the trials would wait.
-
-    Raises:
-        TrackingError: In place of that error, which is its cause.
+    It comes within seconds: MLflow itself would try a server for four minutes, and trials would
+    wait.
     """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError

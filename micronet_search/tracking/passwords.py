@@ -16,15 +16,10 @@ _NAMED = re.compile(
 
 
 def masked(text: str, address: str = "") -> str:
-    """Takes the passwords out of a text.
+    """Takes passwords out of a text: before a host, and in parameters such as `token`.
 
-    These are user and password before a host, and the values of parameters such as `password`,
-    `sslpassword` and `token`.
-
-    Args:
-        text: A message, the text of a sweep, or an address.
-        address: The address that the text is about. Parts of its password are taken out too: an
-            error may name one as the host where the password is not quoted as it should be.
+    If the text is about an address, parts of its password are taken out too: an error may name one
+    as the host where the password is not quoted as it should be.
     """
     for part in _parts(address):
         text = re.sub(rf"(?<!\w){re.escape(part)}(?!\w)", "***", text)

@@ -32,12 +32,8 @@ def front_figure(
 ) -> Figure:
     """Draws accuracy over score: trials as dots, the front as a stepped line, the goals dashed.
 
-    Args:
-        name: The study's name.
-        points: The complete and the stopped trials. Those that have no place on the axes are left
-            out: their score is not positive, or a figure is not a number.
-        front: The numbers of the trials on the front.
-        objectives: The goals.
+    Of the complete and the stopped trials, those that have no place on the axes are left out: their
+    score is not positive, or a figure is not a number. The front is the numbers of its trials.
     """
     from matplotlib.figure import Figure
 

@@ -28,20 +28,12 @@ class Recorder:
     """Writes one study's record: an experiment, a parent run, and a run below it for every trial.
 
     Recording the same again doubles nothing. Every method raises `TrackingError` where MLflow
-    fails. A new recorder then finds what is there.
-
-    Attributes:
-        recorded: The numbers of the trials whose run is complete, or was deleted by the user.
-        steps: The steps of the study's progress that are recorded.
+    fails. A new recorder then finds what is there: `recorded` has the trials whose run is complete,
+    or was deleted by the user, and `steps` the steps of the study's progress.
     """
 
     def __init__(self, sweep: Sweep, root: Root) -> None:
-        """Finds the study in MLflow, or creates it there; call it under the driver's lock.
-
-        Args:
-            sweep: Its name, its goals, and where MLflow's store is.
-            root: Where the store is by default.
-        """
+        """Finds the study in MLflow, or creates it there; call it under the driver's lock."""
         self._name, self._objectives = sweep.name, sweep.objectives
         self._uri = uri = tracking_uri(sweep.tracking, root)
         location = artifact_location(sweep.tracking, root, sweep.name)
@@ -90,12 +82,8 @@ class Recorder:
     ) -> None:
         """Records a trial that has ended, unless it is recorded.
 
-        Args:
-            number: The trial's.
-            choices: The values of the searched leaves, by their dotted paths.
-            outcome: How it ended.
-            feasible: Whether both constraints hold.
-            artifacts: Files to keep with it.
+        The choices are the values of the searched leaves, by their dotted paths; the artifacts are
+        files to keep with the trial.
         """
         if number in self.recorded:
             return
@@ -117,13 +105,9 @@ class Recorder:
     def record_progress(
         self, step: int, now: float, hypervolume: float, best_score: float | None
     ) -> None:
-        """Records how far the study had come once `step` trials had ended.
+        """Records how far the study had come, at Unix time `now`, when `step` trials had ended.
 
-        Args:
-            step: How many trials had ended; one of which nothing is recorded yet.
-            now: When the last of them had ended, in Unix time.
-            hypervolume: Of the front by then.
-            best_score: The lowest among the feasible trials by then, if there were any.
+        The best score is the lowest among the feasible trials by then, if there were any.
         """
         from mlflow.entities import Metric
 

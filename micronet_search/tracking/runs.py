@@ -26,14 +26,9 @@ def find_parent(
 ) -> Run:
     """Finds or creates the run of a study; a new one is SCHEDULED, a deleted one comes back.
 
-    The run of another study that was in the same folder is marked as superseded.
-
-    Args:
-        client: MLflow's store.
-        uri: Where that is. One that is no file is shared by machines, each with folders of its own.
-        location: Where the artifacts of a new experiment go; None for where MLflow chooses.
-        folder: The study's.
-        identity: The study's id, which stays where the folder is moved.
+    The run of another study that was in the same folder is marked as superseded. A store at a `uri`
+    that is no file is shared by machines, each with folders of its own. The study's id stays where
+    its folder is moved. A new experiment's artifacts go to the location, or where MLflow chooses.
     """
     from mlflow.entities import ViewType
 

@@ -27,17 +27,10 @@ _EVERY = ("0.0.0.0", "::")
 
 
 def serve(root: Root, tracking: Tracking, host: str, port: int) -> int:
-    """Runs MLflow's server until Ctrl-C.
+    """Runs MLflow's server until Ctrl-C, and returns its exit status; 0 after Ctrl-C.
 
-    Args:
-        root: Where MLflow's store is by default.
-        tracking: Where it is otherwise.
-        host: The address to listen on. Requests have to name it, or this machine where it is a
-            loopback address or means every address. `MLFLOW_SERVER_ALLOWED_HOSTS` overrides this.
-        port: The port to listen on.
-
-    Returns:
-        The server's exit status; 0 after Ctrl-C.
+    Requests have to name the host on which it listens, or this machine where that is a loopback
+    address or means every address. `MLFLOW_SERVER_ALLOWED_HOSTS` overrides this.
 
     Raises:
         ValueError: The store is missing, is a server, or cannot be read, or the port is taken.

@@ -64,17 +64,12 @@ class Member:
 class Cluster:
     """The nodes of a Ray cluster, which may join and leave at any time.
 
-    Attributes:
-        device: The kind of device of every slot: `cuda` or `cpu`.
-        refused: The nodes that are not used, and the reasons.
+    The `device` of every slot is `cuda` or `cpu`. `refused` has the nodes that are not used, with
+    the reasons.
     """
 
     def __init__(self, execution: Execution, tell: Callable[[str], None]) -> None:
         """Connects to the cluster of the sweep, or makes one of this machine alone.
-
-        Args:
-            execution: The cluster's address, the devices to use, and how many slots share one.
-            tell: Receives a line for each node that leaves.
 
         Raises:
             ValueError: There is no such cluster, or no such device in it.
@@ -99,11 +94,7 @@ class Cluster:
             self._reaper.communicate()
 
     def look(self) -> list[str]:
-        """Asks Ray which nodes are there now, and tells which have left.
-
-        Raises:
-            ValueError: The node of a cluster that was made here has died.
-        """
+        """Asks Ray which nodes are there now, and tells which have left."""
         before, self._nodes = self._nodes, _alive()
         for gone in before.keys() - self._nodes.keys():
             self._tell(f"node {self.name(gone)} left")
@@ -130,11 +121,7 @@ class Cluster:
         return 0 if node in self.refused else int(devices) * self._share
 
     def make(self, node: str) -> tuple[Any, dict[str, float], int]:
-        """Asks for a new slot on a node; its process may start later.
-
-        Returns:
-            Its actor, the resources that it takes of the node, and its number of threads.
-        """
+        """Asks for a slot on a node: returns its actor, the resources it takes, and its threads."""
         processors = self._nodes[node]["Resources"].get("CPU", 0) / self.room(node)
         threads = max(1, int(processors))
         # Ray gives out a whole number of processors, or a fraction of one.

@@ -28,7 +28,6 @@ class _Member:
     """A slot as the driver sees it.
 
     Attributes:
-        resources: What the slot takes of its node.
         started: A reference that Ray answers once the process runs.
         pending: What the driver waits for: the answer of `open`, then the events of a job, and once
             the slot is lost, the answer of its node. None if it waits for nothing.
@@ -51,10 +50,7 @@ class _Member:
 
 
 class Ray:
-    """An engine with a slot for each share of each device, wherever in the cluster it is.
-
-    Nodes may join and leave at any time.
-    """
+    """An engine with a slot for each share of each device, wherever in the cluster it is."""
 
     def __init__(self, dataset: Dataset, execution: Execution, tell: Callable[[str], None]) -> None:
         """Opens the cluster, like `Cluster`, and asks it for slots.
@@ -83,11 +79,7 @@ class Ray:
         member.pending = member.actor.begin.options(num_returns="streaming").remote(job)
 
     def wait(self) -> tuple[int, Event] | None:
-        """Returns the next event with its job's number; None if nothing happens for a moment.
-
-        Raises:
-            ValueError: No node of the cluster can be used.
-        """
+        """Returns the next event with its job's number; None if nothing happens for a moment."""
         if time.monotonic() - self._counted > CENSUS:
             self._take_census()
         waiting = {m.pending: m for m in self._members if m.pending is not None}

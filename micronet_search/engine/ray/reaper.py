@@ -1,10 +1,8 @@
 """Ends what is left of a Ray cluster when the driver that made it is killed.
 
 The kernel ends the processes that the driver started, but not the agents that Ray's node started:
-they wait a minute for an answer from the cluster that is gone.
-
-This file is also the program of the process that ends them, so it imports the standard library
-alone.
+they wait a minute for an answer from the cluster that is gone. This file is also the program of the
+process that ends them, so it imports the standard library alone.
 """
 
 from __future__ import annotations
