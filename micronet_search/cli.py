@@ -48,12 +48,9 @@ ScoreFormat = StrEnum("ScoreFormat", ["TABLE", "JSON"])
 def check(sweep: SweepFile) -> None:
     """Says whether a sweep is valid, how large its space is, and what would be screened out."""
     from micronet_search.config.files import load_sweep
-    from micronet_search.report.check import sample
-    from micronet_search.report.tables import space_lines
+    from micronet_search.report.check import describe
 
-    loaded = load_sweep(sweep)
-    lines = space_lines(sample(loaded), loaded.objectives.score)
-    print(f"{sweep} is valid", *lines, sep="\n")
+    print(f"{sweep} is valid", *describe(load_sweep(sweep)), sep="\n")
 
 
 @app.command(

@@ -24,7 +24,7 @@ from micronet_search.config.sweep import Dataset
 from micronet_search.data import DataError
 from micronet_search.data.sources import SOURCES
 from micronet_search.data.splits import Splits, describe, load
-from micronet_search.export import usage
+from micronet_search.export import card
 
 Pixels = np.ndarray
 
@@ -163,7 +163,7 @@ def test_folder_classes_are_sorted_by_name(tmp_path: Path) -> None:
 def example(dataset: Dataset, splits: Splits) -> Pixels:
     """What the code on a model card makes of the dataset's images, in the current folder."""
     found = {"np": np}
-    exec(usage.example(dataset, splits.input), found)
+    exec(card.example(dataset, splits.input), found)
     image: Pixels = found["image"]
     return image
 

@@ -16,7 +16,7 @@ from micronet_search.config.loading import describe
 from micronet_search.config.reading import read_bytes
 from micronet_search.config.sweep import Sweep
 from micronet_search.data.splits import Splits
-from micronet_search.export import ExportError, card, check, onnx_model, usage
+from micronet_search.export import ExportError, card, check, onnx_model
 from micronet_search.export.check import Agreement
 from micronet_search.score.rules import scores
 from micronet_search.shipped import MAX_BYTES, load
@@ -108,7 +108,7 @@ def _prepare(
     metadata = {
         "candidate": f"{sweep.name}/{trial.path.name}",
         "study": study,
-        **usage.metadata(candidate.input, names),
+        **card.metadata(candidate.input, names),
         "validation_accuracy": str(outcome.accuracy),
         **{f"score.{rule}": str(found.score) for rule, found in scores(cost).items()},
     }

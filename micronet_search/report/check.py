@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+import statistics
 
 from pydantic import ValidationError
 
@@ -21,29 +21,8 @@ from micronet_search.study.opening import check_space, find_known
 DRAWS = distributions.DRAWS
 
 
-@dataclass(frozen=True)
-class Sample:
-    """What random draws from a space look like.
-
-    Attributes:
-        choices: What is searched, by path.
-        size: Different draws that there are; None for a continuum.
-        scores: Predicted scores of the different candidates drawn, in rising order.
-        duplicates: Draws that came out the same as an earlier one.
-        screened: Candidates whose score is above the ceiling.
-        impossible: Draws that make no candidate.
-    """
-
-    choices: tuple[str, ...]
-    size: int | None
-    scores: tuple[float, ...]
-    duplicates: int
-    screened: int
-    impossible: int
-
-
-def sample(sweep: Sweep) -> Sample:
-    """Draws from a sweep's space, evenly, and predicts the scores.
+def describe(sweep: Sweep) -> list[str]:
+    """Draws from a sweep's space, evenly, and says what the candidates and their scores are like.
 
     Raises:
         ValueError: The dataset cannot be used or does not go with the space, or no draw makes a
@@ -69,11 +48,17 @@ def sample(sweep: Sweep) -> Sample:
             reason = str(error)
     if not found:
         raise ValueError(f"candidate: none of {DRAWS} draws can be built: {reason}")
-    return Sample(
-        choices=tuple(distributions.leaves(space)),
-        size=size(space),
-        scores=tuple(sorted(found.values())),
-        duplicates=DRAWS - impossible - len(found),
-        screened=sum(score > goal.at_most for score in found.values()),
-        impossible=impossible,
-    )
+    ordered, choices, draws = sorted(found.values()), distributions.leaves(space), size(space)
+    median = statistics.median(ordered)
+    if not choices:
+        return [f"space: one candidate, with a predicted {goal.rule} score of {median:.6f}"]
+    screened = sum(score > goal.at_most for score in ordered)
+    duplicates = DRAWS - impossible - len(found)
+    return [
+        f"space: {'a continuum' if draws is None else f'{draws:,} draws'}, "
+        f"from {len(choices)} choices: {', '.join(choices)}",
+        f"predicted {goal.rule} score over {len(found)} candidates: "
+        f"{ordered[0]:.6f} to {ordered[-1]:.6f}, median {median:.6f}",
+        f"of {DRAWS} draws {screened} would be screened with a score above {goal.at_most:g}"
+        f", {duplicates} as duplicates and {impossible} as impossible",
+    ]

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from rich.table import Table
 
-from micronet_search.config.sweep import ScoreGoal
 from micronet_search.report.view import View
 from micronet_search.score.cost import Cost
 from micronet_search.score.rules import scores
 from micronet_search.store.files import to_csv
 from micronet_search.store.outcome import State
-
-if TYPE_CHECKING:
-    from micronet_search.report.check import Sample  # takes seconds
 
 STATES = get_args(State)
 
@@ -33,22 +28,6 @@ def _table(
     for row in rows:
         table.add_row(*(cell if isinstance(cell, str) else f"{cell:,}" for cell in row))
     return table
-
-
-def space_lines(sample: Sample, goal: ScoreGoal) -> list[str]:
-    """Returns what a sample says about the space of a sweep."""
-    median = statistics.median(sample.scores)
-    if not sample.choices:
-        return [f"space: one candidate, with a predicted {goal.rule} score of {median:.6f}"]
-    size = "a continuum" if sample.size is None else f"{sample.size:,} draws"
-    draws = len(sample.scores) + sample.duplicates + sample.impossible
-    return [
-        f"space: {size}, from {len(sample.choices)} choices: {', '.join(sample.choices)}",
-        f"predicted {goal.rule} score over {len(sample.scores)} candidates: "
-        f"{sample.scores[0]:.6f} to {sample.scores[-1]:.6f}, median {median:.6f}",
-        f"of {draws} draws {sample.screened} would be screened with a score above {goal.at_most:g}"
-        f", {sample.duplicates} as duplicates and {sample.impossible} as impossible",
-    ]
 
 
 def front_table(view: View) -> Table:

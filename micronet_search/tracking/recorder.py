@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,6 @@ from micronet_search.store.files import to_csv
 from micronet_search.store.outcome import Outcome
 from micronet_search.store.owner import study_id
 from micronet_search.store.paths import Root
-from micronet_search.tracking import rows
 from micronet_search.tracking.client import artifact_location, connect, reported, tracking_uri
 from micronet_search.tracking.passwords import masked
 from micronet_search.tracking.picture import Point, front_figure
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 # MLflow takes 1000 rows a call, of which 100 params and 100 tags at most.
 _METRICS, _PARAMS = 800, 100
+# Characters of a value that MLflow takes; whole it stands in the trial's files.
+MAX_PARAM, MAX_TAG = 6000, 8000
 
 
 class Recorder:
@@ -91,15 +94,15 @@ class Recorder:
             if number not in self._trials:
                 # the name and the tag are what the run is found by
                 tags = {"mlflow.parentRunId": self._parent, "trial": str(number), "front": "false"}
-                place = self._experiment, rows.milliseconds(outcome.started)
+                place = self._experiment, _milliseconds(outcome.started)
                 self._trials[number] = self._client.create_run(*place, tags, f"trial {number:04d}")
             run_id = self._trials[number].info.run_id
-            metrics = rows.metrics(outcome, self._objectives.score.rule)
-            self._log(run_id, metrics, rows.params(choices), rows.tags(outcome, feasible))
+            metrics = _metrics(outcome, self._objectives.score.rule)
+            self._log(run_id, metrics, _params(choices), _tags(outcome, feasible))
             for path in artifacts:
                 self._client.log_artifact(run_id, str(path))
             status = "FAILED" if outcome.state == "failed" else "FINISHED"
-            self._client.set_terminated(run_id, status, rows.milliseconds(outcome.ended))
+            self._client.set_terminated(run_id, status, _milliseconds(outcome.ended))
         self.recorded.add(number)
 
     def record_progress(
@@ -112,7 +115,7 @@ class Recorder:
         from mlflow.entities import Metric
 
         found = {"hypervolume": hypervolume, "best_score": best_score}
-        place = rows.milliseconds(now), step
+        place = _milliseconds(now), step
         with reported(self._uri):
             metrics = [Metric(key, n, *place) for key, n in found.items() if n is not None]
             self._log(self._parent, metrics)
@@ -123,7 +126,7 @@ class Recorder:
         front = {int(row["trial"]) for row in table}
         with reported(self._uri):
             for number, run in self._trials.items():
-                tags, tag = run.data.tags, rows.truth(number in front)
+                tags, tag = run.data.tags, truth(number in front)
                 if tags.get("front") != tag and not is_deleted(run):
                     self._client.set_tag(run.info.run_id, "front", tag)
                     tags["front"] = tag
@@ -154,3 +157,65 @@ class Recorder:
                 params[i * _PARAMS : (i + 1) * _PARAMS],
                 () if i else labels,
             )
+
+
+def _milliseconds(seconds: float) -> int:
+    """Returns a Unix time as MLflow has it."""
+    return int(seconds * 1000)
+
+
+def _metrics(outcome: Outcome, rule: str) -> list[Metric]:
+    """Returns the metrics of a trial, without those that are missing or not finite.
+
+    They follow from the outcome alone, times included, so that a trial which is recorded twice
+    gives the same rows. The study minimises the score of the rule.
+    """
+    from mlflow.entities import Metric
+
+    own, seconds = outcome.scores.get(rule, {}), outcome.seconds
+    totals: dict[str, int | float | None] = {**outcome.totals()}
+    bits = totals.pop("storage_bits")
+    once = {
+        "accuracy": outcome.accuracy,
+        "score": own.get("score"),
+        "score.parameters": own.get("parameters"),
+        "score.operations": own.get("operations"),
+        **{f"score.{name}": found.get("score") for name, found in outcome.scores.items()},
+        **totals,
+        "storage_bytes": None if bits is None else bits / 8,
+        "seconds": sum(seconds.values()) if seconds else None,
+        **{f"seconds.{stage}": spent for stage, spent in seconds.items()},
+    }
+    found = [(key, value, outcome.ended, 0) for key, value in once.items()]
+    for row in outcome.curve:
+        found.append(("train.loss", row.loss, row.ended, row.epoch))
+        found.append(("validation.accuracy", row.accuracy, row.ended, row.epoch))
+    return [
+        Metric(key, float(value), _milliseconds(time), step)
+        for key, value, time, step in found
+        if value is not None and math.isfinite(value)
+    ]
+
+
+def _params(choices: Mapping[str, Any]) -> list[Param]:
+    """Returns the searched choices as texts; what is no text as compact JSON, as in Optuna."""
+    from mlflow.entities import Param
+
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+        for name, value in choices.items()
+    }
+    return [Param(name, text[:MAX_PARAM]) for name, text in texts.items()]
+
+
+def _tags(outcome: Outcome, feasible: bool) -> dict[str, str]:
+    """Returns the tags of a trial that its outcome decides."""
+    found = {"state": outcome.state, "feasible": truth(feasible), "device": outcome.device}
+    if outcome.state == "stopped":
+        found["rung"] = str(outcome.curve[-1].epoch)
+    return found if outcome.reason is None else found | {"reason": outcome.reason[:MAX_TAG]}
+
+
+def truth(value: bool) -> str:
+    """Returns a truth value as a tag."""
+    return "true" if value else "false"
