@@ -20,10 +20,8 @@ from micronet_search.report import explain
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from micronet_search.config.sweep import Sweep
     from micronet_search.report.view import View
     from micronet_search.store import paths
-    from micronet_search.study.progress import Progress
 
 USER_ERROR, FAILED_EXPORT, INTERRUPTED = 2, 1, 130
 
@@ -82,28 +80,22 @@ def run(
 
             progress = opening.run(loaded, _folder(root), display, new_total=trials is not None)
     except KeyboardInterrupt:
-        print(
-            "left at once; run the same command to repair the study and continue", file=sys.stderr
-        )
+        hint = "left at once; run the same command to repair the study and continue"
+        print(hint, file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
-    _print_end(loaded, root, progress)
-    if progress.paused == "interrupt":
-        raise typer.Exit(INTERRUPTED)
-
-
-def _print_end(sweep: Sweep, root: Path, progress: Progress) -> None:
     ended, front = len(progress.outcomes), progress.survey.front
-    print(f"{sweep.name}: {ended} of {progress.total} trials, {len(front)} on the front")
+    print(f"{loaded.name}: {ended} of {progress.total} trials, {len(front)} on the front")
     if front:
-        _print_front(sweep.name, root)
+        _print_front(loaded.name, root)
         elsewhere = "" if root == DEFAULT_ROOT else f" --root {shlex.quote(str(root))}"
-        print(f"next: micronet-search export {sweep.name} --best{elsewhere}")
+        print(f"next: micronet-search export {loaded.name} --best{elsewhere}")
     else:
         print("no trial is feasible yet")
-    if progress.paused == "interrupt":
+    if progress.paused == "hours":
+        print(f"paused: the {loaded.search.hours:g} hours are used up; raise --hours to continue")
+    elif progress.paused == "interrupt":
         print("paused; run the same command to continue")
-    elif progress.paused == "hours":
-        print(f"paused: the {sweep.search.hours:g} hours are used up; raise --hours to continue")
+        raise typer.Exit(INTERRUPTED)
 
 
 @app.command()
@@ -134,8 +126,7 @@ def status(
         raise ValueError(f"none of the {count} studies under {root} can be read")
     _console().print(tables.status_table(views))
     if study is not None:
-        _console().print()
-        _console().print(tables.trials_table(views[0]))
+        _console().print("", tables.trials_table(views[0]))
 
 
 @app.command()

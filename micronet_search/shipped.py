@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 from torch import Tensor, nn
@@ -56,10 +55,8 @@ def pack(
     candidate: Candidate, tensors: Mapping[str, Tensor], normalization: Normalization
 ) -> bytes:
     """Returns the model file of a network with these stored tensors."""
-    tree = candidate.model_dump(mode="json")
-    return checkpoint.pack(
-        dict(tensors), {"candidate": tree, "normalization": asdict(normalization)}
-    )
+    meta = {"candidate": candidate.model_dump(mode="json"), "normalization": asdict(normalization)}
+    return checkpoint.pack(dict(tensors), meta)
 
 
 def unpack(content: bytes) -> Shipped:
@@ -73,15 +70,13 @@ def unpack(content: bytes) -> Shipped:
         ((key, message), *_) = validation_problems(error, Candidate)
         reason = f"{dotted(key)}: {message}" if key else message
         raise ValueError(f"the model is not one of this version: {reason}") from None
-    return Shipped(candidate, tensors, _normalization(meta["normalization"]))
-
-
-def _normalization(tree: Any) -> Normalization:
-    match tree:
+    match meta["normalization"]:
         case {"mean": int(mean), "scale": int() | float() as scale, **rest} if not rest:
             if 0 <= mean <= 255 and 0 < scale < math.inf:
-                return Normalization(mean, scale)
-    raise ValueError(f"found the normalization {describe(tree)}, expected a mean and a scale")
+                return Shipped(candidate, tensors, Normalization(mean, scale))
+    raise ValueError(
+        f"found the normalization {describe(meta['normalization'])}, expected a mean and a scale"
+    )
 
 
 def _check(candidate: Candidate, tensors: Mapping[str, Tensor]) -> None:
@@ -99,9 +94,9 @@ def _check(candidate: Candidate, tensors: Mapping[str, Tensor]) -> None:
 
 
 def load(path: str | Path) -> Shipped:
-    """Reads the PyTorch network of an export or of a complete trial, ready for uint8 images.
+    """Reads the PyTorch network in a folder, or in its `model.safetensors`, for uint8 images.
 
-    The path is that of its folder, or of its file `model.safetensors`.
+    The folder is that of an export or of a complete trial.
 
     Raises:
         ValueError: There is no such file, it is damaged, or it holds something else.

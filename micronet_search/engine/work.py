@@ -21,15 +21,11 @@ from micronet_search.trial.trial import Trial
 
 @dataclass(frozen=True)
 class Job:
-    """A trial or a teacher that a slot is asked to train.
+    """A trial, or a teacher under a negative number, that a slot is asked to train.
 
-    Attributes:
-        number: The trial's number; a teacher's is negative.
-        stops: The rungs: epochs after which the trial reports a checkpoint and waits for an order.
-        checkpoint: The checkpoint to continue from; None to begin.
-        teacher: The model file of the trial's teacher; None if it has no teacher.
-        checkpoint_minutes: The most training, in minutes, between two checkpoints. An epoch that
-            takes longer is followed by a checkpoint.
+    After the epochs in `stops`, the rungs, it reports a checkpoint and waits for an order. Without
+    a checkpoint it begins anew. `teacher` is the model file of the trial's teacher. Training lasts
+    `checkpoint_minutes` at most without a checkpoint, or one epoch that takes longer.
     """
 
     number: int
@@ -71,8 +67,7 @@ class Ended:
 class Crashed:
     """Reports a failure that may not happen again, so the trial can be tried again.
 
-    Another try must begin without the checkpoint if that is `damaged`; the result is the trial's if
-    there is no other try.
+    Another try must begin without the checkpoint if that is `damaged`.
     """
 
     result: Result

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from operator import attrgetter
 from pathlib import Path
 
 from micronet_search.compression.techniques import TECHNIQUES
@@ -23,9 +24,8 @@ from micronet_search.store.outcome import Outcome
 from micronet_search.store.paths import MODEL_FILE
 
 PACKAGES = ("micronet-search", "torch", "onnx", "onnxruntime")
-
+_LAYER = ("elements", "nonzeros", "weight_bits", "activation_bits", "macs")
 _TEMPLATE = Path(__file__).with_name("card.md")
-
 _WHOLE = {
     "digits": """\
 from sklearn.datasets import load_digits
@@ -111,8 +111,8 @@ def write(facts: Facts) -> str:
         plural="" if candidate.input.channels == 1 else "s",
         digest=candidate.digest(),
         onnxruntime=_version("onnxruntime"),
-        input=describe(candidate.input),
-        names=listed(facts.names),
+        input=_described(candidate.input),
+        names=json.dumps(facts.names, ensure_ascii=False),
         expected=f", with the dataset's folder `{folder}` beside `model.onnx`" if folder else "",
         example=example(dataset, candidate.input),
         packed=-(-cost.storage_bits // 8),
@@ -123,7 +123,10 @@ def write(facts: Facts) -> str:
             (rule, *(f"{part:.6f}" for part in (found.score, found.parameters, found.operations)))
             for rule, found in scores(cost).items()
         ),
-        layers=_rows(_layers(cost)),
+        layers=_rows(
+            (layer.name, layer.kind, *(f"{figure:,}" for figure in attrgetter(*_LAYER)(layer)))
+            for layer in cost.layers
+        ),
         folder=f" `{folder}`" if folder else "",
         limit=f", at most {dataset.limit:,} images of each split" if dataset.limit else "",
         trained=_date(facts.outcome.ended),
@@ -163,24 +166,18 @@ def metadata(image: Input, names: tuple[str, ...]) -> dict[str, str]:
     The keys that begin with `Image.` are those that ONNX defines for inputs that are images.
     """
     return {
-        "input": describe(image),
+        "input": _described(image),
         "Image.BitmapPixelFormat": "Gray8" if image.channels == 1 else "Rgb8",
         "Image.ColorSpaceGamma": "SRGB",
         "Image.NominalPixelRange": "NominalRange_0_255",
-        "classes": listed(names),
+        "classes": json.dumps(names, ensure_ascii=False),
     }
 
 
-def describe(image: Input) -> str:
-    """Describes the input in words: type, shape, range and channels."""
+def _described(image: Input) -> str:
     shape = f"N x {image.channels} x {image.height} x {image.width}"
     channels = "grayscale" if image.channels == 1 else "channels red, green, blue"
     return f"uint8, {shape} (images, channels, height, width), pixels from 0 to 255, {channels}"
-
-
-def listed(names: tuple[str, ...]) -> str:
-    """Returns the names of the classes as JSON."""
-    return json.dumps(names, ensure_ascii=False)
 
 
 def example(dataset: Dataset, image: Input) -> str:
@@ -199,15 +196,8 @@ def example(dataset: Dataset, image: Input) -> str:
 
 
 def _folder(dataset: Dataset) -> str:
-    """Returns the name of a dataset's own folder without its path, or nothing if it has none."""
     own = dataset.root if dataset.name in ("folder", "parquet") else None
     return Path(own).name if own else ""
-
-
-def _layers(cost: Cost) -> Iterator[tuple[str, ...]]:
-    for layer in cost.layers:
-        counts = (layer.elements, layer.nonzeros, layer.weight_bits, layer.activation_bits)
-        yield layer.name, layer.kind, *(f"{n:,}" for n in (*counts, layer.macs))
 
 
 def _date(seconds: float) -> str:

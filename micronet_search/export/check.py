@@ -17,8 +17,7 @@ from micronet_search.data.splits import Images
 from micronet_search.export import ExportError
 from micronet_search.training.evaluate import predictions
 
-TOLERANCE = 0.001
-"""The share of the images on which the two may differ; one image may in any case."""
+TOLERANCE = 0.001  # the share of the images on which the two may differ
 _ERRORS, _GAP = 4.0, 0.03
 _THREADS = 8
 
@@ -37,7 +36,7 @@ class Agreement:
 
     @property
     def allowed(self) -> int:
-        """The most images that may differ."""
+        """The most images that may differ; one may in any case."""
         return max(1, int(TOLERANCE * self.images))
 
     @property

@@ -177,9 +177,9 @@ def _silu(writer: GraphWriter, name: str, module: nn.Module, source: str) -> str
 
 
 def _average_pool(writer: GraphWriter, name: str, module: nn.AvgPool2d, source: str) -> str:
-    size = module.kernel_size
-    assert (module.stride, module.padding, module.ceil_mode) == (size, 0, False), module
-    assert module.divisor_override is None, module
+    size, plain = module.kernel_size, (module.kernel_size, 0, False, None)
+    found = (module.stride, module.padding, module.ceil_mode, module.divisor_override)
+    assert found == plain, module
     window = {"kernel_shape": (size, size), "strides": (size, size), "pads": (0,) * 4}
     return writer.add("AveragePool", [source], name, **window, count_include_pad=1)
 

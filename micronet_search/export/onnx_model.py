@@ -46,8 +46,7 @@ def write(shipped: Shipped, metadata: dict[str, str]) -> bytes:
     image = shipped.candidate.input
     shape = (image.channels, image.height, image.width)
     model = writer.model(shape, shipped.candidate.classes, output, metadata)
-    content: bytes = model.SerializeToString()
-    return content
+    return bytes(model.SerializeToString())
 
 
 def _write_image(writer: GraphWriter, normalization: Normalization) -> str:

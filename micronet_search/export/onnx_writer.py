@@ -16,10 +16,8 @@ from micronet_search.export import ExportError
 from micronet_search.network.precision import Plan
 from micronet_search.network.tensors import Role, tensor_name, tensors_of
 
-OPSET = 21
-"""The first opset with 4-bit integers and `DequantizeLinear` of them."""
-OPSET_INT2 = 25
-"""The first opset with 2-bit integers."""
+# The first opsets with integers of 4 bits and of 2, and `DequantizeLinear` of them.
+OPSET, OPSET_INT2 = 21, 25
 
 _FLOATS = {torch.float16: TensorProto.FLOAT16, torch.float32: TensorProto.FLOAT}
 
@@ -90,9 +88,8 @@ class GraphWriter:
         graph = helper.make_graph(self._nodes, "micronet", [pixels], [logits], initializers)
         opsets = [helper.make_opsetid("", self._opset)]
         version = helper.find_min_ir_version_for(opsets)
-        model = helper.make_model(
-            graph, opset_imports=opsets, ir_version=version, producer_name="micronet-search"
-        )
+        options = {"opset_imports": opsets, "producer_name": "micronet-search"}
+        model = helper.make_model(graph, ir_version=version, **options)
         helper.set_model_props(model, metadata)
         try:
             onnx.checker.check_model(model, full_check=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from micronet_search.config.files import load_candidate, load_stored_sweep
 from micronet_search.config.sweep import Sweep, Tracking
@@ -14,7 +15,6 @@ from micronet_search.store.outcome import Outcome, read_outcomes
 from micronet_search.store.paths import Root, StudyFolder
 from micronet_search.study.survey import Survey, score_of, survey
 
-Found = TypeVar("Found")
 _SHOWN = ("scores", "parameters", "nonzeros", "macs")
 
 
@@ -69,27 +69,26 @@ def read(root: Root, name: str) -> View:
 
 def read_all(root: Root) -> list[View]:
     """Reads every study under a root that can be read, and warns of the others."""
-    return list(_readable(root.studies(), lambda name: read(root, name)))
+    views = []
+    for name in root.studies():
+        with _warned(name):
+            views.append(read(root, name))
+    return views
 
 
 def tracking(root: Root) -> Tracking:
-    """Returns where the study that was started last keeps its records.
-
-    A study that cannot be read is passed over with a warning.
-    """
+    """Returns where the study that was started last, of those that can be read, has its records."""
     sweeps = {name: root.study(name).sweep for name in root.studies()}
-    newest = sorted(sweeps, key=lambda name: sweeps[name].stat().st_mtime, reverse=True)
-    found = _readable(newest, lambda name: load_stored_sweep(sweeps[name]).tracking)
-    return next(found, Tracking())
+    for name in sorted(sweeps, key=lambda name: sweeps[name].stat().st_mtime, reverse=True):
+        with _warned(name):
+            return load_stored_sweep(sweeps[name]).tracking
+    return Tracking()
 
 
-def _readable(names: Iterable[str], read_one: Callable[[str], Found]) -> Iterator[Found]:
-    """Yields what can be read, and warns of the rest in a line each."""
-    for name in names:
-        try:
-            found = read_one(name)
-        except (ValueError, OSError) as error:
-            reason, *_ = explain(error).splitlines()
-            print(f"warning: the study {name} is left out: {reason}", file=sys.stderr)
-        else:
-            yield found
+@contextmanager
+def _warned(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        reason, *_ = explain(error).splitlines()
+        print(f"warning: the study {name} is left out: {reason}", file=sys.stderr)

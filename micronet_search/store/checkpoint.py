@@ -23,8 +23,7 @@ _ENTRY = "state"
 _MARK = f'"{_ENTRY}":"'.encode()
 _NOT_PACKED = "the checkpoint is damaged, expected what `pack` writes"
 
-MAX_HEADER = 16 * 2**20
-"""The largest header that is read, in bytes; the largest network needs a tenth of it."""
+MAX_HEADER = 16 * 2**20  # bytes; the largest network needs a tenth of it
 
 
 class DamagedCheckpointError(ValueError):
@@ -73,11 +72,9 @@ def unpack(content: bytes) -> tuple[dict[str, Tensor], Any]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Returns a JSON object, and refuses two entries of one name: readers could disagree on it."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name is there twice")
-    return found
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name is there twice")  # readers could disagree on it
+    return dict(pairs)
 
 
 def _checksum(content: bytes) -> bytes:
@@ -95,10 +92,7 @@ def flatten(state: Any) -> tuple[dict[str, Tensor], Any]:
 
 
 def _to_tree(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Returns the JSON tree of a node, and adds its tensors under their dotted paths.
-
-    A dictionary becomes a list of pairs, because the keys of a JSON object must be texts.
-    """
+    """Returns the JSON tree of a node, and adds its tensors under their dotted paths."""
     if node is None or isinstance(node, bool | int | float | str):
         return node
     if isinstance(node, Tensor):
@@ -106,7 +100,7 @@ def _to_tree(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:
         tensors[name] = node
         return {"tensor": name}
     prefix = f"{name}." if name else ""
-    if isinstance(node, dict):
+    if isinstance(node, dict):  # as pairs, because the keys of a JSON object must be texts
         return {"dict": [[key, _to_tree(node[key], f"{prefix}{key}", tensors)] for key in node]}
     if isinstance(node, list | tuple):
         items = [_to_tree(item, f"{prefix}{i}", tensors) for i, item in enumerate(node)]

@@ -10,8 +10,7 @@ from typing import Any
 
 from micronet_search.config.reading import read_bytes
 
-MAX_JSON = 64 * 2**20
-"""The largest JSON file that is read, in bytes; a curve of 10,000 epochs takes less than 1 %."""
+MAX_JSON = 64 * 2**20  # bytes; a curve of 10,000 epochs takes less than 1 %
 
 
 def write_bytes(path: Path, content: bytes, private: bool = False) -> None:

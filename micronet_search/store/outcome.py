@@ -12,13 +12,10 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from micronet_search.store.files import read_json
 from micronet_search.store.paths import StudyFolder
 
-TRACEBACK = "traceback.txt"
-"""The name of the result's file that says where a trial failed."""
-
+TRACEBACK = "traceback.txt"  # the result's file that says where a trial failed
 _PARTS = {"parameters", "operations", "score"}
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
-State = Literal["complete", "stopped", "failed"]
-"""How a trial can end; `stopped` means early, at a rung."""
+State = Literal["complete", "stopped", "failed"]  # stopped means early, at a rung
 _Accuracy = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -93,8 +90,7 @@ class Outcome:
             found = _OUTCOMES.validate_python(tree)
         except ValidationError as error:
             wrong = error.errors(include_url=False)[0]
-            place = ".".join(map(str, wrong["loc"])) or "all of it"
-            message = f"{place}: {wrong['msg']}"
+            message = f"{'.'.join(map(str, wrong['loc'])) or 'all of it'}: {wrong['msg']}"
             raise ValueError(f"found no outcome of a trial, {message.lower()}") from None
         if found.state != "failed" and found.accuracy is None:
             raise ValueError(f"found a {found.state} trial without an accuracy, expected one")

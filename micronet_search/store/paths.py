@@ -11,9 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from micronet_search.config.sweep import Sweep
 
-MODEL_FILE = "model.safetensors"
-"""The file of the network that a trial or an export ships."""
-
+MODEL_FILE = "model.safetensors"  # the network that a trial or an export ships
 # The pattern of a sweep's name keeps a study inside the root: no separator, no leading dot.
 _NAME: TypeAdapter[str] = TypeAdapter(Annotated[str, Sweep.model_fields["name"]])
 

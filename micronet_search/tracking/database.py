@@ -13,9 +13,7 @@ from filelock import FileLock, Timeout
 from micronet_search.store.files import write_bytes
 from micronet_search.store.paths import Root
 
-PATIENCE = 5.0
-"""Seconds that another program may keep the database locked before it counts as silent."""
-
+PATIENCE = 5.0  # seconds that another program may keep it locked before it counts as silent
 _CREATION = 60.0  # seconds that another driver may take to create it
 _LOCATIONS = (
     ("experiments", "artifact_location"),
@@ -50,8 +48,7 @@ def is_locked(error: BaseException) -> bool:
 def prepare(path: Path) -> None:
     """Makes a database ready for MLflow, which would wait much longer for a locked one.
 
-    It is created where it is missing, and follows artifacts that were moved with it. An
-    `sqlite3.Error` means that it cannot be written, an `OSError` that it cannot be created.
+    It is created where it is missing, and follows artifacts that were moved with it.
     """
     with closing(sqlite3.connect(path, PATIENCE)) as database:
         database.execute("BEGIN IMMEDIATE")
@@ -82,10 +79,7 @@ def follow(path: Path) -> None:
     """Has MLflow find the artifacts beside a database that was moved together with them.
 
     MLflow keeps absolute locations. A study whose artifacts never were beside the database stays
-    as it is.
-
-    Raises:
-        sqlite3.Error: The database is locked, or is not MLflow's.
+    as it is. An `sqlite3.Error` means that the database is locked, or is not MLflow's.
     """
     if not os.access(path, os.W_OK):
         return  # an archive can be looked at nevertheless

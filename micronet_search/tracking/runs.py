@@ -32,7 +32,14 @@ def find_parent(
     """
     from mlflow.entities import ViewType
 
-    experiment = _find_experiment(client, folder.path.name, location)
+    name = folder.path.name
+    known = client.get_experiment_by_name(name)
+    if known is None:
+        experiment = client.create_experiment(name, location)
+    else:
+        experiment = known.experiment_id
+        if known.lifecycle_stage == "deleted":  # it comes back with all its runs
+            client.restore_experiment(experiment)
     host = "" if uri.startswith("sqlite:") else f"{socket.gethostname()}:"
     place = host + str(folder.path.absolute())
     found = client.search_runs([experiment], "tags.study LIKE '%'", ViewType.ALL)
@@ -45,19 +52,9 @@ def find_parent(
         _restore(client, mine, place)
         return mine
     tags = {"study": identity, "folder": place}
-    run_id = client.create_run(experiment, tags=tags, run_name=folder.path.name).info.run_id
+    run_id = client.create_run(experiment, tags=tags, run_name=name).info.run_id
     client.update_run(run_id, "SCHEDULED")
     return client.get_run(run_id)
-
-
-def _find_experiment(client: MlflowClient, name: str, location: str | None) -> str:
-    """Finds or creates the study's experiment; a deleted one comes back with all its runs."""
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        return str(client.create_experiment(name, location))
-    if found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    return str(found.experiment_id)
 
 
 def _restore(client: MlflowClient, run: Run, place: str) -> None:

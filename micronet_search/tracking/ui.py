@@ -76,15 +76,12 @@ def serve(root: Root, tracking: Tracking, host: str, port: int) -> int:
 
 def _check_store(uri: str) -> None:
     if is_server(uri):
-        raise ValueError(
-            f"the records are kept by the server {masked(uri)}, open that in a browser"
-        )
+        server = masked(uri)
+        raise ValueError(f"the records are kept by the server {server}, open that in a browser")
     path = database_file(uri)
-    if path is None:
-        return
-    if not path.exists():
+    if path and not path.exists():
         raise ValueError(f"{path} does not exist, expected the records of a study")
-    if path.stat().st_size:
+    if path and path.stat().st_size:
         try:
             follow(path)
         except sqlite3.Error as error:

@@ -19,9 +19,7 @@ from micronet_search.engine.ray import reaper
 from micronet_search.engine.slot import Slot
 from micronet_search.engine.work import Event, Job, Order
 
-STORE = 256 * 2**20
-"""The shared memory of a cluster that is made for a study, in bytes; enough for checkpoints."""
-
+STORE = 256 * 2**20  # bytes of shared memory in a cluster of a study's own, for checkpoints
 _ASIDE = "aside"  # the concurrency group of the calls that Ray makes in a second thread
 _THREADS: dict[str, Any] = {"concurrency_groups": {_ASIDE: 1}}
 
@@ -82,7 +80,7 @@ class Cluster:
         self._reaper = reaper.start() if execution.address is None else None
         _connect(execution)
         wanted = execution.device
-        has_gpu = any(node["Resources"].get("GPU", 0) >= 1 for node in _alive().values())
+        has_gpu = any(node["Resources"].get("GPU", 0) >= 1 for node in alive().values())
         if wanted.startswith("cuda") and not has_gpu:
             raise ValueError(f"found no GPU in the Ray cluster, expected one for device: {wanted}")
         self.device = "cuda" if has_gpu and wanted != "cpu" else "cpu"
@@ -95,7 +93,7 @@ class Cluster:
 
     def look(self) -> list[str]:
         """Asks Ray which nodes are there now, and tells which have left."""
-        before, self._nodes = self._nodes, _alive()
+        before, self._nodes = self._nodes, alive()
         for gone in before.keys() - self._nodes.keys():
             self._tell(f"node {self.name(gone)} left")
         for node, found in self._nodes.items():
@@ -105,10 +103,6 @@ class Cluster:
                 "Ray's node on this machine has died; run the same command to continue"
             )
         return list(self._nodes)
-
-    def is_there(self, node: str) -> bool:
-        """Asks Ray whether a node is alive."""
-        return node in _alive()
 
     def name(self, node: str) -> str:
         """Returns what messages call a node: its address."""
@@ -168,7 +162,8 @@ def _connect(execution: Execution) -> None:
         raise ValueError(f"{failed} ({reason}), expected {expected}") from error
 
 
-def _alive() -> dict[str, dict[str, Any]]:
+def alive() -> dict[str, dict[str, Any]]:
+    """Asks Ray which nodes are alive, and returns what it knows of each by its id."""
     return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
 
 

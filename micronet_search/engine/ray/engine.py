@@ -13,7 +13,7 @@ import ray
 from ray.exceptions import RayError
 
 from micronet_search.config.sweep import Dataset, Execution
-from micronet_search.engine.ray.cluster import Cluster
+from micronet_search.engine.ray.cluster import Cluster, alive
 from micronet_search.engine.work import Crashed, Event, Job, Left, Order
 from micronet_search.store.outcome import lost
 
@@ -25,7 +25,7 @@ STARTS = 3  # a node is not used once so many of its slots in a row died before 
 
 @dataclass(eq=False)
 class _Member:
-    """A slot as the driver sees it.
+    """A slot as the driver sees it, and the number of the job that holds it.
 
     Attributes:
         started: A reference that Ray answers once the process runs.
@@ -33,7 +33,6 @@ class _Member:
             the slot is lost, the answer of its node. None if it waits for nothing.
         requested: When Ray was asked for the slot, in seconds of the monotonic clock.
         is_told: Whether the user knows that the slot has not started.
-        number: The number of the job that holds the slot.
         error: The error with which the slot was lost.
     """
 
@@ -86,7 +85,7 @@ class Ray:
         if not waiting:
             time.sleep(PATIENCE)
             return None
-        answered, _ = ray.wait(list(waiting), num_returns=1, timeout=PATIENCE)
+        answered, _ = ray.wait(list(waiting), timeout=PATIENCE)
         return self._hear(waiting[answered[0]]) if answered else None
 
     def order(self, number: int, order: Order) -> None:
@@ -118,8 +117,6 @@ class Ray:
 
     def _holder(self, number: int) -> _Member:
         return next(member for member in self._members if member.number == number)
-
-    # --- slots that come ---
 
     def _take_census(self) -> None:
         """Makes slots on nodes that have joined, and forgets those of nodes that have left."""
@@ -159,11 +156,12 @@ class Ray:
         if refusal is not None:
             self._members.remove(member)
             self._refuse(member.node, refusal)
-            return
-        member.ready = True
-        del self._deaths[member.node]
-        name = self._cluster.name(member.node)
-        self._tell(f"a slot on {self.device} of node {name} is ready")
+        else:
+            member.ready = True
+            del self._deaths[member.node]
+            self._tell(
+                f"a slot on {self.device} of node {self._cluster.name(member.node)} is ready"
+            )
 
     def _refuse(self, node: str, reason: str) -> None:
         """Uses a node no more."""
@@ -172,8 +170,6 @@ class Ray:
             self._cluster.refused[node] = line
             if self._members:  # else the next census raises an error with this line
                 self._tell(line)
-
-    # --- what slots say, and slots that die ---
 
     def _hear(self, member: _Member) -> tuple[int, Event] | None:
         """Returns the event that a slot has for the driver, if it has one."""
@@ -206,7 +202,7 @@ class Ray:
     def _bury(self, member: _Member, error: RayError) -> tuple[int, Event] | None:
         """Returns what a lost slot means for its job; the next census makes another slot."""
         member.pending, self._counted = None, 0.0
-        node_lives = self._cluster.is_there(member.node)
+        node_lives = member.node in alive()
         reason = str(error).strip() or type(error).__name__
         if member.number is None:
             self._members.remove(member)
@@ -217,5 +213,4 @@ class Ray:
             return None
         if not node_lives:
             return member.number, Left(f"node {self._cluster.name(member.node)} left")
-        what = f"the slot died: {type(error).__name__}"
-        return member.number, Crashed(lost(what, reason))
+        return member.number, Crashed(lost(f"the slot died: {type(error).__name__}", reason))

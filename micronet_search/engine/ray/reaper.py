@@ -17,9 +17,8 @@ import sys
 import time
 from contextlib import suppress
 
-PASSES = 50
-PAUSE = 0.2
-"""The time between two passes over the processes, in seconds."""
+PASSES = 50  # over the processes
+PAUSE = 0.2  # seconds between two of them
 
 
 def start() -> subprocess.Popen[bytes]:
