@@ -31,11 +31,7 @@ class Shipped(nn.Module):
     def __init__(
         self, candidate: Candidate, tensors: Mapping[str, Tensor], normalization: Normalization
     ) -> None:
-        """Builds the candidate's network around the stored tensors, on the CPU.
-
-        Raises:
-            ValueError: The tensors are not those of the candidate's network.
-        """
+        """Builds the candidate's network on the CPU; other tensors are a ValueError."""
         super().__init__()
         _check(candidate, tensors)  # before it is built: a page of text can name a giant
         self.candidate = candidate
@@ -94,12 +90,10 @@ def _check(candidate: Candidate, tensors: Mapping[str, Tensor]) -> None:
 
 
 def load(path: str | Path) -> Shipped:
-    """Reads the PyTorch network in a folder, or in its `model.safetensors`, for uint8 images.
+    """Reads the PyTorch network of an export or of a complete trial, ready for uint8 images.
 
-    The folder is that of an export or of a complete trial.
-
-    Raises:
-        ValueError: There is no such file, it is damaged, or it holds something else.
+    The path is that of its folder, or of its `model.safetensors`. A file that is missing, damaged
+    or of something else is a ValueError.
     """
     path = Path(path)
     file = path / MODEL_FILE if path.is_dir() else path

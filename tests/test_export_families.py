@@ -30,7 +30,7 @@ from micronet_search.compression import quantizers
 from micronet_search.config.sweep import Dataset
 from micronet_search.data.splits import Splits, load
 from micronet_search.export import check, onnx_model
-from micronet_search.export.onnx_layers import write_layer
+from micronet_search.export.onnx_model import write_layer
 from micronet_search.export.onnx_writer import GraphWriter
 from micronet_search.network.layers import Scale
 from micronet_search.network.precision import Plan, Precision

@@ -28,7 +28,7 @@ from torch import nn
 from micronet_search.compression import quantizers
 from micronet_search.config.network import Input
 from micronet_search.export import ExportError, check, onnx_model
-from micronet_search.export.onnx_layers import write_layer
+from micronet_search.export.onnx_model import write_layer
 from micronet_search.export.onnx_writer import GraphWriter
 from micronet_search.network.precision import Plan, Precision
 

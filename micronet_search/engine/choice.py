@@ -21,10 +21,8 @@ def open_engine(
     """Creates the engine that a sweep asks for, and returns it with the kind of its devices.
 
     The dataset is loaded for trials in this process; other processes and nodes load it themselves.
-    `tell` receives a line that names the engine, and later lines about its slots.
-
-    Raises:
-        ValueError: The device, Ray or its cluster cannot be used.
+    `tell` receives a line that names the engine, and later lines about its slots. A device, or a
+    cluster, that cannot be used is a ValueError.
     """
     several = execution.address is not None or _possible_slots(execution) > 1
     wants_ray = execution.engine == "ray" or (execution.engine == "auto" and several)
@@ -54,11 +52,7 @@ def _possible_slots(execution: Execution) -> int:
 
 
 def choose_device(name: str) -> torch.device:
-    """Returns the device of a name: `auto`, `cpu`, `cuda` or `cuda:N`.
-
-    Raises:
-        ValueError: There is no such device.
-    """
+    """Returns the device called `auto`, `cpu`, `cuda` or `cuda:N`, if it is there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     known = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]

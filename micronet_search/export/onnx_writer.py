@@ -1,4 +1,4 @@
-"""An ONNX graph while it is written: nodes, initialisers and the opset that they need."""
+"""An ONNX graph while it is written, and how weights and inputs of few bits are written in it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import numpy as np
 import onnx
 import torch
 from onnx import NodeProto, TensorProto, helper, numpy_helper
-from torch import Tensor
+from torch import Tensor, nn
 
+from micronet_search.compression.quantizers import DynamicInputQuantizer, InputQuantizer
+from micronet_search.compression.rounding import SMALLEST_SCALE
 from micronet_search.export import ExportError
 from micronet_search.network.precision import Plan
 from micronet_search.network.tensors import Role, tensor_name, tensors_of
@@ -22,7 +24,7 @@ OPSET, OPSET_INT2 = 21, 25
 _FLOATS = {torch.float16: TensorProto.FLOAT16, torch.float32: TensorProto.FLOAT}
 
 
-def integer_type(bits: int) -> np.dtype[Any]:
+def _integer_type(bits: int) -> np.dtype[Any]:
     """Returns the narrowest signed type that ONNX has for integers of 1 to 8 bits."""
     assert 1 <= bits <= 8, bits
     return np.dtype(ml_dtypes.int2 if bits <= 2 else ml_dtypes.int4 if bits <= 4 else np.int8)
@@ -96,3 +98,92 @@ class GraphWriter:
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
             raise ExportError(f"the ONNX file is not valid: {error}") from error
         return model
+
+
+def write_weight(writer: GraphWriter, name: str) -> str:
+    """Adds the weights of a layer; integers are scaled in each output channel."""
+    precision, tensors = writer.plan.layers[name], writer.tensors_of(name)
+    if not precision.scales_weights:
+        return writer.constant(name, "weight")
+    integers = tensors["weight"].numpy().astype(_integer_type(precision.weight_bits))
+    # the output has the type of the scale
+    scale = tensors["weight_scale"].float().numpy()
+    stored = writer.store_tensor(name, "weight", integers)
+    operands = [stored, writer.store_tensor(name, "weight_scale", scale)]
+    return writer.add("DequantizeLinear", operands, f"{stored}.dequantize", axis=0)
+
+
+def write_input(writer: GraphWriter, name: str, module: nn.Module, source: str) -> str:
+    """Adds the rounding of a layer's input as its quantizer has it, and returns the value."""
+    precision = writer.plan.layers[name]
+    if precision.scales_input:
+        quantizer = module.get_submodule("input_quantizer")
+        if isinstance(quantizer, DynamicInputQuantizer):
+            axes = (1, 2, 3) if isinstance(module, nn.Conv2d) else (1,)
+            return _dynamic(writer, name, quantizer, source, axes)
+        assert isinstance(quantizer, InputQuantizer)
+        return _static(writer, name, quantizer, source)
+    if precision.activation_bits != 16 or writer.compute == TensorProto.FLOAT16:
+        return source
+    half = writer.add("Cast", [source], f"{name}.input.half", to=TensorProto.FLOAT16)
+    return writer.add("Cast", [half], f"{name}.input", to=writer.compute)
+
+
+def _static(writer: GraphWriter, name: str, quantizer: InputQuantizer, source: str) -> str:
+    """Adds a `QuantizeLinear` and a `DequantizeLinear`, with a `Clip` to a width below 8 bits.
+
+    Between quantized values, ONNX Runtime would round weights that are no integers to 8 bits; the
+    same clip after the rounding, not before it, is what stops it.
+    """
+    layers = writer.plan.layers
+    scale = writer.tensors_of(name)["input_scale"].float().numpy()[0]
+
+    def least() -> str:
+        return writer.store(f"{name}.input_low", quantizer.low * scale)
+
+    def clip(value: str) -> str:
+        limits = [least(), writer.store(f"{name}.input_high", quantizer.high * scale)]
+        return writer.add("Clip", [value, *limits], f"{name}.input.clip")
+
+    is_product = source in layers and layers[source].scales_weights
+    if is_product and "bias" not in writer.tensors_of(source):
+        # The product of integer weights, rounded as it is, would become a `QLinearConv` in ONNX
+        # Runtime, whose sums saturate at 16 bits on processors that multiply pairs of bytes alone.
+        # `Max` stops it; `Clip` would be removed.
+        source = writer.add("Max", [source, least()], f"{name}.input.bounded")
+    if layers[name].scales_weights and layers[name].activation_bits < 8:
+        source = clip(source)
+    kind = np.dtype(np.int8 if quantizer.low < 0 else np.uint8)
+    parameters = [
+        writer.store_tensor(name, "input_scale", scale),
+        writer.store(f"zero.{kind.name}", np.zeros((), kind)),
+    ]
+    integers = writer.add("QuantizeLinear", [source, *parameters], f"{name}.input.quantize")
+    rounded = writer.add("DequantizeLinear", [integers, *parameters], f"{name}.input.dequantize")
+    return rounded if layers[name].scales_weights else clip(rounded)
+
+
+def _dynamic(
+    writer: GraphWriter,
+    name: str,
+    quantizer: DynamicInputQuantizer,
+    source: str,
+    axes: tuple[int, ...],
+) -> str:
+    """Spells out the rounding by the scale of each image, which its largest value over `axes` sets.
+
+    Clipping would change nothing, for no value is beyond the largest. `DynamicQuantizeLinear` has
+    one scale for a whole batch, and 8 bits alone.
+    """
+    size = source
+    if quantizer.low < 0:
+        size = writer.add("Abs", [source], f"{name}.input.size")
+    over = writer.store(f"axes.{len(axes)}", np.array(axes, np.int64))
+    largest = writer.add("ReduceMax", [size, over], f"{name}.input.largest", keepdims=1)
+    reach = writer.store(f"reach.{quantizer.high}", np.array(quantizer.reach, np.float32))
+    unbounded = writer.add("Div", [largest, reach], f"{name}.input.unbounded")
+    smallest = writer.store("smallest_scale", np.array(SMALLEST_SCALE, np.float32))
+    scale = writer.add("Max", [unbounded, smallest], f"{name}.input.scale")
+    parts = writer.add("Div", [source, scale], f"{name}.input.parts")
+    integers = writer.add("Round", [parts], f"{name}.input.integers")
+    return writer.add("Mul", [integers, scale], f"{name}.input")

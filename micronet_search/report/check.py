@@ -24,9 +24,7 @@ DRAWS = distributions.DRAWS
 def describe(sweep: Sweep) -> list[str]:
     """Draws from a sweep's space, evenly, and says what the candidates and their scores are like.
 
-    Raises:
-        ValueError: The dataset cannot be used or does not go with the space, or no draw makes a
-            network that can be built.
+    It is a ValueError if the dataset does not go with the space, or no draw can be built.
     """
     images, classes = splits.describe(sweep.dataset)
     check_space(sweep, images, classes)

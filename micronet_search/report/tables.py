@@ -87,18 +87,12 @@ def cost_table(cost: Cost) -> Table:
 
 def cost_lines(cost: Cost) -> list[str]:
     """Returns the total cost of a network in words, and its score by each score rule."""
-    totals = (
-        f"{cost.parameters:,} parameters, {cost.nonzeros:,} nonzeros stored, {cost.macs:,} MACs, "
-        f"{-(-cost.storage_bits // 8):,} bytes"
-    )
-    return [
-        totals,
-        *(
-            f"{rule}: score {score.score:.6f} = "
-            f"parameters {score.parameters:.6f} + operations {score.operations:.6f}"
-            for rule, score in scores(cost).items()
-        ),
-    ]
+    stored = f"{cost.parameters:,} parameters, {cost.nonzeros:,} nonzeros stored"
+    lines = [f"{stored}, {cost.macs:,} MACs, {-(-cost.storage_bits // 8):,} bytes"]
+    for rule, score in scores(cost).items():
+        parts = f"parameters {score.parameters:.6f} + operations {score.operations:.6f}"
+        lines.append(f"{rule}: score {score.score:.6f} = {parts}")
+    return lines
 
 
 def cost_json(cost: Cost) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Tensors and plain values in one file of the safetensors format, without pickle.
 
 `pack(*flatten(state))` makes the bytes of a state, and `unflatten(*unpack(content))` restores the
-state bit by bit. A state is, for example, the `state_dict` of a network, or a mapping of several.
+state bit by bit: the `state_dict` of a network, for example, or a mapping of several.
 """
 
 from __future__ import annotations
@@ -47,22 +47,19 @@ def pack(tensors: dict[str, Tensor], meta: Any) -> bytes:
 def unpack(content: bytes) -> tuple[dict[str, Tensor], Any]:
     """Returns the tensors, on the CPU, and the tree that `pack` packed.
 
-    Raises:
-        DamagedCheckpointError: The bytes were cut or changed, or `pack` did not write them.
-            Anyone can forge a checksum, so the rest of the file is checked too.
+    Bytes that were cut or changed, or that `pack` did not write, are a DamagedCheckpointError.
+    Anyone can forge a checksum, so the rest of the file is checked too.
     """
     start = content.find(_MARK) + len(_MARK)
     found = content[start : start + _DIGITS]
     blank = content[:start] + _BLANK.encode() + content[start + _DIGITS :]
     if found != _checksum(blank):
-        raise DamagedCheckpointError(
-            f"the checkpoint is damaged: its {len(content):,} bytes do not agree with its checksum"
-        )
+        what = f"its {len(content):,} bytes do not agree with its checksum"
+        raise DamagedCheckpointError(f"the checkpoint is damaged: {what}")
     size = int.from_bytes(content[:8], "little")
     if size > MAX_HEADER:
-        raise DamagedCheckpointError(
-            f"the checkpoint has a header of {size:,} bytes, expected at most {MAX_HEADER:,}"
-        )
+        what = f"a header of {size:,} bytes, expected at most {MAX_HEADER:,}"
+        raise DamagedCheckpointError(f"the checkpoint has {what}")
     try:
         header = json.loads(content[8 : 8 + size], object_pairs_hook=_unique)
         meta = json.loads(header["__metadata__"][_ENTRY][_DIGITS:])

@@ -21,13 +21,10 @@ _Accuracy = Annotated[float, Field(ge=0.0, le=1.0)]
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of a trial's curve.
+    """One row of a trial's curve, whose epochs are counted over all stages.
 
-    Attributes:
-        epoch: The number of epochs trained so far, over all stages.
-        loss: The mean training loss.
-        accuracy: The accuracy on the validation split, 0 to 1.
-        ended: The Unix time at the end of the epoch.
+    The loss is the mean on the training split, the accuracy (0 to 1) on the validation split,
+    `ended` a Unix time.
     """
 
     __pydantic_config__ = _STRICT
@@ -47,12 +44,11 @@ class Outcome:
     Attributes:
         started: The Unix time of the first start.
         ended: The Unix time of the end.
-        accuracy: On the validation split, of the network as shipped; for a stopped trial, at its
-            rung.
+        accuracy: Of the network as shipped, on the validation split; if stopped, at the rung.
         scores: For each score rule its `parameters`, `operations` and `score`, measured; for a
             stopped trial, predicted.
-        parameters: The number of parameters before norms are folded.
-        nonzeros: The number of nonzero values in the stored tensors.
+        parameters: Before norms are folded.
+        nonzeros: In the stored tensors.
         macs: Multiply-accumulates for one image.
         storage_bits: The size of the packed network.
         seconds: The time of each stage.
@@ -112,13 +108,10 @@ class Result:
 
 
 def read_outcome(path: Path, score_rule: str | None = None) -> Outcome:
-    """Reads an `outcome.json`.
+    """Reads an `outcome.json`; one that is damaged is a ValueError.
 
     If a score rule is given, a trial that did not fail must have its cost and its score by this
     rule.
-
-    Raises:
-        ValueError: The file is damaged, or figures are missing.
     """
     tree = read_json(path)
     try:

@@ -29,10 +29,8 @@ def driver_lock(study: StudyFolder) -> Iterator[None]:
     try:
         lock = FileLock(study.lock, thread_local=False).acquire(timeout=0)
     except Timeout:
-        raise StudyLockedError(
-            f"the study {study.path.name} is being run by {_holder(study)}; "
-            "expected one driver at a time"
-        ) from None
+        what = f"the study {study.path.name} is being run by {_holder(study)}"
+        raise StudyLockedError(f"{what}; expected one driver at a time") from None
     with lock:
         # The holder has a file of its own: some versions of filelock empty the file that they lock.
         holder = {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()}

@@ -84,31 +84,22 @@ def quieten() -> None:
 def connect(uri: str) -> MlflowClient:
     """Returns a client of the store within a few seconds; an empty database gets its tables."""
     quieten()
+    import sqlalchemy
     from mlflow import MlflowClient
+    from sqlalchemy.pool import NullPool
 
     with reported(uri):
         if path := database_file(uri):
             prepare(path)
         elif not is_server(uri) and "://" in uri and not uri.startswith("file:"):
-            _try_database(uri)
+            try:
+                # once, where MLflow would try ten times in a hundred seconds
+                sqlalchemy.create_engine(uri, poolclass=NullPool).connect().close()
+            except ValueError as error:  # a port that is no number
+                raise sqlalchemy.exc.ArgumentError(str(error)) from error
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
     return client
-
-
-def _try_database(uri: str) -> None:
-    """Opens a database once, where MLflow would try ten times in a hundred seconds."""
-    import sqlalchemy
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        engine = sqlalchemy.create_engine(uri)
-    except ValueError as error:  # a port that is no number
-        raise ArgumentError(str(error)) from error
-    try:
-        engine.connect().close()
-    finally:
-        engine.dispose()
 
 
 @contextmanager
@@ -157,5 +148,4 @@ def _may_pass(uri: str, error: Exception) -> bool:
     if isinstance(error, MlflowException):
         said = _STATUS.search(str(error))  # MLflow makes a 500 of those that it does not know
         status = int(said[1]) if said else ERROR_CODE_TO_HTTP_STATUS.get(error.error_code, 500)
-    is_refusal = 400 <= status < 500 and status not in _TRY_LATER
-    return not is_refusal
+    return not 400 <= status < 500 or status in _TRY_LATER

@@ -30,10 +30,8 @@ def serve(root: Root, tracking: Tracking, host: str, port: int) -> int:
     """Runs MLflow's server until Ctrl-C, and returns its exit status; 0 after Ctrl-C.
 
     Requests have to name the host on which it listens, or this machine where that is a loopback
-    address or means every address. `MLFLOW_SERVER_ALLOWED_HOSTS` overrides this.
-
-    Raises:
-        ValueError: The store is missing, is a server, or cannot be read, or the port is taken.
+    address or means every address. `MLFLOW_SERVER_ALLOWED_HOSTS` overrides this. A store that is
+    missing, a server or damaged, and a port that is taken, are ValueErrors.
     """
     uri = tracking_uri(tracking, root)
     _check_store(uri)

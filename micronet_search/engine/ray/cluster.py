@@ -69,11 +69,9 @@ class Cluster:
     def __init__(self, execution: Execution, tell: Callable[[str], None]) -> None:
         """Connects to the cluster of the sweep, or makes one of this machine alone.
 
-        Raises:
-            ValueError: There is no such cluster, or no such device in it.
+        It is a ValueError if there is no such cluster, or no such device in it.
         """
-        self._share = execution.trials_per_device
-        self._tell = tell
+        self._share, self._tell = execution.trials_per_device, tell
         self._nodes: dict[str, dict[str, Any]] = {}
         self._names: dict[str, str] = {}
         self.refused: dict[str, str] = {}
@@ -99,9 +97,8 @@ class Cluster:
         for node, found in self._nodes.items():
             self._names[node] = found["NodeManagerAddress"]
         if not self._nodes and self._reaper is not None:
-            raise ValueError(
-                "Ray's node on this machine has died; run the same command to continue"
-            )
+            what = "Ray's node on this machine has died"
+            raise ValueError(f"{what}; run the same command to continue")
         return list(self._nodes)
 
     def name(self, node: str) -> str:
@@ -150,8 +147,8 @@ def _connect(execution: Execution) -> None:
         expected = "it to; try again once the machine is less busy, or with engine: inline"
     else:
         failed = f"execution.address: found no Ray cluster at {address}"
-        expected = "the HOST:PORT of one that runs, with RAY_AUTH_MODE and its token as it was "
-        expected += "started, or no address"
+        token = "RAY_AUTH_MODE and its token as it was started"
+        expected = f"the HOST:PORT of one that runs, with {token}, or no address"
     try:
         if match := re.fullmatch(r"([^:/]+):([0-9]+)", address or ""):
             # Ray needs minutes to notice that nothing answers at an address.
