@@ -45,7 +45,6 @@ def open_engine(
 
 
 def _possible_slots(execution: Execution) -> int:
-    """Returns how many slots this machine could have."""
     device = choose_device(execution.device)
     is_every_gpu = device.type == "cuda" and device.index is None
     return (torch.cuda.device_count() if is_every_gpu else 1) * execution.trials_per_device

@@ -117,25 +117,21 @@ def write_input(writer: GraphWriter, name: str, module: nn.Module, source: str) 
     """Adds the rounding of a layer's input as its quantizer has it, and returns the value."""
     precision = writer.plan.layers[name]
     if precision.scales_input:
-        quantizer = module.get_submodule("input_quantizer")
-        if isinstance(quantizer, DynamicInputQuantizer):
-            axes = (1, 2, 3) if isinstance(module, nn.Conv2d) else (1,)
-            return _dynamic(writer, name, quantizer, source, axes)
-        assert isinstance(quantizer, InputQuantizer)
-        return _static(writer, name, quantizer, source)
+        return (_dynamic if precision.dynamic else _static)(writer, name, module, source)
     if precision.activation_bits != 16 or writer.compute == TensorProto.FLOAT16:
         return source
     half = writer.add("Cast", [source], f"{name}.input.half", to=TensorProto.FLOAT16)
     return writer.add("Cast", [half], f"{name}.input", to=writer.compute)
 
 
-def _static(writer: GraphWriter, name: str, quantizer: InputQuantizer, source: str) -> str:
+def _static(writer: GraphWriter, name: str, module: nn.Module, source: str) -> str:
     """Adds a `QuantizeLinear` and a `DequantizeLinear`, with a `Clip` to a width below 8 bits.
 
     Between quantized values, ONNX Runtime would round weights that are no integers to 8 bits; the
     same clip after the rounding, not before it, is what stops it.
     """
-    layers = writer.plan.layers
+    quantizer, layers = module.get_submodule("input_quantizer"), writer.plan.layers
+    assert isinstance(quantizer, InputQuantizer)
     scale = writer.tensors_of(name)["input_scale"].float().numpy()[0]
 
     def least() -> str:
@@ -163,19 +159,15 @@ def _static(writer: GraphWriter, name: str, quantizer: InputQuantizer, source: s
     return rounded if layers[name].scales_weights else clip(rounded)
 
 
-def _dynamic(
-    writer: GraphWriter,
-    name: str,
-    quantizer: DynamicInputQuantizer,
-    source: str,
-    axes: tuple[int, ...],
-) -> str:
-    """Spells out the rounding by the scale of each image, which its largest value over `axes` sets.
+def _dynamic(writer: GraphWriter, name: str, module: nn.Module, source: str) -> str:
+    """Spells out the rounding by the scale of each image, which its largest value sets.
 
     Clipping would change nothing, for no value is beyond the largest. `DynamicQuantizeLinear` has
     one scale for a whole batch, and 8 bits alone.
     """
-    size = source
+    quantizer, size = module.get_submodule("input_quantizer"), source
+    assert isinstance(quantizer, DynamicInputQuantizer)
+    axes = (1, 2, 3) if isinstance(module, nn.Conv2d) else (1,)
     if quantizer.low < 0:
         size = writer.add("Abs", [source], f"{name}.input.size")
     over = writer.store(f"axes.{len(axes)}", np.array(axes, np.int64))

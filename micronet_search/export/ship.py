@@ -90,7 +90,6 @@ def _refuse_foreign(destination: Path, study: str) -> None:
 def _prepare(
     trial: TrialFolder, sweep: Sweep, study: str, splits: Splits
 ) -> tuple[dict[str, bytes], card.Facts]:
-    """Returns the files of an export by name, and what its card says."""
     outcome = read_outcome(trial.outcome) if trial.outcome.exists() else None
     if outcome is None or outcome.state != "complete" or not trial.model.exists():
         state = "nothing" if outcome is None else f"a {outcome.state} trial"

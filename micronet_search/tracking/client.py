@@ -23,10 +23,7 @@ _STATUS = re.compile(r"failed with error code (\d{3}) ")
 _TRY_LATER = {408, 425, 429, 499}  # statuses below 500 that say nothing about what was asked
 # What MLflow reads as something else in the address of a database, even where it is quoted.
 _NOT_IN_AN_ADDRESS = re.compile(r"\?|%[0-9A-Fa-f]{2}")
-_PATIENCE = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",  # seconds
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-}
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}  # seconds
 
 
 class TrackingError(ValueError):
@@ -136,7 +133,6 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 
 def _may_pass(uri: str, error: Exception) -> bool:
-    """Returns whether the store did not answer, rather than refuse."""
     from mlflow.exceptions import ERROR_CODE_TO_HTTP_STATUS, MlflowException
     from sqlalchemy.exc import DBAPIError
 

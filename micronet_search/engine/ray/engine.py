@@ -164,7 +164,6 @@ class Ray:
             )
 
     def _refuse(self, node: str, reason: str) -> None:
-        """Uses a node no more."""
         line = f"node {self._cluster.name(node)}: {reason}"
         if node not in self._cluster.refused:
             self._cluster.refused[node] = line
