@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 from torchvision.transforms.v2 import InterpolationMode, functional
 
-from micronet_search.data.geometry import rotate, turn, warp
+from micronet_search.data.transforms import rotate, turn, warp
 
 
 def generator(seed: int = 0) -> Generator:

@@ -21,14 +21,9 @@ ASPECT = (0.3, 3.3)
 def crop_and_flip(
     images: Tensor, padding: int, flip: bool, fill: int, generator: Generator
 ) -> Tensor:
-    """Adds a border to each image, crops a random window of the old size, and mirrors half of them.
+    """Crops a window of the old size from each image with a border of `padding` pixels around it.
 
-    Args:
-        images: Images of any type.
-        padding: Width of the border, in pixels.
-        flip: Whether images are mirrored left to right, each with probability 1/2.
-        fill: Value of the border.
-        generator: Decides where the windows lie and which images are mirrored.
+    With `flip`, half of the images are mirrored left to right.
     """
     if not padding and not flip:
         return images
@@ -91,8 +86,12 @@ def cutmix(
     count, _, height, width = images.shape
     side = (1 - beta(alpha, count, generator)).sqrt()
     centre = torch.rand((2, count), generator=generator, device=images.device)
-    rows = _around(side, centre[0], height)
-    columns = _around(side, centre[1], width)
+
+    def around(centre: Tensor, length: int) -> Tensor:
+        half, middle = (side * length).int() // 2, (centre * length).int()
+        return _interval(middle - half, middle + half, length)
+
+    rows, columns = around(centre[0], height), around(centre[1], width)
     partner = torch.randperm(count, generator=generator, device=images.device)
     share = 1 - rows.sum(1) * columns.sum(1) / (height * width)
     return (
@@ -116,13 +115,6 @@ def beta(alpha: float, count: int, generator: Generator) -> Tensor:
 
 def _between(low: float, high: float, share: Tensor) -> Tensor:
     return low + (high - low) * share
-
-
-def _around(side: Tensor, centre: Tensor, length: int) -> Tensor:
-    """Marks the pixels (B, length) of intervals; sides and centres are shares of the length."""
-    half = (side * length).int() // 2
-    middle = (centre * length).int()
-    return _interval(middle - half, middle + half, length)
 
 
 def _inside(side: Tensor, place: Tensor, length: int) -> Tensor:

@@ -9,11 +9,9 @@ import torch
 from torch import Generator, Tensor
 
 from micronet_search.config.training import Augmentation
-from micronet_search.data import policy
 from micronet_search.data.augmentation import crop_and_flip, cutmix, erase, mixup
-from micronet_search.data.color import jitter
-from micronet_search.data.geometry import rotate
 from micronet_search.data.splits import Images, Normalization
+from micronet_search.data.transforms import apply_policy, jitter, policy_counts, rotate
 
 Mix = Callable[..., tuple[Tensor, Tensor]]
 """`mixup` or `cutmix` with its alpha; takes images, targets and a generator."""
@@ -49,29 +47,31 @@ def training_batches(
         Float32 images (B, C, H, W), and the probability of each class, float32 (B, classes).
     """
     device = images.images.device
-    count = batches_in_epoch(len(images), batch_size)
+    count, size = batches_in_epoch(len(images), batch_size), min(batch_size, len(images))
     order = torch.randperm(len(images), generator=generator, device=device)
     # Drawn for the whole epoch at once, because reading it on the host waits for the device.
     mixes = _mixes(augmentation, count, generator) if mixing else [None] * count
-    operations = _operation_counts(augmentation, count, min(batch_size, len(images)), generator)
-    one_hot = torch.eye(classes, device=device)
-    batches = zip(torch.split(order, batch_size), mixes, operations, strict=False)
-    for rows, mix, counts in batches:
-        changed = _augmented(
-            images.images[rows], augmentation, counts, normalization.mean, generator
+    rounds = {None: 0, "trivial": 1, "rand": 2}[augmentation.policy]
+    operations = policy_counts(rounds * count, size, generator) if rounds else []
+    one_hot, fill = torch.eye(classes, device=device), normalization.mean
+    for batch, (rows, mix) in enumerate(zip(order.split(batch_size), mixes, strict=False)):
+        # uint8 images, which are a quarter of the bytes of normalised ones
+        changed = crop_and_flip(
+            images.images[rows], augmentation.crop, augmentation.flip, fill, generator
         )
-        batch, targets = normalized(changed, normalization), one_hot[images.labels[rows]]
-        yield mix(batch, targets, generator=generator) if mix else (batch, targets)
+        changed = rotate(changed, augmentation.rotation, fill, generator)
+        changed = jitter(changed, augmentation.jitter, generator)
+        for counts in operations[rounds * batch : rounds * (batch + 1)]:
+            changed = apply_policy(changed, counts, fill, generator)
+        changed = erase(changed, augmentation.erasing, fill, generator)
+        inputs, targets = normalized(changed, normalization), one_hot[images.labels[rows]]
+        yield mix(inputs, targets, generator=generator) if mix else (inputs, targets)
 
 
 def evaluation_batches(
     images: Images, normalization: Normalization, batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields all images once, in order and unchanged.
-
-    Yields:
-        Float32 images (B, C, H, W) and their labels, int64 (B,).
-    """
+    """Yields all images (B, C, H, W) and their labels (B,) once, in order and unchanged."""
     for start in range(0, len(images), batch_size):
         batch = slice(start, start + batch_size)
         yield normalized(images.images[batch], normalization), images.labels[batch]
@@ -82,41 +82,10 @@ def normalized(images: Tensor, normalization: Normalization) -> Tensor:
     return normalization(images.to(torch.float32, memory_format=torch.channels_last))
 
 
-def _augmented(
-    images: Tensor,
-    augmentation: Augmentation,
-    operation_counts: list[list[int]],
-    fill: int,
-    generator: Generator,
-) -> Tensor:
-    """Changes uint8 images, which are a quarter of the bytes of normalised ones.
-
-    New borders and erased pixels get the mean, which is zero after normalization.
-    """
-    images = crop_and_flip(images, augmentation.crop, augmentation.flip, fill, generator)
-    images = rotate(images, augmentation.rotation, fill, generator)
-    images = jitter(images, augmentation.jitter, generator)
-    for counts in operation_counts:
-        images = policy.apply(images, counts, fill, generator)
-    return erase(images, augmentation.erasing, fill, generator)
-
-
-def _operation_counts(
-    augmentation: Augmentation, batches: int, size: int, generator: Generator
-) -> list[list[list[int]]]:
-    """Draws `policy.counts` of every batch, once for each operation that an image gets."""
-    rounds = {None: 0, "trivial": 1, "rand": 2}[augmentation.policy]
-    drawn = policy.counts(rounds * batches, size, generator) if rounds else []
-    return [drawn[rounds * batch : rounds * (batch + 1)] for batch in range(batches)]
-
-
 def _mixes(augmentation: Augmentation, batches: int, generator: Generator) -> list[Mix | None]:
     """Draws how the images of each batch are mixed, None where they are not."""
-    mixes: list[Mix] = []
-    if augmentation.mixup:
-        mixes.append(partial(mixup, alpha=augmentation.mixup))
-    if augmentation.cutmix:
-        mixes.append(partial(cutmix, alpha=augmentation.cutmix))
+    kinds = {mixup: augmentation.mixup, cutmix: augmentation.cutmix}
+    mixes: list[Mix] = [partial(kind, alpha=alpha) for kind, alpha in kinds.items() if alpha]
     if not mixes:
         return [None] * batches
     probability = augmentation.mix_probability

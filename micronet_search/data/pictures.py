@@ -21,18 +21,12 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "WEBP")
 LARGEST_SIDE = 512
 GRAYSCALE_MODES = ("1", "L", "LA", "La")
 WIDE_MODES = ("I", "F")  # and their variants, for instance I;16: converting them clips at 255
-_READABLE = f"expected {', '.join(FORMATS[:-1])} or WebP"
 _AT_MOST = f"expected {LARGEST_SIDE} x {LARGEST_SIDE} pixels at most"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One encoded image.
-
-    Attributes:
-        content: The bytes, or the file that holds them.
-        place: Where the image comes from, for messages.
-    """
+    """One encoded image: its bytes or the file that holds them, and its place for messages."""
 
     content: bytes | Path
     place: str
@@ -45,7 +39,7 @@ class Picture:
         """
         stream = BytesIO(self.content) if isinstance(self.content, bytes) else self.content
         if isinstance(stream, Path) and not stream.is_file():  # opening a pipe would wait for ever
-            raise DataError(f"{self.place} is damaged or no image (no file), {_READABLE}")
+            raise self.unreadable("no file")
         try:
             with warnings.catch_warnings():  # our own bound on the size is far lower than PIL's
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -53,7 +47,14 @@ class Picture:
         except Image.DecompressionBombError as error:
             raise DataError(f"{self.place} is far too large ({error}), {_AT_MOST}") from error
         except Exception as error:  # on damaged bytes PIL raises nearly anything
-            raise _unreadable(self.place, error) from error
+            raise self.unreadable(error) from error
+
+    def unreadable(self, reason: object) -> DataError:
+        """Returns the error to raise where the image is none, or is damaged."""
+        # PIL's text for an unknown format only repeats the buffer or the file
+        why = "" if isinstance(reason, UnidentifiedImageError) else f" ({reason})"
+        readable = f"expected {', '.join(FORMATS[:-1])} or WebP"
+        return DataError(f"{self.place} is damaged or no image{why}, {readable}")
 
 
 def shape(pictures: Sequence[Picture]) -> Input:
@@ -88,20 +89,18 @@ def decode(pictures: Sequence[Picture], shape: Input) -> NDArray[np.uint8]:
         DataError: A picture is damaged.
     """
     height, width, channels = shape.height, shape.width, shape.channels
-    mode = "L" if channels == 1 else "RGB"
     pixels = np.empty((len(pictures), channels, height, width), np.uint8)
     for row, picture in enumerate(pictures):
         with picture.open() as image:
             try:
-                values = np.asarray(image.convert(mode)).reshape(height, width, channels)
+                values = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+                pixels[row] = values.reshape(height, width, channels).transpose(2, 0, 1)
             except Exception as error:  # as above
-                raise _unreadable(picture.place, error) from error
-        pixels[row] = values.transpose(2, 0, 1)
+                raise picture.unreadable(error) from error
     return pixels
 
 
 def _is_deep(image: ImageFile) -> bool:
-    """Returns whether a channel has more than 8 bits."""
     if image.mode.split(";")[0] in WIDE_MODES:
         return True
     # PIL reduces deeper colours to 8 bits, and says so in the arguments of its decoder alone
@@ -112,9 +111,3 @@ def _is_deep(image: ImageFile) -> bool:
             case (str(), int(largest)) if largest > 255:  # PPM
                 return True
     return False
-
-
-def _unreadable(place: str, error: Exception) -> DataError:
-    # PIL's text for an unknown format only repeats the buffer or the file, and the place says more
-    reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
-    return DataError(f"{place} is damaged or no image{reason}, {_READABLE}")

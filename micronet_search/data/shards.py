@@ -48,13 +48,9 @@ def read(file: Path) -> Shard:
 
 
 def names(file: Path) -> tuple[str, ...]:
-    """Returns the names of the classes, as Hugging Face's `datasets` stores them in the schema.
+    """Returns the names of the classes in the order of the labels, or nothing without names.
 
-    Args:
-        file: A parquet file that can be read.
-
-    Returns:
-        The names in the order of the labels, or nothing where the file does not have them.
+    Hugging Face's `datasets` stores them in the schema of a parquet file.
     """
     from pyarrow import parquet
 
@@ -70,51 +66,51 @@ def names(file: Path) -> tuple[str, ...]:
 
 
 def _read(file: Path) -> Shard:
-    from pyarrow import chunked_array, parquet
+    from pyarrow import compute, parquet
 
     images: list[Any] = []
-    labels = []
-    held, size = 0, file.stat().st_size
+    held = 0
     with parquet.ParquetFile(file) as shard:
-        columns = _columns(shard.schema_arrow, file)
-        _check_claims(shard.metadata, columns, file, size)
-        _check_dictionaries(file, columns[0])
-        for batch in shard.iter_batches(_BATCH, columns=columns):
+        image = _image_column(shard.schema_arrow, file)
+        _check_claims(file, image)
+        for batch in shard.iter_batches(_BATCH, columns=[image, "label"]):
             found = _bytes(batch.column(0)).to_pylist()
             lengths = [len(content or b"") for content in found]
             _check_image(max(lengths, default=0), file)
             held += sum(lengths) + _ROW * len(lengths)
-            _check_size(held, file, size)
+            _check_size(held, file)
             images += found
-            labels.append(batch.column(1))
-        kind = shard.schema_arrow.field("label").type
-    checked = _labels(chunked_array(labels, kind), file)
+        labels = shard.read(["label"]).column(0)
+    if labels.null_count:
+        raise DataError(f"{file} has {labels.null_count} rows without a label, expected integers")
+    largest = compute.max(labels).as_py()
+    if largest is not None and largest > MAX_LABEL:
+        raise DataError(f"{file} has the label {largest}, expected at most {MAX_LABEL}")
     if None in images:
         row = images.index(None)
         raise DataError(f"{file}, row {row} has no image bytes, expected an encoded image")
-    return Shard(images, checked)
+    return Shard(images, np.asarray(labels.to_numpy(), np.int64))
 
 
-def _columns(schema: Any, file: Path) -> list[str]:
-    """Returns the paths of the columns of encoded images and of labels."""
+def _image_column(schema: Any, file: Path) -> str:
+    """Returns the path of the column of encoded images, once the types of both are checked."""
     from pyarrow import types
 
     image = next((name for name in COLUMNS if name in schema.names), None)
     if image is None or "label" not in schema.names:
-        raise DataError(
-            f"{file} has the columns {', '.join(schema.names)}, expected label, and img or image"
-        )
+        columns = ", ".join(schema.names)
+        raise DataError(f"{file} has the columns {columns}, expected label, and img or image")
     kind, path = schema.field(image).type, image
     if types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         kind, path = kind.field("bytes").type, f"{image}.bytes"
-    if not (types.is_binary(kind) or types.is_large_binary(kind)):
-        raise DataError(
-            f"{file} has {kind} in the column {image}, expected bytes or a struct with them"
-        )
-    kind = schema.field("label").type
-    if not types.is_integer(kind):
-        raise DataError(f"{file} has {kind} in the column label, expected integers")
-    return [path, "label"]
+    fits = types.is_binary(kind) or types.is_large_binary(kind)
+    expected = "bytes or a struct with them"
+    if fits:
+        image, kind, expected = "label", schema.field("label").type, "integers"
+        fits = types.is_integer(kind)
+    if not fits:
+        raise DataError(f"{file} has {kind} in the column {image}, expected {expected}")
+    return path
 
 
 def _bytes(column: Any) -> Any:
@@ -123,30 +119,24 @@ def _bytes(column: Any) -> Any:
     return column.flatten()[0] if types.is_struct(column.type) else column
 
 
-def _check_claims(metadata: Any, columns: list[str], file: Path, size: int) -> None:
-    """Checks the sizes that a file states for its columns, before any of it is read."""
-    names = {path.split(".")[0] for path in columns}
-    row_groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    chunks = [group.column(i) for group in row_groups for i in range(group.num_columns)]
-    read = [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in names]
-    rows = max([metadata.num_rows, *(chunk.num_values for chunk in read)])
-    _check_size(sum(chunk.total_uncompressed_size for chunk in read) + _ROW * rows, file, size)
-
-
-def _check_dictionaries(file: Path, column: str) -> None:
-    """Checks the values that are stored once for many rows."""
+def _check_claims(file: Path, image: str) -> None:
+    """Checks what a file states of its size, and the images that it stores once for many rows."""
     from pyarrow import compute, parquet
 
-    with parquet.ParquetFile(file, read_dictionary=[column]) as shard:
-        for number in range(shard.num_row_groups):
-            row_group = shard.metadata.row_group(number)
-            chunks = map(row_group.column, range(row_group.num_columns))
-            (encodings,) = (chunk.encodings for chunk in chunks if chunk.path_in_schema == column)
+    with parquet.ParquetFile(file, read_dictionary=[image]) as shard:
+        groups = [shard.metadata.row_group(i) for i in range(shard.num_row_groups)]
+        chunks = [[group.column(i) for i in range(group.num_columns)] for group in groups]
+        columns = (image.split(".")[0], "label")
+        read = [c for row in chunks for c in row if c.path_in_schema.split(".")[0] in columns]
+        rows = max([shard.metadata.num_rows, *(chunk.num_values for chunk in read)])
+        _check_size(sum(chunk.total_uncompressed_size for chunk in read) + _ROW * rows, file)
+        for number, row in enumerate(chunks):
+            (encodings,) = (chunk.encodings for chunk in row if chunk.path_in_schema == image)
             if any("DICTIONARY" in encoding for encoding in encodings):
                 # a single row comes with the whole dictionary of its row group
-                row = next(shard.iter_batches(1, row_groups=[number], columns=[column]), None)
-                if row is not None:
-                    lengths = compute.binary_length(_bytes(row.column(0)).dictionary)
+                first = next(shard.iter_batches(1, row_groups=[number], columns=[image]), None)
+                if first is not None:
+                    lengths = compute.binary_length(_bytes(first.column(0)).dictionary)
                     _check_image(compute.max(lengths).as_py() or 0, file)
 
 
@@ -155,20 +145,10 @@ def _check_image(longest: int, file: Path) -> None:
         raise DataError(f"{file} has an image of {longest:,} bytes, expected at most {MAX_IMAGE:,}")
 
 
-def _check_size(found: int, file: Path, size: int) -> None:
+def _check_size(found: int, file: Path) -> None:
+    size = file.stat().st_size
     most = _ALLOWANCE + _GROWTH * size
     if found > most:
         raise DataError(
             f"{file} has {size:,} bytes and holds {found:,} or more, expected at most {most:,}"
         )
-
-
-def _labels(column: Any, file: Path) -> NDArray[np.int64]:
-    from pyarrow import compute
-
-    if column.null_count:
-        raise DataError(f"{file} has {column.null_count} rows without a label, expected integers")
-    largest = compute.max(column).as_py()
-    if largest is not None and largest > MAX_LABEL:
-        raise DataError(f"{file} has the label {largest}, expected at most {MAX_LABEL}")
-    return np.asarray(column.to_numpy(), np.int64)

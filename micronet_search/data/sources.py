@@ -25,22 +25,13 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class StoredSplit:
-    """The training or the test images as they are stored.
-
-    Attributes:
-        images: Encoded images, or pixels (N, C, H, W).
-        labels: 0 to classes - 1, (N,).
-    """
+    """Training or test images as they are stored: encoded, or pixels (N, C, H, W)."""
 
     images: Sequence[Picture] | Pixels
     labels: Integers
 
     def pixels(self, rows: Integers, shape: Input) -> Pixels:
-        """Returns the pixels (n, C, H, W) of rows (n,), decoded to a shape where they are encoded.
-
-        Raises:
-            DataError: An image is damaged.
-        """
+        """Returns the pixels (n, C, H, W) of rows (n,), decoded to a shape where encoded."""
         if isinstance(self.images, np.ndarray):
             return self.images[rows]
         return pictures.decode([self.images[row] for row in rows], shape)
@@ -48,12 +39,7 @@ class StoredSplit:
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset as it is stored, with what is known before its images are decoded.
-
-    Attributes:
-        input: Shape of one image.
-        names: Names of the classes, in the order of their labels. Empty where they are not stored.
-    """
+    """A dataset as it is stored. `names`, those of the classes, are empty where not stored."""
 
     input: Input
     train: StoredSplit
@@ -65,30 +51,22 @@ _Read = tuple[StoredSplit, StoredSplit, Sequence[str]]
 
 
 def open_source(dataset: Dataset, *, download: bool = True) -> Source:
-    """Opens a dataset.
-
-    Args:
-        dataset: Its name and folder.
-        download: Whether files may be downloaded. Without them CIFAR-10 has no images, and its
-            labels are in another order.
+    """Opens a dataset; with `download` off, CIFAR-10 has no images, and labels in another order.
 
     Raises:
         DataError: Files are missing, cannot be read, or do not fit together.
     """
-    if not download and dataset.name in _OUTLINES:
-        return _OUTLINES[dataset.name]()
+    if dataset.name == "cifar10" and not download:
+        train, test = (StoredSplit([], np.arange(images) % 10) for images in (50_000, 10_000))
+        return Source(SHAPES["cifar10"], train, test)
     return SOURCES[dataset.name](dataset)
 
 
 def stratified(labels: Integers, count: int) -> tuple[Integers, Integers]:
-    """Draws `count` of the images with labels (N,), with their classes in proportion.
+    """Returns `count` rows with their classes in proportion, and the others, both in rising order.
 
     The counts of the classes are rounded by the method of largest remainders. scikit-learn's
-    `train_test_split` refuses counts within one class of either end, for instance a limit just
-    below the size of a dataset.
-
-    Returns:
-        The rows drawn (count,) and the others (N - count,), both in rising order.
+    `train_test_split` refuses counts close to none or all of the rows.
     """
     sizes = np.bincount(labels)
     quotas, remainders = np.divmod(sizes * count, len(labels))
@@ -133,13 +111,8 @@ def _cifar10(dataset: Dataset) -> Source:
     return Source(SHAPES["cifar10"], train, test, tuple(stored[0].classes))
 
 
-def _cifar10_outline() -> Source:
-    train, test = (StoredSplit([], np.arange(images) % 10) for images in (50_000, 10_000))
-    return Source(SHAPES["cifar10"], train, test)
-
-
 def _encoded(dataset: Dataset, read: Callable[[Path], _Read]) -> Source:
-    """Opens a folder of encoded images, with a function that finds them, their labels and names."""
+    """Opens a folder of encoded images, with a function that finds both splits and the names."""
     assert dataset.root is not None
     root = Path(dataset.root)
     if not root.is_dir():
@@ -155,24 +128,22 @@ def _encoded(dataset: Dataset, read: Callable[[Path], _Read]) -> Source:
 
 
 def _parquet(root: Path) -> _Read:
-    found = {split: sorted(root.glob(f"{split}-*.parquet")) for split in ("train", "test")}
-    for split, files in found.items():
-        if not files:
+    splits, files = [], {}
+    for split in ("train", "test"):
+        files[split] = sorted(root.glob(f"{split}-*.parquet"))
+        if not files[split]:
             raise DataError(f"no {split}-*.parquet in {root}, expected one or more")
-    train, test = (_read_shards(files) for files in found.values())
-    return train, test, shards.names(found["train"][0])
-
-
-def _read_shards(files: list[Path]) -> StoredSplit:
-    found = {file: shards.read(file) for file in files}
-    items = [
-        Picture(content, f"{file}, row {row}")
-        for file, shard in found.items()
-        for row, content in enumerate(shard.images)
-    ]
-    if not items:
-        raise DataError(f"{files[0]} holds no rows, expected images")
-    return StoredSplit(items, np.concatenate([shard.labels for shard in found.values()]))
+    for found in files.values():
+        read = [shards.read(file) for file in found]
+        items = [
+            Picture(content, f"{file}, row {row}")
+            for file, shard in zip(found, read, strict=True)
+            for row, content in enumerate(shard.images)
+        ]
+        if not items:
+            raise DataError(f"{found[0]} holds no rows, expected images")
+        splits.append(StoredSplit(items, np.concatenate([shard.labels for shard in read])))
+    return splits[0], splits[1], shards.names(files["train"][0])
 
 
 def _class_folders(root: Path) -> _Read:
@@ -217,6 +188,3 @@ SOURCES: dict[str, Callable[[Dataset], Source]] = {
     "folder": partial(_encoded, read=_class_folders),
 }
 """Opens a dataset, by the names of `config.sweep.Dataset`."""
-
-_OUTLINES: dict[str, Callable[[], Source]] = {"cifar10": _cifar10_outline}
-"""Datasets whose shape and labels are known before they are downloaded."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,17 +13,12 @@ from torch import Tensor
 from micronet_search.config.network import Input
 from micronet_search.config.sweep import Dataset
 from micronet_search.data import DataError
-from micronet_search.data.sources import Integers, StoredSplit, open_source, stratified
+from micronet_search.data.sources import Integers, Source, StoredSplit, open_source, stratified
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """One split of a dataset.
-
-    Attributes:
-        images: uint8 (N, C, H, W), 0 to 255.
-        labels: int64 (N,), 0 to classes - 1.
-    """
+    """One split of a dataset: images, uint8 (N, C, H, W), and labels, int64 (N,)."""
 
     images: Tensor
     labels: Tensor
@@ -35,17 +30,21 @@ class Images:
         """Returns the same images on a device."""
         return Images(self.images.to(device), self.labels.to(device))
 
+    def fingerprint(self, classes: int) -> Fingerprint:
+        """Returns what is the same for another split if and only if its images and labels are."""
+        digest = hashlib.blake2b(repr(self.images.shape).encode(), digest_size=8)
+        for tensor in (self.images, self.labels):
+            digest.update(tensor.cpu().numpy().tobytes())
+        sizes = torch.bincount(self.labels, minlength=classes).tolist()
+        return Fingerprint(digest.hexdigest(), tuple(sizes))
+
 
 @dataclass(frozen=True)
 class Normalization:
     """Computes `(image - mean) * scale`, with one mean and one scale for all channels.
 
-    The mean is an integer, so that the image minus the mean still is an integer and zero padding
-    is exactly a pixel of the mean's value.
-
-    Attributes:
-        mean: 0 to 255.
-        scale: One over the standard deviation of the pixels.
+    The mean is an integer, 0 to 255, so that the image minus the mean still is one and zero padding
+    is exactly a pixel of the mean's value. The scale is one over the pixels' standard deviation.
     """
 
     mean: int
@@ -67,12 +66,7 @@ class Normalization:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Is the same for two splits if and only if their images and labels are the same.
-
-    Attributes:
-        digest: Digest of the shape, the pixels and the labels.
-        sizes: Number of images of each class.
-    """
+    """A digest of the shape, pixels and labels of a split, and its number of images by class."""
 
     digest: str
     sizes: tuple[int, ...]
@@ -106,15 +100,15 @@ class Splits:
 
     def fingerprints(self) -> dict[str, Fingerprint]:
         """Returns the fingerprint of each split, by its name."""
-        splits = {"train": self.train, "validation": self.validation, "test": self.test}
-        return {name: _fingerprint(images, self.classes) for name, images in splits.items()}
+        return {name: images.fingerprint(self.classes) for name, images in self._images().items()}
+
+    def _images(self) -> dict[str, Images]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
 
     def to(self, device: torch.device | str) -> Splits:
         """Returns the same splits on a device."""
-        train, validation, test = self.train, self.validation, self.test
-        return replace(
-            self, train=train.to(device), validation=validation.to(device), test=test.to(device)
-        )
+        moved: dict[str, Any] = {name: images.to(device) for name, images in self._images().items()}
+        return replace(self, **moved)
 
 
 def load(dataset: Dataset) -> Splits:
@@ -126,16 +120,13 @@ def load(dataset: Dataset) -> Splits:
         DataError: The dataset is missing, damaged, or not as expected.
     """
     source = open_source(dataset)
-    chosen = _choose(dataset, source.train.labels, source.test.labels)
-    train = _images(source.train, chosen.train, source.input)
-    return Splits(
-        train,
-        _images(source.train, chosen.validation, source.input),
-        _images(source.test, chosen.test, source.input),
-        chosen.classes,
-        Normalization.of(train.images),
-        source.names if len(source.names) == chosen.classes else (),
+    classes, *rows = _choose(dataset, source)
+    stored = (source.train, source.train, source.test)
+    train, validation, test = (
+        _images(split, chosen, source.input) for split, chosen in zip(stored, rows, strict=True)
     )
+    names = source.names if len(source.names) == classes else ()
+    return Splits(train, validation, test, classes, Normalization.of(train.images), names)
 
 
 def describe(dataset: Dataset) -> tuple[Input, int]:
@@ -147,21 +138,25 @@ def describe(dataset: Dataset) -> tuple[Input, int]:
         DataError: As from `load`, except for damage behind the header of an image.
     """
     source = open_source(dataset, download=False)
-    return source.input, _choose(dataset, source.train.labels, source.test.labels).classes
+    return source.input, _choose(dataset, source)[0]
 
 
-class _Chosen(NamedTuple):
-    """The rows of the stored images that each split takes, and the number of classes."""
-
-    train: Integers
-    validation: Integers
-    test: Integers
-    classes: int
-
-
-def _choose(dataset: Dataset, train: Integers, test: Integers) -> _Chosen:
-    place = dataset.root or dataset.name
-    classes = _count_classes(place, train, test)
+def _choose(dataset: Dataset, source: Source) -> tuple[int, Integers, Integers, Integers]:
+    """Returns the number of classes, and the stored rows of training, validation and test."""
+    place, train, test = dataset.root or dataset.name, source.train.labels, source.test.labels
+    found = np.unique(train)
+    classes = len(found)
+    if classes < 2 or found[0] != 0 or found[-1] != classes - 1:
+        raise DataError(
+            f"the training labels of {place} are {_listed(found)}, expected all integers from 0 to "
+            "some K - 1, with K at least 2"
+        )
+    others = np.setdiff1d(test, found)
+    if len(others):
+        raise DataError(
+            f"the test labels of {place} include {_listed(others)}, expected 0 to {classes - 1} as "
+            "in training"
+        )
     limited = _limited(train, dataset.limit)
     asked, images = dataset.validation, len(limited)
     count = int(asked) if asked >= 1 else round(asked * images)
@@ -178,7 +173,7 @@ def _choose(dataset: Dataset, train: Integers, test: Integers) -> _Chosen:
                 f"the {split} split of {place} has {len(rows)} images and none of class "
                 f"{sizes.argmin()}, expected every class in it: change validation or limit"
             )
-    return _Chosen(rest, validation, _limited(test, dataset.limit), classes)
+    return classes, rest, validation, _limited(test, dataset.limit)
 
 
 def _limited(labels: Integers, limit: int | None) -> Integers:
@@ -187,34 +182,9 @@ def _limited(labels: Integers, limit: int | None) -> Integers:
     return stratified(labels, limit)[0]
 
 
-def _count_classes(place: str, train: Integers, test: Integers) -> int:
-    found = np.unique(train)
-    classes = len(found)
-    if classes < 2 or found[0] != 0 or found[-1] != classes - 1:
-        raise DataError(
-            f"the training labels of {place} are {_listed(found)}, expected all integers from 0 to "
-            "some K - 1, with K at least 2"
-        )
-    others = np.setdiff1d(test, found)
-    if len(others):
-        raise DataError(
-            f"the test labels of {place} include {_listed(others)}, expected 0 to {classes - 1} as "
-            "in training"
-        )
-    return classes
-
-
 def _images(split: StoredSplit, rows: Integers, shape: Input) -> Images:
     pixels = np.ascontiguousarray(split.pixels(rows, shape))
     return Images(torch.from_numpy(pixels), torch.from_numpy(split.labels[rows]))
-
-
-def _fingerprint(images: Images, classes: int) -> Fingerprint:
-    digest = hashlib.blake2b(repr(images.images.shape).encode(), digest_size=8)
-    for tensor in (images.images, images.labels):
-        digest.update(tensor.cpu().numpy().tobytes())
-    sizes = torch.bincount(images.labels, minlength=classes).tolist()
-    return Fingerprint(digest.hexdigest(), tuple(sizes))
 
 
 def _listed(labels: Integers) -> str:
