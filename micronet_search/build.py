@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from micronet_search.compression import stored
-from micronet_search.compression.fold import fold
+from micronet_search.compression.graph import fold
 from micronet_search.compression.structured_pruning import TooLargeError
-from micronet_search.compression.techniques import techniques_of
+from micronet_search.compression.technique import techniques_of
 from micronet_search.config.candidate import Candidate
 from micronet_search.network import family, precision
 from micronet_search.network.precision import Plan, layers_of

@@ -10,7 +10,7 @@ from torch import nn
 
 from micronet_search import build
 from micronet_search.compression.factorization import factorize
-from micronet_search.compression.fold import affine, fold
+from micronet_search.compression.graph import affine, fold
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.compression import FactorizationKind
 

@@ -8,8 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from micronet_search.compression.quantizers import InputQuantizer, Quantizer, WeightQuantizer
-from micronet_search.compression.rounding import SMALLEST_SCALE, rounded
+from micronet_search.compression.quantizers import (
+    SMALLEST_SCALE,
+    InputQuantizer,
+    Quantizer,
+    WeightQuantizer,
+    rounded,
+)
 
 LAYOUTS = pytest.mark.parametrize(
     "layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels-last"]

@@ -16,7 +16,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from micronet_search.compression.fold import fold
+from micronet_search.compression.graph import fold
 from micronet_search.config.compression import Quantization
 from micronet_search.config.network import Input, Network
 from micronet_search.network import family

@@ -1,9 +1,8 @@
 """Factorization: a layer as a product of smaller ones, where those have fewer weights.
 
-The factors of the layer NAME are NAME.0, NAME.1 and so on: plain layers that are pruned, quantized
-and counted like any other. Their shapes follow from the shape of the layer alone, so that they are
-known on `meta`. The weight of a convolution is (out, in / groups, k, k). A ratio is a rank as a
-fraction of the full one, rounded to at least 1.
+The factors of the layer NAME are plain layers, NAME.0, NAME.1 and so on. Their shapes follow from
+that of the layer alone, so that they are known on `meta`. The weight of a convolution is (out,
+in / groups, k, k). A ratio is a rank as a fraction of the full one, rounded to at least 1.
 """
 
 from __future__ import annotations
@@ -29,21 +28,27 @@ _STEPS = 5
 def factorize(network: nn.Module, kind: FactorizationKind, ratio: float) -> None:
     """Replaces layers by their factors, in place, where the weights become fewer.
 
-    Convolutions that read a single channel in each group stay, depthwise ones among them.
-
-    Args:
-        network: Plain modules, on any device.
-        kind: `svd`: a k x k convolution to the rank, then a 1x1 one; or two linear layers.
-            `tucker`: 1x1, k x k and 1x1, for convolutions larger than 1x1.
-        ratio: The rank as a fraction of the full one.
+    By `svd`, a convolution becomes a k x k one to the rank and a 1x1 one, a linear layer two; by
+    `tucker`, a convolution larger than 1x1 becomes a 1x1, a k x k and a 1x1 one. Convolutions that
+    read a single channel in each group stay, depthwise ones among them.
     """
     for name, layer in layers_of(network).items():
+        kernel, groups = layer.weight, 1
         if isinstance(layer, nn.Conv2d):
-            product = _convolutions(layer, kind, ratio)
+            groups = layer.groups
+            fits = groups == 1 or groups < layer.in_channels
+            fits = fits and (kind == "svd" or layer.kernel_size != (1, 1))
         else:
-            product = _linears(layer, kind, ratio)
-        if product is not None:
-            network.set_submodule(name, product.train(layer.training))
+            kernel, fits = kernel[..., None, None], kind == "svd"
+        shapes = _shapes(kind, kernel.shape, groups, ratio)
+        if not fits or sum(map(math.prod, shapes)) >= kernel.numel():
+            continue
+        if kernel.is_meta:  # Torch would take milliseconds to find the same shapes
+            factors = [kernel.new_empty(shape) for shape in shapes]
+        else:
+            factors = (svd if kind == "svd" else tucker)(kernel, groups, ratio)
+        product = _product(layer, factors)
+        network.set_submodule(name, product.train(layer.training))
 
 
 def svd(weight: Tensor, groups: int, ratio: float) -> list[Tensor]:
@@ -103,18 +108,6 @@ def _leading(tensors: Tensor, rank: int) -> Tensor:
     return vectors[..., -rank:]
 
 
-def _fewer(
-    kind: FactorizationKind, weight: Tensor, groups: int, ratio: float
-) -> list[Tensor] | None:
-    """Returns the factors of a weight, or None where they have no fewer elements."""
-    shapes = _shapes(kind, weight.shape, groups, ratio)
-    if sum(map(math.prod, shapes)) >= weight.numel():
-        return None
-    if weight.is_meta:  # Torch would take milliseconds to find the same shapes
-        return [weight.new_empty(shape) for shape in shapes]
-    return (svd if kind == "svd" else tucker)(weight, groups, ratio)
-
-
 def _shapes(kind: FactorizationKind, shape: Shape, groups: int, ratio: float) -> list[Shape]:
     """Returns the shapes of the factors of a weight of shape (out, in / groups, k, k)."""
     out, entering, *kernel = shape
@@ -126,48 +119,26 @@ def _shapes(kind: FactorizationKind, shape: Shape, groups: int, ratio: float) ->
     return [first, second, (out, outer, 1, 1)]
 
 
-def _linears(layer: nn.Linear, kind: FactorizationKind, ratio: float) -> nn.Sequential | None:
-    """Returns two linear layers, the second one with the bias."""
-    factors = _fewer("svd", layer.weight[..., None, None], 1, ratio) if kind == "svd" else None
-    if factors is None:
-        return None
-    first, second = (factor.flatten(1) for factor in factors)
-    return nn.Sequential(_layer(first), _layer(second, layer.bias))
-
-
-def _convolutions(layer: nn.Conv2d, kind: FactorizationKind, ratio: float) -> nn.Sequential | None:
-    """Returns two or three convolutions: the last one has the bias, that before it the stride."""
-    if layer.groups > 1 and layer.groups == layer.in_channels:
-        return None
-    if kind == "tucker" and layer.kernel_size == (1, 1):
-        return None
-    factors = _fewer(kind, layer.weight, layer.groups, ratio)
-    if factors is None:
-        return None
-    *outer, spatial, last = factors
-    groups = layer.groups
-    return nn.Sequential(
-        *(_layer(factor, groups=groups) for factor in outer),
-        _layer(spatial, groups=groups, stride=layer.stride, padding=layer.padding),
-        _layer(last, layer.bias, groups),
-    )
-
-
-def _layer(
-    weight: Tensor, bias: Tensor | None = None, groups: int = 1, **geometry: Any
-) -> nn.Module:
-    """Makes a linear layer of a matrix, or a convolution of a kernel."""
-    out, entering, *kernel = weight.shape
-    # on meta, so that no random numbers are drawn for weights that are replaced
-    geometry |= {"bias": False, "device": "meta"}
-    layer: nn.Module
-    if kernel:
-        layer = nn.Conv2d(entering * groups, out, (kernel[0], kernel[1]), groups=groups, **geometry)
-    else:
-        layer = nn.Linear(entering, out, **geometry)
-    layer.weight = nn.Parameter(weight.contiguous())
-    layer.register_parameter("bias", None if bias is None else nn.Parameter(bias))
-    return layer
+def _product(layer: nn.Conv2d | nn.Linear, factors: list[Tensor]) -> nn.Sequential:
+    """Makes layers of these kernels: the last one has the bias, that before it the stride."""
+    parts: list[nn.Module] = []
+    for left, kernel in zip(reversed(range(len(factors))), factors, strict=True):
+        out, entering, *size = kernel.shape
+        # on meta, so that no random numbers are drawn for weights that are replaced
+        options: dict[str, Any] = {"bias": False, "device": "meta"}
+        part: nn.Conv2d | nn.Linear
+        if isinstance(layer, nn.Linear):
+            part, kernel = nn.Linear(entering, out, **options), kernel.flatten(1)
+        else:
+            if left == 1:
+                options |= {"stride": layer.stride, "padding": layer.padding}
+            options |= {"groups": layer.groups}
+            part = nn.Conv2d(entering * layer.groups, out, (size[0], size[1]), **options)
+        part.weight = nn.Parameter(kernel.contiguous())
+        bias = None if left or layer.bias is None else nn.Parameter(layer.bias)
+        part.register_parameter("bias", bias)
+        parts.append(part)
+    return nn.Sequential(*parts)
 
 
 _KINDS: dict[FactorizationKind, str] = {

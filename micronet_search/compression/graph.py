@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from micronet_search.network.layers import Add, GlobalMean, Scale
+from micronet_search.network.precision import Plan
 
 _NONNEGATIVE = nn.ReLU | nn.Sigmoid | nn.Hardsigmoid
 _KEEPS_SIGN = nn.AvgPool2d | nn.AdaptiveAvgPool2d | nn.Flatten | nn.Identity | Add | Scale
@@ -26,11 +27,7 @@ def trace(network: nn.Module) -> fx.Graph:
 
 
 def foldable_norms(network: nn.Module) -> dict[str, str]:
-    """Finds the norms whose only input is one convolution's output that nothing else reads.
-
-    Returns:
-        The name of the convolution for the name of each such norm.
-    """
+    """Returns, for each norm that alone reads one convolution, the name of that convolution."""
     modules = dict(network.named_modules())
 
     def is_a(node: fx.Node, kind: type[nn.Module]) -> bool:
@@ -51,7 +48,7 @@ def foldable_norms(network: nn.Module) -> dict[str, str]:
 
 
 def nonnegative_inputs(network: nn.Module) -> set[str]:
-    """Finds the layers whose input is never negative, and returns their names.
+    """Returns the names of the layers whose input is never negative.
 
     Such an input comes from ReLUs and sigmoids alone, through pooling, flattening, joining,
     residual sums and scaling.
@@ -70,3 +67,34 @@ def nonnegative_inputs(network: nn.Module) -> set[str]:
         if isinstance(module, nn.Conv2d | nn.Linear) and all_sources:
             found.add(node.target)
     return found
+
+
+def affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Returns the factor and the summand per channel of a norm in evaluation, each (C,)."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    return factor, norm.bias - norm.running_mean * factor
+
+
+@torch.no_grad()
+def fold(network: nn.Module, plan: Plan) -> None:
+    """Folds each norm that reads a convolution with integer weights alone, in place.
+
+    The network computes in evaluation what it did; the convolution gains a bias.
+    """
+    if not any(precision.scales_weights for precision in plan.layers.values()):
+        return  # without tracing the network, which takes long
+    for norm_name, conv_name in foldable_norms(network).items():
+        if not plan.layers[conv_name].scales_weights:
+            continue
+        norm, conv = network.get_submodule(norm_name), network.get_submodule(conv_name)
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert isinstance(conv, nn.Conv2d)
+        bias = norm.bias.new_empty(norm.bias.shape)
+        if not norm.bias.is_meta:  # where nothing is to compute, Torch would take milliseconds
+            factor, summand = affine(norm)
+            conv.weight.mul_(factor[:, None, None, None])
+            bias = summand if conv.bias is None else summand + conv.bias * factor
+        conv.bias = nn.Parameter(bias)
+        network.set_submodule(norm_name, nn.Identity())

@@ -1,7 +1,6 @@
 """Unstructured pruning: zeros among the weights, by magnitude over many layers together.
 
-A pruned weight is zero and stays zero. The mask of a network is where its weights are not zero, so
-that only the weights have to be saved.
+A pruned weight stays zero. The mask is where weights are not zero, so that these alone are saved.
 """
 
 from __future__ import annotations
@@ -46,10 +45,7 @@ def sparsity_at(pruning: Pruning, risen: float) -> float:
 
 
 def prunable(network: nn.Module, exclude: Collection[str] = ()) -> dict[str, nn.Conv2d | nn.Linear]:
-    """Returns the convolutions and linear layers to prune, by name.
-
-    The sets of layers to leave alone are `first`, `last`, `depthwise` and `blockN`.
-    """
+    """Returns the layers that are not in the sets `first`, `last`, `depthwise` or `blockN`."""
     layers, found = layers_of(network), {}
     for name, layer in layers.items():
         sets = layer_sets_of(name, list(layers))
@@ -70,7 +66,7 @@ def prune(network: nn.Module, sparsity: float, exclude: Collection[str] = ()) ->
     weights = [layer.weight for layer in prunable(network, exclude).values()]
     if not weights:
         return
-    magnitudes = torch.cat([w.abs().flatten() for w in weights])
+    magnitudes = torch.cat([weight.abs().flatten() for weight in weights])
     # a tolerance, so that 0.3 of 10 weights are 3
     zeros = math.floor(sparsity * magnitudes.numel() + 1e-9)
     keep = torch.ones_like(magnitudes, dtype=torch.bool)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
-from micronet_search.compression.fold import fold
-from micronet_search.compression.graph import nonnegative_inputs
+from micronet_search.compression.graph import fold, nonnegative_inputs
 from micronet_search.compression.quantizers import (
+    SMALLEST_SCALE,
     DynamicInputQuantizer,
     Half,
     InputQuantizer,
@@ -20,7 +20,6 @@ from micronet_search.compression.quantizers import (
     SignQuantizer,
     WeightQuantizer,
 )
-from micronet_search.compression.rounding import SMALLEST_SCALE
 from micronet_search.compression.technique import Technique
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.compression import Quantization
@@ -40,17 +39,20 @@ def insert(network: nn.Module, plan: Plan) -> None:
         precision = plan.layers[name]
         # the layer keeps its parameters and hyperparameters, and gains the quantizers
         layer.__class__ = QuantizedConv2d if isinstance(layer, nn.Conv2d) else QuantizedLinear
-        layer.weight_quantizer = _weight_quantizer(precision, layer.weight.shape[0])
+        layer.weight_quantizer = _weight_quantizer(precision.weight_bits, len(layer.weight))
         layer.input_quantizer = _input_quantizer(precision, signed=name not in nonnegative)
         layer.to(layer.weight.device)
 
 
-def _weight_quantizer(precision: Precision, channels: int) -> nn.Module:
-    if precision.weight_bits == 1:
-        return SignQuantizer()
-    if precision.scales_weights:
-        return WeightQuantizer(precision.weight_bits, channels)
-    return Half() if precision.weight_bits == 16 else nn.Identity()
+def _weight_quantizer(bits: int, channels: int) -> nn.Module:
+    match bits:
+        case 32:
+            return nn.Identity()
+        case 16:
+            return Half()
+        case 1:
+            return SignQuantizer()
+    return WeightQuantizer(bits, channels)
 
 
 def _input_quantizer(precision: Precision, *, signed: bool) -> nn.Module:
@@ -70,7 +72,8 @@ def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     handles = []
     for layer in layers_of(network).values():
         if isinstance(layer.weight_quantizer, WeightQuantizer):
-            _set_best_scale(layer.weight_quantizer, layer.weight.flatten(1))
+            quantizer, weights = layer.weight_quantizer, layer.weight.flatten(1)
+            quantizer.set_scale(best_scale(weights, quantizer.low, quantizer.high))
         if isinstance(layer.input_quantizer, InputQuantizer):
             seen = samples[layer.input_quantizer] = []
             handles.append(layer.input_quantizer.register_forward_hook(_collect(seen)))
@@ -79,12 +82,8 @@ def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
         network(batch)
     for handle in handles:
         handle.remove()
-    for quantizer, seen in samples.items():
-        _set_best_scale(quantizer, torch.cat(seen)[None])
-
-
-def _set_best_scale(quantizer: Quantizer, values: Tensor) -> None:
-    quantizer.set_scale(best_scale(values, quantizer.low, quantizer.high))
+    for reader, seen in samples.items():
+        reader.set_scale(best_scale(torch.cat(seen)[None], reader.low, reader.high))
 
 
 def _collect(seen: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
@@ -105,8 +104,7 @@ def _collect(seen: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...], Ten
 def best_scale(values: Tensor, low: int, high: int) -> Tensor:
     """Returns the scale (rows,) of each row of values (rows, samples) with the least squared error.
 
-    The candidates are 40 even parts of the largest scale that a row needs, which are raised to
-    `SMALLEST_SCALE`.
+    The candidates are 40 even parts of the largest scale that a row needs.
     """
     largest = values.abs().amax(1)
     best = torch.full_like(largest, SMALLEST_SCALE)
@@ -147,29 +145,16 @@ class LearnedQuantization(Technique):
     def figures(self, candidate: Candidate, plan: Plan) -> Iterator[tuple[str, str]]:
         """Yields the bit widths, and where the ranges of inputs come from."""
         config = candidate.quantization
-        yield from _bit_widths(config or Quantization(weight_bits=32, activation_bits=32))
+        asked = config or Quantization(weight_bits=32, activation_bits=32)
+        apart = {f", `{name}`": widths for name, widths in asked.blocks.items()}
+        apart = {", the first layer": asked.first, **apart, ", the last layer": asked.last}
+        for name in ("weight", "activation"):
+            for place, widths in {"": asked, **apart}.items():
+                if bits := getattr(widths, f"{name}_bits"):
+                    signs = ": signs, with a scale for each output channel" if bits == 1 else ""
+                    yield f"bits of {name}s{place}", f"{bits}{signs}"
         if config is not None and any(p.scales_input for p in plan.layers.values()):
             yield "quantization of inputs", _MODES[config.mode]
-
-
-def _bit_widths(config: Quantization) -> Iterator[tuple[str, str]]:
-    apart = {
-        "the first layer": config.first,
-        **{f"`{name}`": widths for name, widths in config.blocks.items()},
-        "the last layer": config.last,
-    }
-    yield "bits of weights", _weight_bits(config.weight_bits)
-    for place, widths in apart.items():
-        if widths.weight_bits:
-            yield f"bits of weights, {place}", _weight_bits(widths.weight_bits)
-    yield "bits of activations", str(config.activation_bits)
-    for place, widths in apart.items():
-        if widths.activation_bits:
-            yield f"bits of activations, {place}", str(widths.activation_bits)
-
-
-def _weight_bits(bits: int) -> str:
-    return "1: signs, with a scale for each output channel" if bits == 1 else str(bits)
 
 
 TECHNIQUE = LearnedQuantization()

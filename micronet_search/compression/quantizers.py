@@ -1,23 +1,25 @@
 """Quantizers: modules that round weights, or inputs of layers, to few bits.
 
-Weights become integers from -2^(b-1) to 2^(b-1) - 1, or signs, with a scale for each output
-channel. Inputs have one scale a layer, or one an image, and are unsigned where they are never
-negative. The scales of a layer are learned (LSQ, Esser et al., 2020) by their logarithms (TQT, Jain
-et al., 2020); those of signs and of images follow from the values. Shapes stay.
+Weights have a scale for each output channel. Inputs have one scale a layer, or one an image, and
+are unsigned where they are never negative. The scales of a layer are learned (LSQ, Esser et al.,
+2020) by their logarithms (TQT, Jain et al., 2020); the others follow from the values. Shapes stay.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+from itertools import repeat
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from micronet_search.compression.rounding import (
-    SMALLEST_SCALE,
-    by_row,
-    rounded,
-    scales,
-    straight,
-)
+SMALLEST_SCALE = 2.0**-14
+"""The smallest scale: the smallest normal number of half precision, in which they are stored."""
+
+_PART = 2**18
+"""Number of values that go through all operations before the next ones, to stay in the cache."""
 
 
 def bounds(bits: int, *, signed: bool) -> tuple[int, int]:
@@ -27,16 +29,104 @@ def bounds(bits: int, *, signed: bool) -> tuple[int, int]:
     return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
 
+def by_row(scale: Tensor, values: Tensor) -> Tensor:
+    """Returns scales (rows,) in a shape that multiplies values (rows, ...)."""
+    return scale.view(-1, *[1] * (values.dim() - 1))
+
+
+def scales(start: Tensor, log_ratio: Tensor) -> Tensor:
+    """Returns scales, not bounded yet, from the logarithms of their ratios to their start."""
+    return start * log_ratio.exp()
+
+
+def rounded(value: Tensor, start: Tensor, log_ratio: Tensor, low: int, high: int) -> Tensor:
+    """Rounds float32 values (N, ...) to integers, `low` to `high`, times N learned scales, or one.
+
+    A value passes its gradient where it rounds to an integer within the bounds. The gradient of a
+    scale has the factor of LSQ. A scale below `SMALLEST_SCALE` is raised to it and has no gradient.
+    """
+    factor = 1.0 / math.sqrt(value.shape[1:].numel() * high)
+    if not value.is_cuda:
+        found: Tensor = _Rounded.apply(value, start, log_ratio, (low, high), factor)
+        return found
+    # torch's operators are one kernel on a GPU, but slow and scalar on a processor
+    scale = scales(start, log_ratio).clamp_min(SMALLEST_SCALE)
+    zero, rest = torch.zeros_like(scale), (low, high, factor)
+    if len(scale) == 1:
+        return torch._fake_quantize_learnable_per_tensor_affine(value, scale, zero, *rest)
+    return torch._fake_quantize_learnable_per_channel_affine(value, scale, zero, 0, *rest)
+
+
+class _Rounded(torch.autograd.Function):
+    """Rounds with vectorised operations, one part of the values after another."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        value: Tensor,
+        start: Tensor,
+        log_ratio: Tensor,
+        bounds: tuple[int, int],
+        factor: float,
+    ) -> Tensor:
+        unbounded = by_row(scales(start, log_ratio), value)
+        scale = unbounded.clamp_min(SMALLEST_SCALE)
+        inverse, found = scale.reciprocal(), torch.empty_like(value)
+        for part, into, times, by in _parts(value, found, inverse, scale):
+            torch.mul(part, times, out=into).round_().clamp_(*bounds).mul_(by)
+        ctx.save_for_backward(value, found, inverse, unbounded)
+        ctx.bounds, ctx.factor = bounds, factor
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        value, found, inverse, unbounded = ctx.saved_tensors
+        low, high = ctx.bounds[0] - 0.5, ctx.bounds[1] + 0.5
+        # writes each value whose integer is within the bounds, and zero for others, in one pass
+        where_within = torch.ops.aten.hardtanh_backward.grad_input
+        passed, slopes = torch.empty_like(value), []
+        for part, result, given, into, times in _parts(value, found, gradient, passed, inverse):
+            integer = part.mul(times).round_()
+            where_within(given, integer, low, high, grad_input=into)
+            inside = where_within(part, integer, low, high, grad_input=integer)
+            # the derivative by the log of the scale: the result, less the value within the bounds
+            slope = torch.sub(result, inside, out=inside).mul_(given)
+            slopes.append(slope.sum_to_size(times.shape))
+        slope = torch.cat(slopes).sum_to_size(inverse.shape).mul_(unbounded >= SMALLEST_SCALE)
+        return passed, None, slope.mul_(ctx.factor).view(-1), None, None
+
+
+def _parts(value: Tensor, *others: Tensor) -> Iterable[tuple[Tensor, ...]]:
+    """Cuts tensors into runs of rows. A tensor of a single row goes with each run."""
+    if value.numel() <= _PART or len(value) == 1:
+        return [(value, *others)]
+    rows = max(1, _PART // value.shape[1:].numel())
+    runs = (repeat(other) if len(other) == 1 else other.split(rows) for other in others)
+    return zip(value.split(rows), *runs, strict=False)
+
+
+class _Straight(torch.autograd.Function):
+    """Returns rounded values that pass their gradient on to the values before rounding."""
+
+    @staticmethod
+    def forward(ctx: Any, rounded: Tensor, value: Tensor) -> Tensor:
+        return rounded
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        return None, gradient
+
+
 class Quantizer(nn.Module):
     """Rounds values to integers times learned scales, with the gradients of LSQ.
 
-    A scale is learned as the logarithm of its ratio to where it started. Scales of 8 bits are about
-    a thousandth, so a step of gradient descent on the scale itself would throw it below zero.
+    A scale is learned as the logarithm of its ratio to where it started: those of 8 bits are about
+    a thousandth, and a step of gradient descent on one itself would throw it below zero.
     """
 
     start: Tensor
 
-    def __init__(self, bits: int, count: int, *, signed: bool) -> None:
+    def __init__(self, bits: int, count: int = 1, *, signed: bool) -> None:
         super().__init__()
         self.low, self.high = bounds(bits, signed=signed)
         self.log_ratio = nn.Parameter(torch.zeros(count))
@@ -80,12 +170,11 @@ class SignQuantizer(nn.Module):
     gradient. Zeros are pruned weights: they stay zero and do not count in the mean.
     """
 
-    low, high = bounds(1, signed=True)
-
     def forward(self, weight: Tensor) -> Tensor:
         """Rounds weights (out, ...)."""
         scale = by_row(self.scale_of(weight), weight)
-        return straight(weight.detach().sign() * scale, weight)
+        signs: Tensor = _Straight.apply(weight.detach().sign() * scale, weight)
+        return signs
 
     def scale_of(self, weight: Tensor) -> Tensor:
         """Returns the scale of each output channel, (out,), at least `SMALLEST_SCALE`."""
@@ -100,20 +189,13 @@ class SignQuantizer(nn.Module):
 class InputQuantizer(Quantizer):
     """Rounds the input of a layer to integers times one learned scale."""
 
-    def __init__(self, bits: int, *, signed: bool) -> None:
-        super().__init__(bits, 1, signed=signed)
-
 
 class DynamicInputQuantizer(nn.Module):
     """Rounds the input of a layer to integers times one scale an image, without clipping.
 
-    The scale is a thousandth above the smallest possible one. With the smallest, many outputs of
-    layers with integer weights, which are multiples of one number, would lie exactly between two
-    steps, where the order of a sum decides how they are rounded. The gradient passes straight
-    through. Nothing is learned or stored.
-
-    Attributes:
-        reach: The largest value of an image, in steps, before it is rounded.
+    `reach` is the largest value of an image in steps. The scale is a thousandth above the smallest
+    one, with which many outputs of layers with integer weights, multiples of one number, would lie
+    exactly between two steps, where the order of a sum decides how they are rounded.
     """
 
     def __init__(self, bits: int, *, signed: bool) -> None:
@@ -130,7 +212,8 @@ class DynamicInputQuantizer(nn.Module):
             largest = torch.maximum(largest, -seen.amin(pixels))
         scale = by_row((largest / self.reach).clamp_min(SMALLEST_SCALE), seen)
         integers = (seen / scale).round_().clamp_(self.low, self.high)
-        return straight(integers.mul_(scale), value)
+        result: Tensor = _Straight.apply(integers.mul_(scale), value)
+        return result
 
 
 class Half(nn.Module):
@@ -138,7 +221,8 @@ class Half(nn.Module):
 
     def forward(self, value: Tensor) -> Tensor:
         """Rounds values of any shape, and keeps their type."""
-        return straight(value.detach().half().to(value.dtype), value)
+        result: Tensor = _Straight.apply(value.detach().half().to(value.dtype), value)
+        return result
 
 
 class QuantizedConv2d(nn.Conv2d):

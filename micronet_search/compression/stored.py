@@ -7,20 +7,19 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from micronet_search.compression.fold import affine
-from micronet_search.compression.quantizers import InputQuantizer, SignQuantizer, WeightQuantizer
-from micronet_search.compression.rounding import by_row
+from micronet_search.compression.graph import affine
+from micronet_search.compression.quantizers import (
+    InputQuantizer,
+    SignQuantizer,
+    WeightQuantizer,
+    by_row,
+)
 from micronet_search.network.precision import Plan
 from micronet_search.network.tensors import Role, layer_specs, network_specs, tensors_of
 
 
 def layout(network: nn.Module, plan: Plan) -> dict[str, Tensor]:
-    """Returns what `store` would, on the `meta` device: names, shapes and types without values.
-
-    Args:
-        network: Plain modules, norms folded where they are.
-        plan: The width of each layer.
-    """
+    """Returns what `store` would, on the `meta` device: names, shapes and types without values."""
     specs = network_specs(network, plan)
     return {t.name: torch.empty(t.shape, dtype=t.dtype, device="meta") for t in specs}
 
@@ -60,10 +59,14 @@ def _values(module: nn.Module) -> dict[Role, Tensor]:
 def install(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Makes a network compute with its stored tensors alone, in place; its quantizers are in."""
     for name, module in network.named_modules():
+        stored = tensors_of(name, tensors)
         if isinstance(module, nn.Conv2d | nn.Linear):
-            _install_layer(module, tensors_of(name, tensors))
+            _install_layer(module, stored)
         elif isinstance(module, nn.BatchNorm2d):
-            _install_norm(module, tensors_of(name, tensors))
+            module.reset_running_stats()  # to a mean of 0 and a variance of 1
+            module.eps = 0.0
+            module.weight.copy_(stored["weight"])
+            module.bias.copy_(stored["bias"])
     network.eval()
 
 
@@ -80,13 +83,3 @@ def _install_layer(layer: nn.Conv2d | nn.Linear, stored: Mapping[Role, Tensor]) 
     if "input_scale" in stored:
         assert isinstance(layer.input_quantizer, InputQuantizer)
         layer.input_quantizer.set_scale(stored["input_scale"])
-
-
-def _install_norm(norm: nn.BatchNorm2d, stored: Mapping[Role, Tensor]) -> None:
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    norm.weight.copy_(stored["weight"])
-    norm.bias.copy_(stored["bias"])
-    norm.running_mean.zero_()
-    norm.running_var.fill_(1.0)
-    norm.eps = 0.0

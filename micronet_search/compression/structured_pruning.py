@@ -31,16 +31,12 @@ class TooLargeError(ValueError):
 
 
 def thin(network: nn.Module, image: Input, ratio: float, *, any_channels: bool = False) -> None:
-    """Removes channels in place. All remaining parameters take gradients afterwards.
+    """Removes a fraction of the output channels in place, rounded down; one of each group stays.
 
-    Of each set of channels that layers share, those with the least mean square of weights go. As
-    many go from every group of every grouped convolution that reads or makes them.
-
-    Args:
-        network: Has a linear layer at its end, and is not on the `meta` device.
-        image: Shape of the image.
-        ratio: Fraction of output channels that goes, rounded down; one of each group stays.
-        any_channels: Whether any channels may go in their place, where shapes are all that counts.
+    Of each set of channels that layers share, those with the least mean square of weights go, or
+    any channels where shapes are all that counts. As many go from every group of every grouped
+    convolution that reads or makes them. All remaining parameters take gradients afterwards. The
+    network ends in a linear layer and is not on the `meta` device.
     """
     remove(choose(network, image, ratio, any_channels))
 
@@ -92,10 +88,6 @@ def _is_depthwise(conv: nn.Conv2d) -> bool:
     return _channel_by_channel(conv) and conv.groups == conv.in_channels
 
 
-def _is_grouped(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Conv2d) and layer.groups > 1 and not _is_depthwise(layer)
-
-
 class _Grouped(nn.Conv2d):
     """A type for convolutions that Torch-Pruning would take for depthwise ones.
 
@@ -104,7 +96,6 @@ class _Grouped(nn.Conv2d):
 
 
 def _dependencies(network: nn.Module, image: Input) -> Any:
-    """Returns Torch-Pruning's graph of a network."""
     import torch_pruning as tp
 
     device = next(network.parameters()).device
@@ -136,7 +127,11 @@ def _least(shared: Any, ratio: float, any_channels: bool) -> set[int]:
     """Returns the channels of a set that go, by their number in its first layer."""
     import torch_pruning as tp
 
-    grouped = [(dep, channels) for dep, channels in shared if _is_grouped(dep.layer)]
+    grouped = [
+        (dep, channels)
+        for dep, channels in shared
+        if isinstance(conv := dep.layer, nn.Conv2d) and conv.groups > 1 and not _is_depthwise(conv)
+    ]
     for dep, channels in grouped:
         if dep.handler == tp.prune_conv_in_channels and len(channels) < dep.layer.in_channels:
             return set()  # its groups also read other channels, of which as many would have to go
@@ -160,18 +155,20 @@ class ChannelPruning(Technique):
     stage, field, reshapes = "thin", "structured_pruning", True
 
     def transform(self, network: nn.Module, candidate: Candidate) -> None:
-        """Removes channels in place, also of a network on `meta`.
-
-        Raises:
-            TooLargeError: The network is on `meta` and too large to be built for this.
-        """
+        """Removes channels in place. Raises TooLargeError for a network on `meta` beyond bounds."""
         ratio = self.config(candidate).ratio
         # which channels layers share is the same for all sizes of the image, so take the least
         side = 2**candidate.network.halvings
         image = Input(channels=candidate.input.channels, height=side, width=side)
         if next(network.parameters()).is_meta:
             # Torch-Pruning needs values, and the number of channels that go does not depend on them
-            _check_size(network, image)
+            parameters = sum(math.prod(p.shape) for p in network.parameters())
+            channels = sum(m.out_channels for m in network.modules() if isinstance(m, nn.Conv2d))
+            sizes = {"parameters": parameters, "values between its layers": channels * side**2}
+            for name, total in sizes.items():
+                if total > MAX_VALUES:
+                    found = f"the network to thin has {total:,} {name}"
+                    raise TooLargeError(f"{found}, expected at most {MAX_VALUES:,}")
             # as `to_empty`, which would import Torch's compiler for the strides
             network._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))
             thin(network, image, ratio, any_channels=True)
@@ -187,17 +184,6 @@ class ChannelPruning(Technique):
         """Yields the share of channels that go."""
         if self.has_effect(candidate):
             yield "channels removed from each layer", f"{self.config(candidate).ratio:.2%}"
-
-
-def _check_size(network: nn.Module, image: Input) -> None:
-    parameters = sum(math.prod(p.shape) for p in network.parameters())
-    channels = sum(m.out_channels for m in network.modules() if isinstance(m, nn.Conv2d))
-    values = channels * image.height * image.width
-    for total, name in ((parameters, "parameters"), (values, "values between its layers")):
-        if total > MAX_VALUES:
-            raise TooLargeError(
-                f"the network to thin has {total:,} {name}, expected at most {MAX_VALUES:,}"
-            )
 
 
 TECHNIQUE = ChannelPruning()

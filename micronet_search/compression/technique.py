@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from importlib import import_module
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from micronet_search.config.candidate import Candidate
+from micronet_search.config.compression import Compression
 from micronet_search.network.precision import Plan
 
 Repair = Callable[[nn.Module], None]
@@ -71,3 +74,16 @@ class Technique:
     def figures(self, candidate: Candidate, plan: Plan) -> Iterator[tuple[str, str]]:
         """Yields the technique's lines in the model card, for candidates without it too."""
         yield from ()
+
+
+@cache
+def techniques() -> tuple[Technique, ...]:
+    """Returns every technique in the order of the stages, from the module of its field's name."""
+    fields = Compression.model_fields
+    modules = [import_module(f"micronet_search.compression.{field}") for field in fields]
+    return tuple(module.TECHNIQUE for module in modules)
+
+
+def techniques_of(candidate: Candidate) -> list[Technique]:
+    """Returns the techniques that a candidate asks for, in their order."""
+    return [technique for technique in techniques() if technique.config(candidate) is not None]

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from operator import attrgetter
 from pathlib import Path
 
-from micronet_search.compression.techniques import TECHNIQUES
+from micronet_search.compression.technique import techniques
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.files import dump_yaml
 from micronet_search.config.network import Input
@@ -138,7 +138,7 @@ def write(facts: Facts) -> str:
 
 def tags(candidate: Candidate) -> Iterator[str]:
     """Yields the names of the techniques that a candidate uses, for model hubs."""
-    for technique in TECHNIQUES:
+    for technique in techniques():
         if technique.has_effect(candidate):
             yield technique.field.replace("_", "-")
     if candidate.distillation:
@@ -147,7 +147,7 @@ def tags(candidate: Candidate) -> Iterator[str]:
 
 def figures(candidate: Candidate, plan: Plan) -> Iterator[tuple[str, str]]:
     """Yields a line for each technique that is used, and for the widths of the layers."""
-    for technique in TECHNIQUES:
+    for technique in techniques():
         yield from technique.figures(candidate, plan)
     if candidate.distillation is None:
         return

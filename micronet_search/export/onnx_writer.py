@@ -12,8 +12,11 @@ import torch
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from micronet_search.compression.quantizers import DynamicInputQuantizer, InputQuantizer
-from micronet_search.compression.rounding import SMALLEST_SCALE
+from micronet_search.compression.quantizers import (
+    SMALLEST_SCALE,
+    DynamicInputQuantizer,
+    InputQuantizer,
+)
 from micronet_search.export import ExportError
 from micronet_search.network.precision import Plan
 from micronet_search.network.tensors import Role, tensor_name, tensors_of

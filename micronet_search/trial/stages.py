@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from micronet_search.compression.technique import Technique
-from micronet_search.compression.techniques import techniques_of
+from micronet_search.compression.technique import Technique, techniques_of
 from micronet_search.config.candidate import Candidate
 from micronet_search.network.precision import Plan
 
