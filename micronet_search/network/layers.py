@@ -15,11 +15,7 @@ from torch import Tensor, nn
 
 from micronet_search.config.network import Activation, Convolution, Stem
 
-ACTIVATIONS: Mapping[Activation, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "silu": nn.SiLU,
-    "hard-swish": nn.Hardswish,
-}
+ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "hard-swish": nn.Hardswish}
 
 
 class Add(nn.Module):
@@ -39,10 +35,7 @@ class Scale(nn.Module):
 
 
 class GlobalMean(nn.AdaptiveAvgPool2d):
-    """Takes the mean over all pixels, with a gradient that is channels last in memory.
-
-    Torch's gradient has the pixels last, so that the layers before would work on mixed layouts.
-    """
+    """Takes the mean over all pixels. Its gradient is channels last in memory, unlike Torch's."""
 
     def __init__(self) -> None:
         super().__init__(1)
@@ -61,8 +54,7 @@ class _Mean(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        pixels = ctx.shape[2] * ctx.shape[3]
-        each: Tensor = (gradient / pixels).expand(ctx.shape)
+        each: Tensor = (gradient / ctx.shape[2:].numel()).expand(ctx.shape)
         return each.contiguous(memory_format=torch.channels_last)
 
 
@@ -116,14 +108,6 @@ def convolution(
 
     A `separable` one (Howard et al., 2017) is a depthwise convolution, norm, ReLU and a 1x1
     convolution, which has the groups.
-
-    Args:
-        channels: Input channels.
-        width: Output channels.
-        kernel: Size of the kernel, odd.
-        stride: Step between output pixels.
-        groups: Number of groups of channels.
-        kind: `plain` or `separable`.
     """
     if kind == "plain":
         return nn.Conv2d(channels, width, kernel, stride, kernel // 2, groups=groups, bias=False)
@@ -139,10 +123,8 @@ def convolution(
 
 def normed(conv: nn.Module, width: int, activation: Activation | None) -> nn.Sequential:
     """Appends a norm to a convolution, and an activation if one is given."""
-    parts = {"conv": conv, "norm": nn.BatchNorm2d(width)}
-    if activation is not None:
-        parts["activation"] = ACTIVATIONS[activation]()
-    return sequential(parts)
+    last = {"activation": ACTIVATIONS[activation]()} if activation else {}
+    return sequential({"conv": conv, "norm": nn.BatchNorm2d(width), **last})
 
 
 def stem(config: Stem, channels: int) -> nn.Module:
@@ -155,8 +137,7 @@ def with_classifier(parts: Mapping[str, nn.Module], width: int, classes: int) ->
 
     The parts put out images (N, width, H, W), the network (N, classes).
     """
-    classifier = nn.Linear(width, classes)
-    end = {"pool": GlobalMean(), "flatten": nn.Flatten(), "classifier": classifier}
+    end = {"pool": GlobalMean(), "flatten": nn.Flatten(), "classifier": nn.Linear(width, classes)}
     network = sequential({**parts, **end})
     initialise(network)
     return network

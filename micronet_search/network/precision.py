@@ -15,12 +15,10 @@ IMAGE_BITS = 8
 
 @dataclass(frozen=True)
 class Precision:
-    """Bit widths of one convolution or linear layer.
+    """Bit widths of the weights and the input of one convolution or linear layer.
 
     Attributes:
-        weight_bits: Width of the weights.
-        activation_bits: Width of the input; 8 for the image as it is.
-        image: Whether the input is the image as it is, which takes no quantizer.
+        image: Whether the input is the image as it is, of 8 bits, which takes no quantizer.
         dynamic: Whether the range of the input is computed from each image.
     """
 
@@ -47,12 +45,7 @@ class Precision:
 
 @dataclass(frozen=True)
 class Plan:
-    """The widths of a whole network.
-
-    Attributes:
-        layers: By name, in the order in which the image passes.
-        rest_bits: Width of all else: biases, scales, norms and what passes between layers.
-    """
+    """The widths of a network's layers, by name, and of all else: biases, scales, norms, sums."""
 
     layers: dict[str, Precision]
     rest_bits: int
@@ -76,24 +69,17 @@ def part_of(name: str) -> str:
 def layer_sets_of(name: str, names: Sequence[str]) -> set[str]:
     """Returns the sets of layers that a layer belongs to: its block, `first`, `last`.
 
-    Args:
-        name: The name of the layer.
-        names: The names of all layers, first to last. Every layer in the part of the first one is
-            first, and every layer in the part of the last one last, because these may be factors.
+    Of the names of all layers, first to last, every one in the part of the first is `first`, and
+    every one in the part of the last is `last`, because these may be factors.
     """
     part = part_of(name)
-    found = {part} if part.startswith("block") else set()
-    found |= {"first"} if part == part_of(names[0]) else set()
-    return found | ({"last"} if part == part_of(names[-1]) else set())
+    sets = {part: part.startswith("block")}
+    sets |= {"first": part == part_of(names[0]), "last": part == part_of(names[-1])}
+    return {layer_set for layer_set, belongs in sets.items() if belongs}
 
 
 def plan(quantization: Quantization | None, names: Iterable[str]) -> Plan:
-    """Returns the widths that a candidate asks for; without quantization, 32 bits everywhere.
-
-    Args:
-        quantization: The field of the candidate.
-        names: The names of the convolutions and linear layers, first to last.
-    """
+    """Returns the widths of the layers, named first to last; without quantization 32 bits."""
     if quantization is None:
         quantization = Quantization(weight_bits=32, activation_bits=32)
     names = list(names)
@@ -104,8 +90,7 @@ def plan(quantization: Quantization | None, names: Iterable[str]) -> Plan:
 
 
 def _precision(quantization: Quantization, name: str, names: list[str]) -> Precision:
-    weight: int = quantization.weight_bits
-    activation: int = quantization.activation_bits
+    weight, activation = int(quantization.weight_bits), int(quantization.activation_bits)
     # in the order in which they override each other
     apart = quantization.blocks | {"last": quantization.last, "first": quantization.first}
     sets = layer_sets_of(name, names)

@@ -19,7 +19,6 @@ from micronet_search.network.layers import ACTIVATIONS, Add, Scale
 _SAME = (*ACTIVATIONS.values(), nn.Sigmoid, nn.Hardsigmoid, nn.BatchNorm2d, nn.Identity, Add, Scale)
 """The layers whose output has the shape of their first input."""
 
-
 _MAKES = {torch.empty, torch.ones, torch.tensor, torch.zeros}
 # zeros and ones are quick to fill in
 _INITIALISES = {nn.init.kaiming_uniform_, nn.init.uniform_, Tensor.normal_, Tensor.uniform_}
@@ -35,16 +34,9 @@ class Passed(NamedTuple):
 
 
 def passes(network: nn.Module, image: Input) -> list[Passed]:
-    """Returns the layers of a network in the order in which one image passes them.
-
-    Args:
-        network: Plain modules, on any device. It is left as it was.
-        image: Shape of the image.
-    """
+    """Returns the plain layers of a network in the order in which one image passes them."""
     found: list[Passed] = []
-    layers = {
-        name: module for name, module in network.named_modules() if not list(module.children())
-    }
+    layers = {n: module for n, module in network.named_modules() if not list(module.children())}
     for name, module in layers.items():
         module.forward = _observed(name, module, found)
     try:
@@ -82,13 +74,12 @@ def _made(name: str, module: nn.Module, shape: torch.Size) -> torch.Size:
 
 
 def _sides(module: nn.Conv2d | nn.AvgPool2d, shape: torch.Size) -> list[int]:
-    """The height and the width that a window leaves."""
-    kernel, stride, padding = map(_pair, (module.kernel_size, module.stride, module.padding))
-    return [(shape[2 + i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1)]
-
-
-def _pair(size: Any) -> tuple[int, int]:
-    return size if isinstance(size, tuple) else (size, size)
+    """Returns the height and the width that a square window leaves."""
+    kernel, stride, padding = (
+        int(size[0] if isinstance(size, tuple) else size)
+        for size in (module.kernel_size, module.stride, module.padding)
+    )
+    return [(side + 2 * padding - kernel) // stride + 1 for side in shape[2:]]
 
 
 class ShapesOnly(TorchFunctionMode):

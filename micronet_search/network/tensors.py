@@ -19,19 +19,10 @@ Role = Literal["weight", "bias", "weight_scale", "input_scale"]
 
 Value = TypeVar("Value")
 
-_FLOATS = {16: torch.float16, 32: torch.float32}
-
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One tensor of a shipped network, without its values.
-
-    Attributes:
-        layer: The name of its module.
-        role: What it holds of that layer.
-        shape: Its shape.
-        bits: The width of one element.
-    """
+    """One tensor of a shipped network, without its values; `bits` is the width of an element."""
 
     layer: str
     role: Role
@@ -40,7 +31,7 @@ class TensorSpec:
 
     @property
     def name(self) -> str:
-        """Its name in the file of the shipped network."""
+        """Its name in every file."""
         return tensor_name(self.layer, self.role)
 
     @property
@@ -51,7 +42,9 @@ class TensorSpec:
     @property
     def dtype(self) -> torch.dtype:
         """The type in which the file keeps it: int8 for every width of 8 bits and fewer."""
-        return torch.int8 if self.bits <= INTEGER else _FLOATS[self.bits]
+        if self.bits <= INTEGER:
+            return torch.int8
+        return torch.float16 if self.bits == 16 else torch.float32
 
 
 def tensor_name(layer: str, role: Role) -> str:
@@ -60,13 +53,7 @@ def tensor_name(layer: str, role: Role) -> str:
 
 
 def layer_specs(name: str, module: nn.Module, plan: Plan) -> tuple[TensorSpec, ...]:
-    """Describes what one module stores; the weights come first.
-
-    Args:
-        name: The name of the module.
-        module: A convolution, a linear layer or a norm that is not folded; others store nothing.
-        plan: The widths of the network.
-    """
+    """Describes what a convolution, linear layer or norm stores; the weights come first."""
     spec, rest = partial(TensorSpec, name), plan.rest_bits
     if isinstance(module, nn.BatchNorm2d):
         channels = (module.num_features,)

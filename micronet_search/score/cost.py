@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from micronet_search.config.network import Input
 from micronet_search.network.layers import Add, GlobalMean, Scale
-from micronet_search.network.precision import Plan, Precision
-from micronet_search.network.shapes import Passed, passes
+from micronet_search.network.precision import Plan
+from micronet_search.network.shapes import passes
 from micronet_search.network.tensors import TensorSpec, layer_specs
 
 KINDS: Mapping[type[nn.Module], str] = {
@@ -65,16 +65,14 @@ class Stored(TensorSpec):
 
 @dataclass(frozen=True)
 class Layer:
-    """One row of the table.
+    """One row of the table, for one image.
 
     Attributes:
-        name: The name of the module.
         kind: One of the values of `KINDS`.
         stored: Its tensors; the weights come first.
         weight_bits: Width of the weights; without any, of what passes.
-        activation_bits: Width of the input.
-        macs: Multiply-accumulates of a convolution or linear layer for one image.
-        outputs: Elements of its output for one image.
+        macs: Multiply-accumulates of a convolution or linear layer.
+        outputs: Elements of its output.
         window: Input elements that each output of a pool is the mean of; 1 elsewhere.
     """
 
@@ -104,26 +102,15 @@ class Layer:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the row as plain values; `weights` counts all its stored elements."""
-        return {
-            "name": self.name,
-            "kind": self.kind,
-            "weights": self.elements,
-            "nonzeros": self.nonzeros,
-            "weight_bits": self.weight_bits,
-            "activation_bits": self.activation_bits,
-            "macs": self.macs,
-        }
+        counts = {"weights": self.elements, "nonzeros": self.nonzeros}
+        names = ("weight_bits", "activation_bits", "macs")
+        rest = {name: getattr(self, name) for name in names}
+        return {"name": self.name, "kind": self.kind, **counts, **rest}
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network needs.
-
-    Attributes:
-        layers: In the order in which the image passes.
-        parameters: Those of the network before norms are folded.
-        integer: Whether some layer is integer.
-    """
+    """What a network needs: its layers, the parameters before folding, whether one is integer."""
 
     layers: tuple[Layer, ...]
     parameters: int
@@ -137,7 +124,7 @@ class Cost:
     @property
     def nonzeros(self) -> int:
         """Stored elements that are not zero."""
-        return sum(t.nonzeros for t in self.stored)
+        return sum(layer.nonzeros for layer in self.layers)
 
     @property
     def macs(self) -> int:
@@ -176,31 +163,24 @@ def count(
         network: Plain modules, norms folded where they will be, on any device.
         image: The shape of the image.
         plan: The width of each layer.
-        sparsity: The fraction of a layer's weights that will be zero, by the layer's name; layers
-            that are not named have no zeros.
+        sparsity: The fraction of zeros among a layer's weights, by name; 0 for all others.
         parameters: Those of the network before folding.
     """
-    rows = (
-        _row(passed, plan, sparsity.get(passed.name, 0.0))
-        for passed in passes(network, image)
-        if not isinstance(passed.module, FREE)
-    )
+    rows = []
+    for name, module, read, made in passes(network, image):
+        if isinstance(module, FREE):
+            continue
+        assert type(module) in KINDS, f"{name}: {type(module).__name__}"
+        kind, outputs = KINDS[type(module)], made.numel()
+        widths, macs = (plan.rest_bits, plan.rest_bits), 0
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            precision, macs = plan.layers[name], outputs * module.weight.shape[1:].numel()
+            widths = precision.weight_bits, precision.activation_bits
+        stored = []
+        for t in layer_specs(name, module, plan):
+            share = sparsity.get(name, 0.0) if t.role == "weight" else 0.0
+            zeros = math.floor(share * t.elements + 1e-9)  # a tolerance, as in pruning
+            stored.append(Stored(**vars(t), nonzeros=t.elements - zeros))
+        window = read.numel() // outputs if kind == "pool" else 1
+        rows.append(Layer(name, kind, tuple(stored), *widths, macs, outputs, window))
     return Cost(tuple(rows), parameters, integer=plan.integer)
-
-
-def _row(passed: Passed, plan: Plan, sparsity: float) -> Layer:
-    name, module, outputs = passed.name, passed.module, passed.made.numel()
-    assert type(module) in KINDS, f"{name}: {type(module).__name__}"
-    kind, precision, macs = KINDS[type(module)], Precision(plan.rest_bits, plan.rest_bits), 0
-    if isinstance(module, nn.Conv2d | nn.Linear):
-        precision, macs = plan.layers[name], outputs * module.weight.shape[1:].numel()
-    stored = tuple(_predicted(t, sparsity) for t in layer_specs(name, module, plan))
-    window = passed.read.numel() // outputs if kind == "pool" else 1
-    widths = precision.weight_bits, precision.activation_bits
-    return Layer(name, kind, stored, *widths, macs, outputs, window)
-
-
-def _predicted(tensor: TensorSpec, sparsity: float) -> Stored:
-    # a tolerance, as in pruning
-    zeros = math.floor(sparsity * tensor.elements + 1e-9) if tensor.role == "weight" else 0
-    return Stored(**vars(tensor), nonzeros=tensor.elements - zeros)

@@ -43,9 +43,8 @@ class Score:
 def imt(cost: Cost) -> Score:
     """Scores by the published rule of IMT Atlantique's course on efficient deep learning.
 
-    Nonzeros count by their bits, relative to 5.6e6 parameters of 32 bits. Multiply-accumulates
-    count at the wider of weight and input, relative to 2.8e8 of 32 bits. Zeros lower the part of
-    the parameters alone, and no mask is charged.
+    Nonzeros count by their bits, and multiply-accumulates at the wider of weight and input. Zeros
+    lower the first part alone, and no mask is charged.
     """
     parameters = sum(t.nonzeros * t.bits for t in cost.stored) / 32 / IMT_PARAMETERS
     operations = sum(layer.macs * layer.bits for layer in cost.layers) / 32 / IMT_MACS

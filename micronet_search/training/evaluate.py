@@ -1,7 +1,7 @@
 """What a network predicts, and how often it is right.
 
-Both functions compute in single precision, without autocast and TF32. They put the network into
-evaluation, and then back into the mode that it was in. Images are normalised, (N, C, H, W).
+Both functions compute in single precision and in evaluation, and leave the network in the mode that
+it was in. Images are normalised, (N, C, H, W).
 """
 
 from __future__ import annotations

@@ -33,37 +33,23 @@ class Fit:
         warmup: int = 0,
         soft_targets: SoftTargets | None = None,
     ) -> None:
-        """Starts a stage.
-
-        Args:
-            network: Is changed in place.
-            config: The optimizer, its schedule, and the terms of the loss.
-            epochs: Epochs of the stage.
-            steps_per_epoch: Batches in an epoch.
-            learning_rate: The peak.
-            warmup: Epochs of warm-up.
-            soft_targets: The teacher's outputs, which become a part of the loss.
-        """
-        self.network = network
-        self.config = config
-        self.soft_targets = soft_targets
+        """Starts a stage, with a peak of the learning rate and so many epochs of warm-up."""
+        self.network, self.config, self.soft_targets = network, config, soft_targets
         self.optimizer = optimizer.create(network, config, learning_rate)
         steps, rise = epochs * steps_per_epoch, warmup * steps_per_epoch
         self.schedule = optimizer.schedule(self.optimizer, config, learning_rate, steps, rise)
         self.average: AveragedModel | None = None
         if config.ema is not None:
-            self.average = AveragedModel(
-                network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
-            )
+            average = get_ema_multi_avg_fn(config.ema)
+            self.average = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
 
     def epoch(
         self, batches: Iterable[tuple[Tensor, Tensor]], after_step: Callable[[], None]
     ) -> float:
         """Trains on each batch once, and returns the mean loss.
 
-        Args:
-            batches: Images (B, C, H, W) and the probabilities of their classes (B, classes).
-            after_step: Is called after every step, and may change the network.
+        Batches are images (B, C, H, W) and the probabilities of their classes (B, classes). After
+        every step, `after_step` may change the network.
 
         Raises:
             DivergenceError: The mean loss is not finite.
@@ -84,7 +70,10 @@ class Fit:
     def _step(self, images: Tensor, targets: Tensor) -> Tensor:
         # bfloat16 pays on a GPU alone; CPUs without native support are slower in it
         with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda):
-            loss = self._loss(images, targets)
+            logits, smoothing = self.network(images), self.config.label_smoothing
+            loss = nn.functional.cross_entropy(logits.float(), targets, label_smoothing=smoothing)
+            if (soft := self.soft_targets) is not None:
+                loss = torch.lerp(loss, soft.loss(images, logits), soft.weight)
         self.optimizer.zero_grad()
         loss.backward()
         if self.config.gradient_clip is not None:
@@ -92,13 +81,6 @@ class Fit:
         self.optimizer.step()
         self.schedule.step()
         return loss.detach()
-
-    def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
-        logits, smoothing = self.network(images), self.config.label_smoothing
-        loss = nn.functional.cross_entropy(logits.float(), targets, label_smoothing=smoothing)
-        if self.soft_targets is None:
-            return loss
-        return torch.lerp(loss, self.soft_targets.loss(images, logits), self.soft_targets.weight)
 
     @property
     def judged(self) -> nn.Module:
@@ -121,15 +103,11 @@ class Fit:
     def restore(self, state: dict[str, Any]) -> None:
         """Continues the stage from a state that `state` returned."""
         self.optimizer.load_state_dict(state["optimizer"])
-        _lay_out_as_parameters(self.optimizer)
+        for parameter, kept in self.optimizer.state.items():
+            for name, value in kept.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    # in the memory layout of the parameter
+                    kept[name] = torch.empty_like(parameter).copy_(value)
         self.schedule.last_epoch = state["schedule"]["last_epoch"]
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-
-
-def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
-    """Gives the restored state of each parameter the parameter's own memory layout."""
-    for parameter, kept in optimizer.state.items():
-        for name, value in kept.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                kept[name] = torch.empty_like(parameter).copy_(value)

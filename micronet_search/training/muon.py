@@ -14,8 +14,7 @@ class MuonWithAdamW(Optimizer):
     """Applies Muon (Jordan et al., 2024) to weights as matrices, and AdamW to other parameters.
 
     Muon's steps have the size of AdamW's (Liu et al., 2025), so that both take one learning rate.
-    Its state and groups are those of torch's two optimizers. The weights keep their storage
-    while it lives.
+    The weights keep their storage while it lives.
     """
 
     def __init__(
@@ -28,15 +27,9 @@ class MuonWithAdamW(Optimizer):
         weight_decay: float,
         fused: bool | None = None,
     ) -> None:
-        """Makes both optimizers.
+        """Makes both optimizers, Muon for weights (outputs, ...) and AdamW for groups of others.
 
-        Args:
-            weights: Muon's parameters, of two dimensions or more; the first one counts outputs.
-            others: AdamW's groups of parameters, each with its weight decay.
-            lr: Learning rate of both.
-            momentum: Momentum of Muon, and first beta of AdamW.
-            weight_decay: Weight decay of Muon.
-            fused: Passed to AdamW.
+        The momentum of Muon is AdamW's first beta. `weight_decay` is Muon's, `fused` is AdamW's.
         """
         self._weights = weights
         self._matrices = [_outputs_first(w, w).view(len(w), -1) for w in weights]
@@ -73,8 +66,8 @@ class MuonWithAdamW(Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the states of both, with Muon's momenta in the shapes of the weights."""
-        muon = self._muon.state_dict()
-        return {"muon": self._mapped(muon, _as_weight), "adamw": self._adamw.state_dict()}
+        muon = self._mapped(self._muon.state_dict(), _as_weight)
+        return {"muon": muon, "adamw": self._adamw.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continues from the states of both, whatever the order of the weights in memory."""

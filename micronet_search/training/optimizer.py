@@ -51,15 +51,7 @@ def schedule(
     steps: int,
     warmup: int,
 ) -> LRScheduler:
-    """Makes the schedule of a stage.
-
-    Args:
-        optimizer: Gets a learning rate at every step.
-        config: Names the schedule.
-        learning_rate: The peak.
-        steps: Optimizer steps in the stage.
-        warmup: Steps of linear warm-up before the schedule. One-cycle has its own.
-    """
+    """Makes the schedule of a stage of so many steps; one-cycle has a warm-up of its own."""
     chosen = config.schedule
     if isinstance(chosen, OneCycle):
         return OneCycleLR(
