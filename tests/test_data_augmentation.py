@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from micronet_search.data.augmentation import beta, crop_and_flip, cutmix, erase, mixup
+from micronet_search.data.batches import beta, crop_and_flip, cutmix, erase, mixup
 
 
 def generator(seed: int = 0) -> Generator:

@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from micronet_search.config.training import Training
-from micronet_search.training.distillation import SoftTargets
-from micronet_search.training.fit import Fit
+from micronet_search.training.fit import Fit, SoftTargets
 
 
 class Says(nn.Module):

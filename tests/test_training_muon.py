@@ -8,7 +8,7 @@ from torch import nn
 
 from micronet_search.config.training import Training
 from micronet_search.training import optimizer
-from micronet_search.training.muon import MuonWithAdamW
+from micronet_search.training.optimizer import MuonWithAdamW
 
 LAYOUTS = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 

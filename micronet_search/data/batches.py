@@ -1,7 +1,13 @@
-"""Batches, cut from images that already are on the device."""
+"""Batches, cut from images that already are on the device, and changed at random there.
+
+The functions that change images (B, C, H, W) return their shape and type. Each image is changed by
+itself. Targets are class probabilities (B, classes), and `fill` is the value of new pixels.
+Everything is drawn from the generator alone, and nothing waits for the device.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -9,9 +15,13 @@ import torch
 from torch import Generator, Tensor
 
 from micronet_search.config.training import Augmentation
-from micronet_search.data.augmentation import crop_and_flip, cutmix, erase, mixup
 from micronet_search.data.splits import Images, Normalization
 from micronet_search.data.transforms import apply_policy, jitter, policy_counts, rotate
+
+ERASED = (0.02, 0.33)
+"""Smallest and largest share of an image that is erased (Zhong et al., 2020)."""
+ASPECT = (0.3, 3.3)
+"""Smallest and largest ratio of height to width of the erased rectangle."""
 
 Mix = Callable[..., tuple[Tensor, Tensor]]
 """`mixup` or `cutmix` with its alpha; takes images, targets and a generator."""
@@ -32,15 +42,15 @@ def training_batches(
     *,
     mixing: bool = True,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields one epoch of shuffled and augmented images.
+    """Yields one epoch of shuffled and augmented images, on their device.
 
     Args:
-        images: The training images. All computation happens on their device.
+        images: The training images.
         normalization: Turns images into a network's input.
         augmentation: The random changes of images.
         batch_size: Images in a batch. The last, short batch is dropped unless it is the only one.
         classes: Number of classes.
-        generator: The only source of randomness, on the images' device.
+        generator: The only source of randomness.
         mixing: Whether images are mixed in this epoch where the augmentation does so.
 
     Yields:
@@ -94,3 +104,111 @@ def _mixes(augmentation: Augmentation, batches: int, generator: Generator) -> li
         mixes[int(share / probability * len(mixes))] if share < probability else None
         for share in drawn
     ]
+
+
+def crop_and_flip(
+    images: Tensor, padding: int, flip: bool, fill: int, generator: Generator
+) -> Tensor:
+    """Crops a window of the old size from each image with a border of `padding` pixels around it.
+
+    With `flip`, half of the images are mirrored left to right.
+    """
+    if not padding and not flip:
+        return images
+    count, channels, height, width = images.shape
+    device = images.device
+    padded = torch.nn.functional.pad(images, (padding,) * 4, value=fill)
+    offsets = torch.randint(2 * padding + 1, (2, count, 1), generator=generator, device=device)
+    rows = offsets[0] + torch.arange(height, device=device)
+    columns = offsets[1] + torch.arange(width, device=device)
+    if flip:
+        mirrored = torch.rand((count, 1), generator=generator, device=device) < 0.5
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    pixels = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]
+    index = pixels.view(count, 1, -1).expand(-1, channels, -1)
+    return padded.flatten(2).gather(2, index).view(images.shape)
+
+
+def erase(images: Tensor, probability: float, fill: int, generator: Generator) -> Tensor:
+    """Fills a random rectangle in some uint8 images, each with a probability (Zhong et al., 2020).
+
+    The area and the logarithm of the aspect are uniform. A rectangle longer than a side of the
+    image is cut to the side, where the original draws again.
+    """
+    if not probability:
+        return images
+    count, _, height, width = images.shape
+    drawn = torch.rand((5, count), generator=generator, device=images.device)
+    (least, most), (flat, tall) = ERASED, map(math.log, ASPECT)
+    area = height * width * (least + (most - least) * drawn[0])
+    aspect = (flat + (tall - flat) * drawn[1]).exp()
+
+    def inside(side: Tensor, place: Tensor, length: int) -> Tensor:
+        whole = side.round().clamp(1, length)
+        start = (place * (length - whole + 1)).floor()
+        return _interval(start, start + whole, length)
+
+    rows = inside((area * aspect).sqrt(), drawn[2], height)
+    columns = inside((area / aspect).sqrt(), drawn[3], width)
+    chosen = (drawn[4] < probability)[:, None]
+    return torch.where(_box(rows & chosen, columns), fill, images)
+
+
+def mixup(
+    images: Tensor, targets: Tensor, alpha: float, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Blends each float image and its target with those of another image (Zhang et al., 2018).
+
+    Each image's own share is drawn from Beta(alpha, alpha), with alpha above 0.
+    """
+    share = beta(alpha, len(images), generator)
+    partner = torch.randperm(len(images), generator=generator, device=images.device)
+    mixed = torch.lerp(images[partner], images, share[:, None, None, None])
+    return mixed, torch.lerp(targets[partner], targets, share[:, None])
+
+
+def cutmix(
+    images: Tensor, targets: Tensor, alpha: float, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Pastes a box of another image into each float image (Yun et al., 2019).
+
+    The box has the aspect of the image and a uniform centre. Its share of the area is one minus a
+    draw from Beta(alpha, alpha), with alpha above 0. The part of the box outside the image is cut
+    off, and the targets are mixed by the area that remains.
+    """
+    count, _, height, width = images.shape
+    side = (1 - beta(alpha, count, generator)).sqrt()
+    centre = torch.rand((2, count), generator=generator, device=images.device)
+
+    def around(centre: Tensor, length: int) -> Tensor:
+        half, middle = (side * length).int() // 2, (centre * length).int()
+        return _interval(middle - half, middle + half, length)
+
+    rows, columns = around(centre[0], height), around(centre[1], width)
+    partner = torch.randperm(count, generator=generator, device=images.device)
+    share = 1 - rows.sum(1) * columns.sum(1) / (height * width)
+    pasted = torch.where(_box(rows, columns), images[partner], images)
+    return pasted, torch.lerp(targets[partner], targets, share[:, None])
+
+
+def beta(alpha: float, count: int, generator: Generator) -> Tensor:
+    """Draws float32 (count,) from Beta(alpha, alpha), on the generator's device.
+
+    A draw is X / (X + Y) with X and Y from Gamma(alpha), the sigmoid of log X - log Y. Both
+    underflow for a small alpha, so that the logarithms are drawn: those of Gamma(alpha + 1) *
+    U^(1 / alpha) (Marsaglia and Tsang, 2000).
+    """
+    shape = torch.full((2, count), alpha + 1, device=generator.device)
+    gamma = torch._standard_gamma(shape, generator=generator).log()
+    uniform = (1 - torch.rand((2, count), generator=generator, device=generator.device)).log()
+    return torch.sigmoid(gamma[0] - gamma[1] + (uniform[0] - uniform[1]) / alpha)
+
+
+def _interval(start: Tensor, end: Tensor, length: int) -> Tensor:
+    pixels = torch.arange(length, device=start.device)
+    return (pixels >= start[:, None]) & (pixels < end[:, None])
+
+
+def _box(rows: Tensor, columns: Tensor) -> Tensor:
+    """Marks the pixels (B, 1, H, W) whose rows (B, H) and columns (B, W) are marked."""
+    return rows[:, None, :, None] & columns[:, None, None, :]

@@ -76,13 +76,9 @@ class Fingerprint:
 class Splits:
     """A dataset, all its images of one shape.
 
-    Attributes:
-        train: Images that networks are fitted to.
-        validation: Images that trials are judged by, taken from the training images.
-        test: Images for the figures that are reported at the end.
-        classes: Number of classes.
-        normalization: Computed from `train`.
-        names: Names of the classes, in the order of their labels. Empty where they are not known.
+    Trials are judged by `validation`, taken from the training images; `test` is for the figures
+    that are reported at the end. The normalization is computed from `train`. The names of the
+    classes, in the order of their labels, are empty where they are not known.
     """
 
     train: Images
@@ -157,7 +153,11 @@ def _choose(dataset: Dataset, source: Source) -> tuple[int, Integers, Integers, 
             f"the test labels of {place} include {_listed(others)}, expected 0 to {classes - 1} as "
             "in training"
         )
-    limited = _limited(train, dataset.limit)
+    # at most the limit of each, their classes in proportion
+    limited, tested = (
+        stratified(labels, min(dataset.limit or len(labels), len(labels)))[0]
+        for labels in (train, test)
+    )
     asked, images = dataset.validation, len(limited)
     count = int(asked) if asked >= 1 else round(asked * images)
     if count >= images:
@@ -173,13 +173,7 @@ def _choose(dataset: Dataset, source: Source) -> tuple[int, Integers, Integers, 
                 f"the {split} split of {place} has {len(rows)} images and none of class "
                 f"{sizes.argmin()}, expected every class in it: change validation or limit"
             )
-    return classes, rest, validation, _limited(test, dataset.limit)
-
-
-def _limited(labels: Integers, limit: int | None) -> Integers:
-    if limit is None or limit >= len(labels):
-        return np.arange(len(labels))
-    return stratified(labels, limit)[0]
+    return classes, rest, validation, tested
 
 
 def _images(split: StoredSplit, rows: Integers, shape: Input) -> Images:

@@ -1,4 +1,4 @@
-"""Fitting a network, an epoch at a time."""
+"""Fitting a network, an epoch at a time, to the labels and to what a teacher says."""
 
 from __future__ import annotations
 
@@ -8,15 +8,40 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from micronet_search.config.training import Training
 from micronet_search.training import optimizer
-from micronet_search.training.distillation import SoftTargets
 
 
 class DivergenceError(ArithmeticError):
     """The training loss is not a finite number."""
+
+
+class SoftTargets:
+    """The softened outputs of a teacher (Hinton et al., 2015)."""
+
+    def __init__(self, network: nn.Module, temperature: float, weight: float) -> None:
+        """Freezes the teacher; `weight` is the share of the soft targets in the student's loss."""
+        self.network = network.eval().requires_grad_(False)
+        self.temperature = temperature
+        self.weight = weight
+
+    def loss(self, images: Tensor, logits: Tensor) -> Tensor:
+        """Returns how far a student with these logits (B, classes) is from the teacher.
+
+        It is the mean over the images of T^2 KL(teacher || student), both softened by the
+        temperature T. The factor T^2 keeps the size of the gradient at any temperature. The teacher
+        computes under the student's autocast.
+        """
+        with torch.no_grad():
+            taught = self.network(images)
+        student, teacher = (
+            log_softmax(each.float() / self.temperature, 1) for each in (logits, taught)
+        )
+        divergence = kl_div(student, teacher, reduction="batchmean", log_target=True)
+        return self.temperature**2 * divergence
 
 
 class Fit:
@@ -71,7 +96,7 @@ class Fit:
         # bfloat16 pays on a GPU alone; CPUs without native support are slower in it
         with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda):
             logits, smoothing = self.network(images), self.config.label_smoothing
-            loss = nn.functional.cross_entropy(logits.float(), targets, label_smoothing=smoothing)
+            loss = cross_entropy(logits.float(), targets, label_smoothing=smoothing)
             if (soft := self.soft_targets) is not None:
                 loss = torch.lerp(loss, soft.loss(images, logits), soft.weight)
         self.optimizer.zero_grad()

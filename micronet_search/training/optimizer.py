@@ -1,21 +1,23 @@
-"""Optimizers by name, and the schedules of their learning rate."""
+"""Optimizers by name, Muon with AdamW among them, and the schedules of their learning rate."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from micronet_search.config.training import Cosine, Linear, MultiStep, OneCycle, Training
-from micronet_search.training.muon import MuonWithAdamW
 
 MOMENTUM_SWING = 0.05
 """How far one-cycle moves the momentum, down while the rate rises and up while it falls."""
 
 
-def create(network: nn.Module, config: Training, learning_rate: float) -> torch.optim.Optimizer:
+def create(network: nn.Module, config: Training, learning_rate: float) -> Optimizer:
     """Makes the optimizer of a network. Weights decay; biases, norms and scales do not."""
     weights = [p for p in network.parameters() if p.dim() > 1]
     others = [p for p in network.parameters() if p.dim() <= 1]
@@ -37,7 +39,7 @@ def create(network: nn.Module, config: Training, learning_rate: float) -> torch.
         case "adam":
             return torch.optim.Adam(groups, lr, betas, fused=fused)
         case "adamw":
-            return torch.optim.AdamW(groups, lr, betas, fused=fused)
+            return AdamW(groups, lr, betas, fused=fused)
         case "muon":
             return MuonWithAdamW(
                 matrices, groups, lr=lr, momentum=momentum, weight_decay=decay, fused=fused
@@ -45,7 +47,7 @@ def create(network: nn.Module, config: Training, learning_rate: float) -> torch.
 
 
 def schedule(
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     config: Training,
     learning_rate: float,
     steps: int,
@@ -82,3 +84,101 @@ def factor(chosen: Cosine | Linear | MultiStep, step: int, steps: int, warmup: i
             return 1.0 - done / total
         case MultiStep(milestones=milestones, factor=drop):
             return drop ** sum(step / steps >= milestone for milestone in milestones)
+
+
+class MuonWithAdamW(Optimizer):
+    """Applies Muon (Jordan et al., 2024) to weights as matrices, and AdamW to other parameters.
+
+    Muon's steps have the size of AdamW's (Liu et al., 2025), so that both take one learning rate.
+    The weights keep their storage while it lives.
+    """
+
+    def __init__(
+        self,
+        weights: list[nn.Parameter],
+        others: list[dict[str, Any]],
+        *,
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        fused: bool | None = None,
+    ) -> None:
+        """Makes both optimizers, Muon for weights (outputs, ...) and AdamW for groups of others.
+
+        The momentum of Muon is AdamW's first beta. `weight_decay` is Muon's, `fused` is AdamW's.
+        """
+        self._weights = weights
+        self._matrices = [_outputs_first(w, w).view(len(w), -1) for w in weights]
+        self._muon = torch.optim.Muon(
+            [{"params": self._matrices}],
+            lr=lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            adjust_lr_fn="match_rms_adamw",
+        )
+        self._adamw = AdamW(others, lr=lr, betas=(momentum, 0.999), fused=fused)
+        groups = [*self._muon.param_groups, *self._adamw.param_groups]
+        # a schedule that moves the momentum asks the defaults for it, and sets it in every group
+        super().__init__(groups, {"lr": lr, "momentum": momentum})
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Calls the closure, if there is one, and moves all parameters that have a gradient."""
+        loss = None if closure is None else closure()
+        for weight, matrix in zip(self._weights, self._matrices, strict=True):
+            matrix.grad = None
+            if weight.grad is not None:
+                matrix.grad = _outputs_first(weight.grad, weight).reshape(matrix.shape)
+        for group in self._adamw.param_groups:
+            group["betas"] = (group["momentum"], group["betas"][1])
+        self._muon.step()
+        self._adamw.step()
+        return loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets the gradients."""
+        super().zero_grad(set_to_none)
+        for weight in self._weights:
+            weight.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the states of both, with Muon's momenta in the shapes of the weights."""
+        muon = self._mapped(self._muon.state_dict(), _as_weight)
+        return {"muon": muon, "adamw": self._adamw.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continues from the states of both, whatever the order of the weights in memory."""
+        self._muon.load_state_dict(self._mapped(state_dict["muon"], _as_matrix))
+        self._adamw.load_state_dict(state_dict["adamw"])
+        self.param_groups = [*self._muon.param_groups, *self._adamw.param_groups]
+
+    def _mapped(
+        self, muon: dict[str, Any], change: Callable[[Tensor, Tensor], Tensor]
+    ) -> dict[str, Any]:
+        """Applies a function of a momentum and its weight to all momenta of a state of Muon."""
+        changed = {
+            index: {name: change(value, self._weights[int(index)]) for name, value in state.items()}
+            for index, state in muon["state"].items()
+        }
+        return muon | {"state": changed}
+
+
+def _as_weight(matrix: Tensor, weight: Tensor) -> Tensor:
+    order = _memory_order(weight)
+    permuted = matrix.view(len(weight), *(weight.shape[dim] for dim in order))
+    return permuted.permute(0, *(1 + order.index(dim) for dim in range(1, weight.dim())))
+
+
+def _as_matrix(value: Tensor, weight: Tensor) -> Tensor:
+    return _outputs_first(value, weight).reshape(len(weight), -1)
+
+
+def _memory_order(weight: Tensor) -> list[int]:
+    return sorted(range(1, weight.dim()), key=weight.stride, reverse=True)
+
+
+def _outputs_first(tensor: Tensor, weight: Tensor) -> Tensor:
+    """Puts all dimensions of a tensor but the first into the memory order of its weight.
+
+    Only so a weight whose channels are last is a matrix without being copied.
+    """
+    return tensor.detach().permute(0, *_memory_order(weight))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from micronet_search import shipped
 from micronet_search.config.candidate import Candidate
 from micronet_search.data.splits import Normalization
-from micronet_search.training.distillation import SoftTargets
+from micronet_search.training.fit import SoftTargets
 from micronet_search.trial.feed import Feed
 
 
