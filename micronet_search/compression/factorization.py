@@ -54,11 +54,9 @@ def factorize(network: nn.Module, kind: FactorizationKind, ratio: float) -> None
 def svd(weight: Tensor, groups: int, ratio: float) -> list[Tensor]:
     """Computes the nearest product of a rank to the kernel of each group, unfolded to a matrix.
 
-    Returns:
-        The weights of a k x k convolution, (groups * rank, in / groups, k, k), and of a 1x1 one
-        after it, (out, rank, 1, 1).
+    The factors are kernels (groups * rank, in / groups, k, k) and (out, rank, 1, 1).
     """
-    matrices = _by_group(weight, groups).flatten(2)
+    matrices = weight.cpu().double().unflatten(0, (groups, -1)).flatten(2)
     rank = _rank(ratio, min(matrices.shape[1:]))
     left, values, right = torch.linalg.svd(matrices, full_matrices=False)
     root = values[:, :rank].sqrt()
@@ -72,12 +70,9 @@ def tucker(weight: Tensor, groups: int, ratio: float) -> list[Tensor]:
 
     The method is higher-order orthogonal iteration (De Lathauwer et al., 2000), from the leading
     singular vectors of the output channels. The ratio is that of the input and of the output
-    channels of a group.
-
-    Returns:
-        The weights of a 1x1, a k x k and a 1x1 convolution, all with these groups.
+    channels of a group. The factors are kernels of a 1x1, a k x k and a 1x1 convolution.
     """
-    kernels = _by_group(weight, groups).flatten(3)
+    kernels = weight.cpu().double().unflatten(0, (groups, -1)).flatten(3)
     _, leaving, entering, _ = kernels.shape
     outer, inner = _rank(ratio, leaving), _rank(ratio, entering)
     after = _leading(kernels, outer)
@@ -92,12 +87,6 @@ def tucker(weight: Tensor, groups: int, ratio: float) -> list[Tensor]:
 
 def _rank(ratio: float, full: int) -> int:
     return max(1, round(ratio * full))
-
-
-def _by_group(weight: Tensor, groups: int) -> Tensor:
-    """Returns kernels (groups, out / groups, in / groups, k, k) in double precision."""
-    exact = weight.cpu().double()
-    return exact.view(groups, -1, *weight.shape[1:])
 
 
 def _leading(tensors: Tensor, rank: int) -> Tensor:

@@ -20,17 +20,12 @@ RISE = 0.75
 """The share of the stage's epochs in which the sparsity rises; it is kept in the rest of them."""
 
 
-def sparsity_at(pruning: Pruning, risen: float) -> float:
-    """Returns the sparsity when a share of its rise is over.
+def sparsity_at(pruning: Pruning, progress: float) -> float:
+    """Returns the sparsity at `progress` t (0 to 1) of its rise to s.
 
-    With `s` for the final sparsity and `t` for the share, the schedules are: `cubic`,
-    s (1 - (1 - t)^3) (Zhu and Gupta, 2017). `iterative`, n rounds of the same length, the k-th of
-    which begins with the sparsity 1 - (1 - s)^(k / n), so that each round removes the same fraction
-    of the weights that are left (Frankle and Carbin, 2019). `one-shot`, s from the beginning.
-
-    Args:
-        pruning: The schedule and the final sparsity.
-        risen: The share of the rise that is over, 0 to 1; more counts as 1.
+    `cubic`: s (1 - (1 - t)^3) (Zhu and Gupta, 2017). `iterative`: 1 - (1 - s)^(k / n) in round k of
+    n, which is over at k / n, so that each removes the same fraction of the weights that are left
+    (Frankle and Carbin, 2019). `one-shot`: s at once.
     """
     target, risen = pruning.sparsity, min(risen, 1.0)
     match pruning.schedule:
@@ -58,10 +53,9 @@ def prunable(network: nn.Module, exclude: Collection[str] = ()) -> dict[str, nn.
 
 @torch.no_grad()
 def prune(network: nn.Module, sparsity: float, exclude: Collection[str] = ()) -> None:
-    """Zeros the smallest weights of all `prunable` layers together, in place.
+    """Zeros a fraction of the weights of all `prunable` layers, the smallest ones, in place.
 
-    The sparsity is the fraction of these weights that are zero afterwards, rounded down to a
-    weight. Biases, norms and excluded layers stay as they are and do not count.
+    The fraction is rounded down to a weight. Biases, norms and excluded layers do not count.
     """
     weights = [layer.weight for layer in prunable(network, exclude).values()]
     if not weights:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -68,15 +69,24 @@ def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
 
     The ranges of inputs are sampled from batches of normalised training images (N, C, H, W).
     """
-    samples: dict[InputQuantizer, list[Tensor]] = {}
+    samples: defaultdict[Quantizer, list[Tensor]] = defaultdict(list)
+
+    def sample(quantizer: Quantizer, inputs: tuple[Tensor, ...], _: Tensor) -> Tensor:
+        flat = inputs[0].flatten()
+        step = max(1, flat.numel() // _SAMPLES)
+        # with a common divisor the sample could be the first pixel of each row alone
+        while math.gcd(step, flat.numel()) > 1:
+            step += 1
+        samples[quantizer].append(flat[::step].float())
+        return inputs[0]  # unrounded
+
     handles = []
     for layer in layers_of(network).values():
-        if isinstance(layer.weight_quantizer, WeightQuantizer):
-            quantizer, weights = layer.weight_quantizer, layer.weight.flatten(1)
+        if isinstance(quantizer := layer.weight_quantizer, WeightQuantizer):
+            weights = layer.weight.flatten(1)
             quantizer.set_scale(best_scale(weights, quantizer.low, quantizer.high))
         if isinstance(layer.input_quantizer, InputQuantizer):
-            seen = samples[layer.input_quantizer] = []
-            handles.append(layer.input_quantizer.register_forward_hook(_collect(seen)))
+            handles.append(layer.input_quantizer.register_forward_hook(sample))
     network.eval()
     for batch in batches:
         network(batch)
@@ -84,21 +94,6 @@ def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
         handle.remove()
     for reader, seen in samples.items():
         reader.set_scale(best_scale(torch.cat(seen)[None], reader.low, reader.high))
-
-
-def _collect(seen: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
-    """Returns a hook that samples a quantizer's input, and passes the input on unrounded."""
-
-    def hook(_: nn.Module, inputs: tuple[Tensor, ...], __: Tensor) -> Tensor:
-        flat = inputs[0].flatten()
-        step = max(1, flat.numel() // _SAMPLES)
-        # with a common divisor the sample could be the first pixel of each row alone
-        while math.gcd(step, flat.numel()) > 1:
-            step += 1
-        seen.append(flat[::step].float())
-        return inputs[0]
-
-    return hook
 
 
 def best_scale(values: Tensor, low: int, high: int) -> Tensor:

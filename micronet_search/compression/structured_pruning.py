@@ -1,7 +1,7 @@
 """Structured pruning: whole channels are removed, which leaves a thinner network.
 
-Torch-Pruning's dependency graph (Fang et al., 2023) tells which layers share their channels. The
-number of channels that go follows from shapes alone; the weights only decide which ones.
+Torch-Pruning's dependency graph (Fang et al., 2023) tells which layers share their channels. How
+many go follows from shapes alone; the weights only decide which ones.
 """
 
 from __future__ import annotations
@@ -89,9 +89,9 @@ def _is_depthwise(conv: nn.Conv2d) -> bool:
 
 
 class _Grouped(nn.Conv2d):
-    """A type for convolutions that Torch-Pruning would take for depthwise ones.
+    """A convolution with a group for each output channel, that reads more channels than that.
 
-    It does so wherever there is a group for each output channel, even with more input channels.
+    Torch-Pruning would take it for a depthwise one.
     """
 
 

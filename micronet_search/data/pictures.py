@@ -32,11 +32,7 @@ class Picture:
     place: str
 
     def open(self) -> ImageFile:
-        """Opens the image and reads its header alone.
-
-        Raises:
-            DataError: The image cannot be read.
-        """
+        """Opens the image and reads its header alone; raises DataError where it cannot be read."""
         stream = BytesIO(self.content) if isinstance(self.content, bytes) else self.content
         if isinstance(stream, Path) and not stream.is_file():  # opening a pipe would wait for ever
             raise self.unreadable("no file")
@@ -61,8 +57,7 @@ def shape(pictures: Sequence[Picture]) -> Input:
     """Returns the one shape of all pictures, from their headers; grayscale has one channel.
 
     Raises:
-        DataError: A picture cannot be read, is larger than 512 x 512 pixels, has more than 8
-            bits a channel, or differs in size from the first.
+        DataError: A picture cannot be read, is too large or deep, or differs from the first.
     """
     with pictures[0].open() as image:
         first = image.size
@@ -83,11 +78,7 @@ def shape(pictures: Sequence[Picture]) -> Input:
 
 
 def decode(pictures: Sequence[Picture], shape: Input) -> NDArray[np.uint8]:
-    """Returns the pixels (N, C, H, W) of pictures that all have that shape.
-
-    Raises:
-        DataError: A picture is damaged.
-    """
+    """Returns the pixels (N, C, H, W) of pictures that all have that shape, or raises DataError."""
     height, width, channels = shape.height, shape.width, shape.channels
     pixels = np.empty((len(pictures), channels, height, width), np.uint8)
     for row, picture in enumerate(pictures):

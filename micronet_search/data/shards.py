@@ -16,8 +16,8 @@ MAX_IMAGE = 8 * 2**20
 """Bytes of one encoded image."""
 MAX_LABEL = 99_999
 
-# Images are compressed already. A file that grows beyond this when it is read was made to fill the
-# memory: a few kilobytes can hold one long value a billion times.
+# Images are compressed already. A file whose images, and 256 bytes a row, take more than 64 MiB and
+# 16 times its size was made to fill the memory: it can hold one long value a billion times.
 _ALLOWANCE, _GROWTH, _ROW = 64 * 2**20, 16, 256
 _BATCH = 16
 
@@ -33,9 +33,7 @@ def read(file: Path) -> Shard:
     """Reads the images, still encoded, and their labels.
 
     Raises:
-        DataError: The file cannot be read, lacks columns, images or labels, or is too large. The
-            images and 256 bytes a row may take 64 MiB and 16 times the size of the file, an image
-            8 MiB. A label may be 99,999 at most.
+        DataError: The file cannot be read, lacks columns, images or labels, or is too large.
     """
     try:
         if not file.is_file():

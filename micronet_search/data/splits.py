@@ -66,7 +66,7 @@ class Normalization:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """A digest of the shape, pixels and labels of a split, and its number of images by class."""
+    """The digest of a split's images and labels, and its number of images of each class."""
 
     digest: str
     sizes: tuple[int, ...]
@@ -126,9 +126,7 @@ def load(dataset: Dataset) -> Splits:
 
 
 def describe(dataset: Dataset) -> tuple[Input, int]:
-    """Returns the shape of an image and the number of classes.
-
-    Nothing is downloaded, and of encoded images only the headers are read.
+    """Returns the shape of an image and the number of classes, without any download or pixels.
 
     Raises:
         DataError: As from `load`, except for damage behind the header of an image.

@@ -32,16 +32,12 @@ def jitter(images: Tensor, config: ColorJitter, generator: Generator) -> Tensor:
     if config == ColorJitter():
         return images
     drawn = torch.rand((4, len(images), 1, 1, 1), generator=generator, device=images.device)
-    moves = 2 * drawn - 1
     changed = images.float()
-    if config.brightness:
-        changed = brightness(changed, 1 + config.brightness * moves[0])
-    if config.contrast:
-        changed = contrast(changed, 1 + config.contrast * moves[1])
-    if config.saturation:
-        changed = saturation(changed, 1 + config.saturation * moves[2])
-    if config.hue:
-        changed = hue(changed, config.hue * moves[3])
+    factors = {brightness: config.brightness, contrast: config.contrast}
+    changes = factors | {saturation: config.saturation, hue: config.hue}
+    for (change, bound), move in zip(changes.items(), 2 * drawn - 1, strict=True):
+        if bound:
+            changed = change(changed, bound * move if change is hue else 1 + bound * move)
     return changed.round().byte()
 
 
@@ -153,9 +149,8 @@ def warp(
 def policy_counts(batches: int, size: int, generator: Generator) -> list[list[int]]:
     """Draws how many of the `size` images of each batch get each of `OPERATIONS`.
 
-    With `apply_policy`, which draws the images that get each of them, this makes one even draw. So
-    an image passes through one operation and not through all fourteen. All batches are drawn at
-    once, because the host waits for the numbers.
+    `apply_policy` draws which images these are, so that each passes through one operation and not
+    through all fourteen. All batches are drawn at once, because the host waits for the numbers.
     """
     device = generator.device
     drawn = torch.randint(len(OPERATIONS), (batches, size), generator=generator, device=device)

@@ -18,7 +18,10 @@ def build(config: EfficientNet, channels: int, classes: int) -> nn.Sequential:
         inverted = []
         for layer in range(config.layers[block]):
             stride = 1 if layer else config.strides[block]
-            inverted.append(_inverted_residual(config, block, width, stride))
+            body: nn.Module = _body(config, block, width, stride)
+            if width == leaving and stride == 1:
+                body = Residual(body, nn.Identity(), nn.Identity())
+            inverted.append(body)
             width = leaving
         parts[f"block{block + 1}"] = nn.Sequential(*inverted)
     if config.head:
@@ -26,18 +29,8 @@ def build(config: EfficientNet, channels: int, classes: int) -> nn.Sequential:
     return layers.with_classifier(parts, config.head or width, classes)
 
 
-def _inverted_residual(config: EfficientNet, block: int, channels: int, stride: int) -> nn.Module:
-    """Makes one layer: it expands, filters, squeezes and excites, and projects.
-
-    It has a shortcut where the shape of the image stays.
-    """
-    body = _body(config, block, channels, stride)
-    if channels == config.widths[block] and stride == 1:
-        return Residual(body, nn.Identity(), nn.Identity())
-    return body
-
-
 def _body(config: EfficientNet, block: int, channels: int, stride: int) -> nn.Sequential:
+    """Makes one layer: it expands, filters, squeezes and excites, and projects."""
     kernel, groups, name = config.kernels[block], config.groups[block], config.activation
     hidden, width = channels * config.expansions[block], config.widths[block]
     fused = config.convolution == "plain"

@@ -1,4 +1,4 @@
-"""The layers that families share: convolutions, residual sums, squeeze-and-excite, the classifier.
+"""The layers that families share.
 
 Every operation with a cost is a module, so that the layer table and the graph contain it. No module
 works in place.

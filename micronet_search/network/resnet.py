@@ -23,7 +23,10 @@ def build(config: ResNet, channels: int, classes: int) -> nn.Sequential:
         for layer in range(count):
             stride = 2 if block and not layer else 1
             body = _body(config, block, width, stride)
-            residuals.append(Residual(body, _shortcut(width, leaving, stride), nn.ReLU()))
+            shortcut: nn.Module = nn.Identity()
+            if width != leaving or stride > 1:
+                shortcut = normed(convolution(width, leaving, 1, stride), leaving, None)
+            residuals.append(Residual(body, shortcut, nn.ReLU()))
             width = leaving
         parts[f"block{block + 1}"] = nn.Sequential(*residuals)
     return layers.with_classifier(parts, width, classes)
@@ -42,10 +45,3 @@ def _body(config: ResNet, block: int, channels: int, stride: int) -> nn.Sequenti
         normed(convolution(width, width, 3, stride, groups, kind), width, "relu"),
         normed(convolution(width, leaving, 1), leaving, None),
     )
-
-
-def _shortcut(channels: int, width: int, stride: int) -> nn.Module:
-    """Returns the identity, or a projection where a layer changes the shape of the image."""
-    if channels == width and stride == 1:
-        return nn.Identity()
-    return normed(convolution(channels, width, 1, stride), width, None)

@@ -6,7 +6,7 @@ compiler for the first one, which takes half as long as Torch itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -86,11 +86,7 @@ class ShapesOnly(TorchFunctionMode):
     """Makes tensors on `meta`, joins them by their shapes, and initialises no weights."""
 
     def __torch_function__(
-        self,
-        function: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
+        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Returns what `function` returns, but for making, joining and initialising."""
         kwargs = kwargs or {}
@@ -99,7 +95,7 @@ class ShapesOnly(TorchFunctionMode):
             channels = first.shape[1] + sum(image.shape[1] for image in others)
             return first.new_empty((first.shape[0], channels, *first.shape[2:]))
         if function in _MAKES and kwargs.get("device") is None:
-            return function(*args, **{**kwargs, "device": "meta"})
+            return function(*args, **kwargs | {"device": "meta"})
         if function in _INITIALISES:
             return args[0] if args else kwargs["tensor"]
         return function(*args, **kwargs)

@@ -1,7 +1,6 @@
 """The layer table: what a network stores and computes for one image.
 
-`count` makes the table before training, with the nonzeros that the sparsity promises.
-`Cost.measured` replaces these by the nonzeros of the stored tensors.
+`count` predicts it before training, and `Cost.measured` counts the nonzeros of stored tensors.
 """
 
 from __future__ import annotations
@@ -157,14 +156,10 @@ class Cost:
 def count(
     network: nn.Module, image: Input, plan: Plan, *, sparsity: Mapping[str, float], parameters: int
 ) -> Cost:
-    """Counts a network by passing one image through it.
+    """Counts a network of plain modules, norms folded where they will be, for one image.
 
-    Args:
-        network: Plain modules, norms folded where they will be, on any device.
-        image: The shape of the image.
-        plan: The width of each layer.
-        sparsity: The fraction of zeros among a layer's weights, by name; 0 for all others.
-        parameters: Those of the network before folding.
+    `sparsity` has the fraction of zeros among a layer's weights, by name, where it is not 0, and
+    `parameters` are those of the network before folding.
     """
     rows = []
     for name, module, read, made in passes(network, image):

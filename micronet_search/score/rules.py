@@ -55,11 +55,10 @@ def micronet2019(cost: Cost) -> Score:
     """Scores by the rule of the MicroNet challenge at NeurIPS 2019 for CIFAR-100.
 
     Source: the challenge's page (micronet-challenge.github.io) and its counting code
-    (google-research/micronet_challenge/counting.py). Stored tensors count in bits, sparse ones with
-    a mask of one bit an element. A dot product of n nonzero weights takes n multiplications and
-    n - 1 additions, a bias one addition more; a mean over n values n - 1 additions and one
-    multiplication. `PER_ELEMENT` holds the other layers. The code does not know hard-sigmoid and
-    hard-swish, which count like sigmoid and swish.
+    (google-research/micronet_challenge/counting.py), which does not know hard-sigmoid and
+    hard-swish: they count like sigmoid and swish. Stored tensors count in bits, sparse ones with a
+    mask of one bit an element. A dot product of n nonzero weights is n multiplications and n - 1
+    additions, a bias one addition more; a mean of n values n - 1 additions and one multiplication.
 
     Multiplications count at the wider of their inputs, additions at 32 bits. Where no layer is
     integer, 16 bits are free for parameters and multiplications. Both parts are relative to

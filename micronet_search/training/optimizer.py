@@ -109,13 +109,8 @@ class MuonWithAdamW(Optimizer):
         """
         self._weights = weights
         self._matrices = [_outputs_first(w, w).view(len(w), -1) for w in weights]
-        self._muon = torch.optim.Muon(
-            [{"params": self._matrices}],
-            lr=lr,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            adjust_lr_fn="match_rms_adamw",
-        )
+        options: dict[str, Any] = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        self._muon = torch.optim.Muon(self._matrices, **options, adjust_lr_fn="match_rms_adamw")
         self._adamw = AdamW(others, lr=lr, betas=(momentum, 0.999), fused=fused)
         groups = [*self._muon.param_groups, *self._adamw.param_groups]
         # a schedule that moves the momentum asks the defaults for it, and sets it in every group
