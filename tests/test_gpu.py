@@ -18,7 +18,7 @@ from micronet_search.engine.slot import Slot
 from micronet_search.engine.work import Crashed, Ended, Job, Reached
 from micronet_search.store import checkpoint
 from micronet_search.store.outcome import Result
-from micronet_search.training.evaluate import accuracy
+from micronet_search.training.fit import accuracy
 from micronet_search.trial.trial import Trial
 
 pytestmark = [

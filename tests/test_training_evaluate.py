@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from micronet_search.training.evaluate import accuracy, predictions
+from micronet_search.training.fit import accuracy, predictions
 
 LOGITS = torch.tensor([[0.1, 0.9, 0.0], [3.0, 2.0, 1.0], [-3.0, -2.0, -1.0], [0.0, 0.5, 0.4]])
 

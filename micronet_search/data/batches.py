@@ -44,14 +44,8 @@ def training_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields one epoch of shuffled and augmented images, on their device.
 
-    Args:
-        images: The training images.
-        normalization: Turns images into a network's input.
-        augmentation: The random changes of images.
-        batch_size: Images in a batch. The last, short batch is dropped unless it is the only one.
-        classes: Number of classes.
-        generator: The only source of randomness.
-        mixing: Whether images are mixed in this epoch where the augmentation does so.
+    The last, short batch is dropped unless it is the only one. Without `mixing`, images are not
+    mixed in this epoch even where the augmentation does so.
 
     Yields:
         Float32 images (B, C, H, W), and the probability of each class, float32 (B, classes).

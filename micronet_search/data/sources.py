@@ -20,21 +20,14 @@ SEED = 20190
 _LEFT_BY_SYSTEMS = ("thumbs.db", "desktop.ini")  # and hidden files
 
 Integers = NDArray[np.int64]
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class StoredSplit:
     """Training or test images as they are stored: encoded, or pixels (N, C, H, W)."""
 
-    images: Sequence[Picture] | Pixels
+    images: Sequence[Picture] | NDArray[np.uint8]
     labels: Integers
-
-    def pixels(self, rows: Integers, shape: Input) -> Pixels:
-        """Returns the pixels (n, C, H, W) of rows (n,), decoded to a shape where encoded."""
-        if isinstance(self.images, np.ndarray):
-            return self.images[rows]
-        return pictures.decode([self.images[row] for row in rows], shape)
 
 
 @dataclass(frozen=True)

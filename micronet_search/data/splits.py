@@ -13,6 +13,7 @@ from torch import Tensor
 from micronet_search.config.network import Input
 from micronet_search.config.sweep import Dataset
 from micronet_search.data import DataError
+from micronet_search.data.pictures import decode
 from micronet_search.data.sources import Integers, Source, StoredSplit, open_source, stratified
 
 
@@ -175,7 +176,10 @@ def _choose(dataset: Dataset, source: Source) -> tuple[int, Integers, Integers, 
 
 
 def _images(split: StoredSplit, rows: Integers, shape: Input) -> Images:
-    pixels = np.ascontiguousarray(split.pixels(rows, shape))
+    if isinstance(split.images, np.ndarray):
+        pixels = np.ascontiguousarray(split.images[rows])
+    else:
+        pixels = decode([split.images[row] for row in rows], shape)
     return Images(torch.from_numpy(pixels), torch.from_numpy(split.labels[rows]))
 
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from micronet_search.config.network import Input
@@ -101,10 +100,15 @@ class Layer:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the row as plain values; `weights` counts all its stored elements."""
-        counts = {"weights": self.elements, "nonzeros": self.nonzeros}
-        names = ("weight_bits", "activation_bits", "macs")
-        rest = {name: getattr(self, name) for name in names}
-        return {"name": self.name, "kind": self.kind, **counts, **rest}
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "weights": self.elements,
+            "nonzeros": self.nonzeros,
+            "weight_bits": self.weight_bits,
+            "activation_bits": self.activation_bits,
+            "macs": self.macs,
+        }
 
 
 @dataclass(frozen=True)
@@ -146,10 +150,11 @@ class Cost:
         expected = {t.name: t.elements for t in self.stored}
         assert found == expected, set(found.items()) ^ set(expected.items())
 
-        def counted(t: Stored) -> Stored:
-            return replace(t, nonzeros=int(torch.count_nonzero(tensors[t.name])))
-
-        layers = (replace(row, stored=tuple(map(counted, row.stored))) for row in self.layers)
+        layers = []
+        for row in self.layers:
+            counts = [int(tensors[t.name].count_nonzero()) for t in row.stored]
+            stored = (replace(t, nonzeros=n) for t, n in zip(row.stored, counts, strict=True))
+            layers.append(replace(row, stored=tuple(stored)))
         return replace(self, layers=tuple(layers))
 
 

@@ -1,4 +1,4 @@
-"""Fitting a network, an epoch at a time, to the labels and to what a teacher says."""
+"""Fitting a network, an epoch at a time, and judging what it predicts."""
 
 from __future__ import annotations
 
@@ -136,3 +136,24 @@ class Fit:
         self.schedule.last_epoch = state["schedule"]["last_epoch"]
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+
+
+@torch.no_grad()
+def predictions(network: nn.Module, batches: Iterable[Tensor]) -> Tensor:
+    """Returns the class of each normalised image, int64 (images,), in single precision."""
+    training = network.training
+    network.eval()
+    try:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            return torch.cat([network(images).argmax(1) for images in batches])
+    finally:
+        network.train(training)
+
+
+def accuracy(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """Returns the share of images, 0 to 1, whose label (N,) the network predicts."""
+    correct, seen = 0, 0
+    for images, labels in batches:
+        correct += int((predictions(network, [images]) == labels).sum())
+        seen += len(labels)
+    return correct / seen

@@ -15,8 +15,7 @@ from micronet_search.data.splits import Splits
 from micronet_search.store.files import to_csv
 from micronet_search.store.outcome import Epoch, Result
 from micronet_search.store.paths import MODEL_FILE
-from micronet_search.training.evaluate import accuracy
-from micronet_search.training.fit import DivergenceError, Fit
+from micronet_search.training.fit import DivergenceError, Fit, accuracy
 from micronet_search.trial import saved
 from micronet_search.trial.feed import Feed
 from micronet_search.trial.history import History
