@@ -68,11 +68,31 @@ def _shared_channels(network: nn.Module, image: Input) -> Iterator[Any]:
     """Yields each set of channels that layers share once, as a group of Torch-Pruning."""
     import torch_pruning as tp
 
-    graph = _dependencies(network, image)
+    device, shape = next(network.parameters()).device, (image.channels, image.height, image.width)
+    inputs = [torch.zeros(1, *shape, device=device)]  # a bare tensor loses its batch dimension
+    convolutions = [m for m in network.modules() if type(m) is nn.Conv2d]
+    mistaken = [c for c in convolutions if _channel_by_channel(c) and not _is_depthwise(c)]
+    training = network.training
+    network.requires_grad_(True)
+    for conv in mistaken:
+        conv.__class__ = _Grouped
+    try:
+        with torch.enable_grad():
+            pruners = {_Grouped: tp.function.PrunerBox[tp.ops.OPTYPE.CONV]}
+            graph = tp.DependencyGraph().build_dependency(
+                network, inputs, customized_pruners=pruners
+            )
+    finally:
+        network.train(training)
+        for conv in mistaken:
+            conv.__class__ = nn.Conv2d
+    for node in graph.module2node.values():
+        # other types would make it search for the offsets of all joined channels, for each set
+        node.type = tp.ops.OPTYPE.ELEMENTWISE
     seen: set[nn.Module] = set()
-    for layer in network.modules():
+    for layer in convolutions:
         # channels of a convolution with a group for each of them go with the channels that it reads
-        if not isinstance(layer, nn.Conv2d) or layer in seen or _channel_by_channel(layer):
+        if layer in seen or _channel_by_channel(layer):
             continue
         channels = range(layer.out_channels)
         shared = graph.get_pruning_group(layer, tp.prune_conv_out_channels, channels)
@@ -95,43 +115,12 @@ class _Grouped(nn.Conv2d):
     """
 
 
-def _dependencies(network: nn.Module, image: Input) -> Any:
-    import torch_pruning as tp
-
-    device = next(network.parameters()).device
-    shape = (1, image.channels, image.height, image.width)
-    convolutions = [m for m in network.modules() if type(m) is nn.Conv2d]
-    mistaken = [c for c in convolutions if _channel_by_channel(c) and not _is_depthwise(c)]
-    training = network.training
-    network.requires_grad_(True)
-    for conv in mistaken:
-        conv.__class__ = _Grouped
-    try:
-        with torch.enable_grad():
-            graph = tp.DependencyGraph().build_dependency(
-                network,
-                [torch.zeros(shape, device=device)],  # a bare tensor loses its batch dimension
-                customized_pruners={_Grouped: tp.function.PrunerBox[tp.ops.OPTYPE.CONV]},
-            )
-    finally:
-        network.train(training)
-        for conv in mistaken:
-            conv.__class__ = nn.Conv2d
-    for node in graph.module2node.values():
-        # other types would make it search for the offsets of all joined channels, for each set
-        node.type = tp.ops.OPTYPE.ELEMENTWISE
-    return graph
-
-
 def _least(shared: Any, ratio: float, any_channels: bool) -> set[int]:
     """Returns the channels of a set that go, by their number in its first layer."""
     import torch_pruning as tp
 
-    grouped = [
-        (dep, channels)
-        for dep, channels in shared
-        if isinstance(conv := dep.layer, nn.Conv2d) and conv.groups > 1 and not _is_depthwise(conv)
-    ]
+    read = [(dep, ids) for dep, ids in shared if isinstance(dep.layer, nn.Conv2d)]
+    grouped = [(d, ids) for d, ids in read if d.layer.groups > 1 and not _is_depthwise(d.layer)]
     for dep, channels in grouped:
         if dep.handler == tp.prune_conv_in_channels and len(channels) < dep.layer.in_channels:
             return set()  # its groups also read other channels, of which as many would have to go
