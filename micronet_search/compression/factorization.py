@@ -21,8 +21,6 @@ from micronet_search.network.precision import Plan, layers_of
 
 Shape = tuple[int, ...]
 
-_STEPS = 5
-
 
 @torch.no_grad()
 def factorize(network: nn.Module, kind: FactorizationKind, ratio: float) -> None:
@@ -76,7 +74,7 @@ def tucker(weight: Tensor, groups: int, ratio: float) -> list[Tensor]:
     _, leaving, entering, _ = kernels.shape
     outer, inner = _rank(ratio, leaving), _rank(ratio, entering)
     after = _leading(kernels, outer)
-    for _ in range(_STEPS):
+    for _ in range(5):
         before = _leading(torch.einsum("goip,gor->girp", kernels, after), inner)
         after = _leading(torch.einsum("goip,gis->gosp", kernels, before), outer)
     core = torch.einsum("goip,gor,gis->grsp", kernels, after, before)

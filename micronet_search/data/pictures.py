@@ -19,8 +19,6 @@ from micronet_search.data import DataError
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "WEBP")
 """The formats that are read. PIL goes by the content, and passes PostScript to another program."""
 LARGEST_SIDE = 512
-GRAYSCALE_MODES = ("1", "L", "LA", "La")
-WIDE_MODES = ("I", "F")  # and their variants, for instance I;16: converting them clips at 255
 _AT_MOST = f"expected {LARGEST_SIDE} x {LARGEST_SIDE} pixels at most"
 
 
@@ -72,7 +70,7 @@ def shape(pictures: Sequence[Picture]) -> Input:
             if image.size != first:
                 expected = f"{first[0]} x {first[1]} pixels as in {pictures[0].place}"
                 raise DataError(f"{found}, expected {expected}")
-            if image.mode not in GRAYSCALE_MODES:
+            if image.mode not in ("1", "L", "LA", "La"):  # those of grayscale
                 channels = 3
     return Input(channels=channels, height=first[1], width=first[0])
 
@@ -92,7 +90,7 @@ def decode(pictures: Sequence[Picture], shape: Input) -> NDArray[np.uint8]:
 
 
 def _is_deep(image: ImageFile) -> bool:
-    if image.mode.split(";")[0] in WIDE_MODES:
+    if image.mode.split(";")[0] in ("I", "F"):  # for instance I;16: converting it clips at 255
         return True
     # PIL reduces deeper colours to 8 bits, and says so in the arguments of its decoder alone
     for tile in image.tile:

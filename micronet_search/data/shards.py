@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from micronet_search.data import DataError
 
-COLUMNS = ("img", "image")
 MAX_IMAGE = 8 * 2**20
 """Bytes of one encoded image."""
 MAX_LABEL = 99_999
@@ -94,7 +93,7 @@ def _image_column(schema: Any, file: Path) -> str:
     """Returns the path of the column of encoded images, once the types of both are checked."""
     from pyarrow import types
 
-    image = next((name for name in COLUMNS if name in schema.names), None)
+    image = next((name for name in ("img", "image") if name in schema.names), None)
     if image is None or "label" not in schema.names:
         columns = ", ".join(schema.names)
         raise DataError(f"{file} has the columns {columns}, expected label, and img or image")

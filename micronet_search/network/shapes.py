@@ -7,6 +7,7 @@ compiler for the first one, which takes half as long as Torch itself.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -37,8 +38,14 @@ def passes(network: nn.Module, image: Input) -> list[Passed]:
     """Returns the plain layers of a network in the order in which one image passes them."""
     found: list[Passed] = []
     layers = {n: module for n, module in network.named_modules() if not list(module.children())}
+
+    def forward(name: str, module: nn.Module, image: Tensor, *others: Tensor) -> Tensor:
+        made = image.shape if isinstance(module, _SAME) else _made(name, module, image.shape)
+        found.append(Passed(name, module, image.shape, made))
+        return image if isinstance(module, _SAME) else image.new_empty(made)
+
     for name, module in layers.items():
-        module.forward = _observed(name, module, found)
+        module.forward = partial(forward, name, module)
     try:
         with ShapesOnly():
             network(torch.empty(1, image.channels, image.height, image.width, device="meta"))
@@ -46,16 +53,6 @@ def passes(network: nn.Module, image: Input) -> list[Passed]:
         for module in layers.values():
             del module.forward
     return found
-
-
-def _observed(name: str, module: nn.Module, found: list[Passed]) -> Callable[..., Tensor]:
-    def forward(image: Tensor, *others: Tensor) -> Tensor:
-        shape = image.shape
-        made = shape if isinstance(module, _SAME) else _made(name, module, shape)
-        found.append(Passed(name, module, shape, made))
-        return image if made is shape else image.new_empty(made)
-
-    return forward
 
 
 def _made(name: str, module: nn.Module, shape: torch.Size) -> torch.Size:

@@ -47,11 +47,7 @@ def create(network: nn.Module, config: Training, learning_rate: float) -> Optimi
 
 
 def schedule(
-    optimizer: Optimizer,
-    config: Training,
-    learning_rate: float,
-    steps: int,
-    warmup: int,
+    optimizer: Optimizer, config: Training, learning_rate: float, steps: int, warmup: int
 ) -> LRScheduler:
     """Makes the schedule of a stage of so many steps; one-cycle has a warm-up of its own."""
     chosen = config.schedule
@@ -108,7 +104,7 @@ class MuonWithAdamW(Optimizer):
         The momentum of Muon is AdamW's first beta. `weight_decay` is Muon's, `fused` is AdamW's.
         """
         self._weights = weights
-        self._matrices = [_outputs_first(w, w).view(len(w), -1) for w in weights]
+        self._matrices = [_as_matrix(w, w) for w in weights]
         options: dict[str, Any] = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         self._muon = torch.optim.Muon(self._matrices, **options, adjust_lr_fn="match_rms_adamw")
         self._adamw = AdamW(others, lr=lr, betas=(momentum, 0.999), fused=fused)
@@ -122,7 +118,7 @@ class MuonWithAdamW(Optimizer):
         for weight, matrix in zip(self._weights, self._matrices, strict=True):
             matrix.grad = None
             if weight.grad is not None:
-                matrix.grad = _outputs_first(weight.grad, weight).reshape(matrix.shape)
+                matrix.grad = _as_matrix(weight.grad, weight)
         for group in self._adamw.param_groups:
             group["betas"] = (group["momentum"], group["betas"][1])
         self._muon.step()
@@ -164,16 +160,12 @@ def _as_weight(matrix: Tensor, weight: Tensor) -> Tensor:
 
 
 def _as_matrix(value: Tensor, weight: Tensor) -> Tensor:
-    return _outputs_first(value, weight).reshape(len(weight), -1)
+    """Puts the dimensions after the first into the memory order of the weight, and joins them.
+
+    Only so a weight whose channels are last is a matrix without being copied.
+    """
+    return value.detach().permute(0, *_memory_order(weight)).reshape(len(weight), -1)
 
 
 def _memory_order(weight: Tensor) -> list[int]:
     return sorted(range(1, weight.dim()), key=weight.stride, reverse=True)
-
-
-def _outputs_first(tensor: Tensor, weight: Tensor) -> Tensor:
-    """Puts all dimensions of a tensor but the first into the memory order of its weight.
-
-    Only so a weight whose channels are last is a matrix without being copied.
-    """
-    return tensor.detach().permute(0, *_memory_order(weight))
