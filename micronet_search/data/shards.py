@@ -53,13 +53,11 @@ def names(file: Path) -> tuple[str, ...]:
 
     metadata = parquet.read_schema(file).metadata or {}
     try:
-        tree = json.loads(metadata.get(b"huggingface", b""))
-    except (ValueError, RecursionError):
+        found = json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
+    except (LookupError, TypeError, ValueError, RecursionError):
         return ()
-    match tree:
-        case {"info": {"features": {"label": {"names": [*found]}}}}:
-            return tuple(found) if all(isinstance(name, str) for name in found) else ()
-    return ()
+    fits = isinstance(found, list) and all(isinstance(name, str) for name in found)
+    return tuple(found) if fits else ()
 
 
 def _read(file: Path) -> Shard:

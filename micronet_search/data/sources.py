@@ -153,19 +153,17 @@ def _class_folders(root: Path) -> _Read:
         raise DataError(
             f"the class {name} is in {root / split} alone, expected it in train and test"
         )
-    train, test = (_read_classes(root / split, names) for split, names in classes.items())
-    return train, test, classes["train"]
-
-
-def _read_classes(root: Path, names: list[str]) -> StoredSplit:
-    items, labels = [], []
-    for label, name in enumerate(names):
-        files = _visible(root / name)
-        if not files:
-            raise DataError(f"no images in {root / name}, expected one or more")
-        items += [Picture(file, str(file)) for file in files]
-        labels += [label] * len(files)
-    return StoredSplit(items, np.array(labels))
+    splits = []
+    for split, names in classes.items():
+        items, labels = [], []
+        for label, folder in enumerate(root / split / name for name in names):
+            files = _visible(folder)
+            if not files:
+                raise DataError(f"no images in {folder}, expected one or more")
+            items += [Picture(file, str(file)) for file in files]
+            labels += [label] * len(files)
+        splits.append(StoredSplit(items, np.array(labels)))
+    return splits[0], splits[1], classes["train"]
 
 
 def _visible(folder: Path) -> list[Path]:

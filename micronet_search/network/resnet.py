@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from micronet_search.config.network import ResNet
-from micronet_search.network import layers
-from micronet_search.network.layers import Residual, convolution, normed
+from micronet_search.network.layers import Residual, convolution, normed, stem, with_classifier
 
 BOTTLENECK = 4
 """Output channels of a bottleneck layer for each channel of its 3x3 convolution."""
@@ -15,8 +14,7 @@ BOTTLENECK = 4
 def build(config: ResNet, channels: int, classes: int) -> nn.Sequential:
     """Builds a network, as `family.build` does."""
     width = config.stem.width
-    stem = normed(layers.stem(config.stem, channels), width, "relu")
-    parts: dict[str, nn.Module] = {"stem": stem}
+    parts: dict[str, nn.Module] = {"stem": normed(stem(config.stem, channels), width, "relu")}
     for block, count in enumerate(config.layers):
         leaving = config.widths[block] * (BOTTLENECK if config.layer == "bottleneck" else 1)
         residuals = []
@@ -29,7 +27,7 @@ def build(config: ResNet, channels: int, classes: int) -> nn.Sequential:
             residuals.append(Residual(body, shortcut, nn.ReLU()))
             width = leaving
         parts[f"block{block + 1}"] = nn.Sequential(*residuals)
-    return layers.with_classifier(parts, width, classes)
+    return with_classifier(parts, width, classes)
 
 
 def _body(config: ResNet, block: int, channels: int, stride: int) -> nn.Sequential:

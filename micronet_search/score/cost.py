@@ -35,9 +35,6 @@ KINDS: Mapping[type[nn.Module], str] = {
 }
 """The modules that cost something, and what a rule calls them."""
 
-FREE = (nn.Flatten, nn.Identity)
-"""The modules that cost nothing and have no row."""
-
 
 @dataclass(frozen=True)
 class Stored(TensorSpec):
@@ -168,7 +165,7 @@ def count(
     """
     rows = []
     for name, module, read, made in passes(network, image):
-        if isinstance(module, FREE):
+        if isinstance(module, nn.Flatten | nn.Identity):  # which cost nothing
             continue
         assert type(module) in KINDS, f"{name}: {type(module).__name__}"
         kind, outputs = KINDS[type(module)], made.numel()
