@@ -66,11 +66,9 @@ def run(
 ) -> None:
     """Launches the study of a sweep, or resumes it where it was left."""
     from micronet_search.config.files import load_sweep
-    from micronet_search.config.overrides import override
     from micronet_search.report.live import Display
 
-    loaded = override(
-        load_sweep(sweep),
+    loaded = load_sweep(sweep).override(
         search={"trials": trials, "hours": hours},
         execution={"device": device, "address": address},
     )

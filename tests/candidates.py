@@ -7,8 +7,8 @@ import yaml
 from pydantic import ValidationError
 from torch import nn
 
-from micronet_search.compression.technique import techniques_of
-from micronet_search.config import distributions
+from micronet_search.compression.techniques import techniques_of
+from micronet_search.config import distributions, grammar
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.files import read_candidate
 from micronet_search.config.network import Input
@@ -145,7 +145,7 @@ def _space() -> Any:
     networks = {"one_of": yaml.safe_load(NETWORKS)}
     tree = yaml.safe_load(REST) | {"network": networks}
     tree["distillation"]["one_of"]["some"]["teacher"]["network"] = networks
-    return distributions.parse(tree)
+    return grammar.parse(tree)
 
 
 SPACE = _space()

@@ -7,8 +7,8 @@ import pytest
 from candidates import random_candidate
 from pydantic import ValidationError
 
+from micronet_search.config.blocks import round_up
 from micronet_search.config.candidate import Candidate
-from micronet_search.config.channels import round_up
 from micronet_search.config.files import dump_yaml, load_candidate, read_candidate
 from micronet_search.config.loading import ConfigError
 from micronet_search.config.network import DenseNet, EfficientNet, ResNet

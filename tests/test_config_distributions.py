@@ -3,8 +3,9 @@ from typing import Any
 
 import pytest
 
-from micronet_search.config import distributions
-from micronet_search.config.distributions import Choices, DistributionError, OneOf, Range
+from micronet_search.config import distributions, grammar
+from micronet_search.config.distributions import Choices, OneOf, Range
+from micronet_search.config.grammar import DistributionError
 
 TREE: dict[str, Any] = {
     "a": {"low": 1, "high": 9, "step": 4},
@@ -28,7 +29,7 @@ TREE: dict[str, Any] = {
     ],
 )
 def test_parse(tree: Any, expected: Any) -> None:
-    assert distributions.parse(tree) == expected
+    assert grammar.parse(tree) == expected
 
 
 @pytest.mark.parametrize(
@@ -106,13 +107,13 @@ def test_parse(tree: Any, expected: Any) -> None:
 )
 def test_a_distribution_that_cannot_be_is_refused(tree: Any, key: Any, message: str) -> None:
     with pytest.raises(DistributionError) as error:
-        distributions.parse({"a": tree})
+        grammar.parse({"a": tree})
     assert (error.value.key, error.value.message) == (("a", *key), message)
 
 
 def test_all_that_is_wrong_is_collected() -> None:
     tree = {"a": {"low": 2, "high": 1}, "b": {"one_of": {"x": {"choices": 3}, "y": {"high": 1}}}}
-    _, wrong = distributions.parse_all(tree)
+    _, wrong = grammar.parse_all(tree)
     assert list(wrong) == [("a",), ("b", "one_of", "x"), ("b", "one_of", "y")]
 
 
@@ -123,33 +124,33 @@ def test_the_path_of_a_choice_is_as_long_as_mlflow_takes_it() -> None:
         }
         return {"a": {"one_of": {"x": 1, "y": choice}}}
 
-    space = distributions.parse(tree("n" * 244))
+    space = grammar.parse(tree("n" * 244))
     assert max(map(len, distributions.leaves(space))) == 250
     key = ("a", "one_of", "y", "one_of", "n" * 245, "b")
     with pytest.raises(DistributionError) as error:
-        distributions.parse(tree("n" * 245))
+        grammar.parse(tree("n" * 245))
     assert error.value.key == key
     assert error.value.message == (
         "found a path of 251 characters, expected at most 250; names of branches are in it"
     )
-    _, wrong = distributions.parse_all(tree("n" * 245), ("candidate",))
+    _, wrong = grammar.parse_all(tree("n" * 245), ("candidate",))
     assert list(wrong) == [("candidate", *key)]
-    assert not distributions.parse_all(tree("n" * 244), ("candidate",))[1]
+    assert not grammar.parse_all(tree("n" * 244), ("candidate",))[1]
     whole = {"a": {"one_of": {"n" * 241: {"one_of": {"x": 1}}}}}  # its path ends with one_of
-    assert len(list(distributions.leaves(distributions.parse(whole)))[1]) == 250
-    assert list(distributions.parse_all({"ab": whole["a"]})[1]) == [("ab", "one_of", "n" * 241)]
+    assert len(list(distributions.leaves(grammar.parse(whole)))[1]) == 250
+    assert list(grammar.parse_all({"ab": whole["a"]})[1]) == [("ab", "one_of", "n" * 241)]
 
 
 def test_a_branch_without_choices_is_in_no_path() -> None:
-    assert not distributions.parse_all({"one_of": {"a,b": None, "x" * 300: {"c": 1}}})[1]
+    assert not grammar.parse_all({"one_of": {"a,b": None, "x" * 300: {"c": 1}}})[1]
 
 
 def test_unparse_is_the_reverse_of_parse() -> None:
-    assert distributions.unparse(distributions.parse(TREE)) == TREE
+    assert grammar.unparse(grammar.parse(TREE)) == TREE
 
 
 def test_leaves_are_dotted_paths_with_the_branches_that_lead_there() -> None:
-    space = distributions.parse(TREE)
+    space = grammar.parse(TREE)
     assert {path: branches for path, (_, branches) in distributions.leaves(space).items()} == {
         "a": {},
         "b": {},
@@ -160,7 +161,7 @@ def test_leaves_are_dotted_paths_with_the_branches_that_lead_there() -> None:
 
 def test_draw_tells_where_each_value_comes_from() -> None:
     pick = distributions.pick_from({"c.one_of": "y", "b": None})
-    drawn = distributions.draw(distributions.parse(TREE), pick)
+    drawn = distributions.draw(grammar.parse(TREE), pick)
     assert drawn.tree == {"a": 1, "b": None, "c": {"d": 0.0, "e": 5}}
     assert drawn.source(("b",)) == ("b", "choices", 1)
     assert drawn.source(("c", "e")) == ("c", "one_of", "y", "e")
@@ -174,7 +175,7 @@ def test_the_index_of_a_choice_goes_by_type(value: Any, index: int) -> None:
 
 def test_random_draws_stay_inside() -> None:
     rng = random.Random(0)
-    space = distributions.parse(TREE)
+    space = grammar.parse(TREE)
     trees = [distributions.draw(space, distributions.pick_random(rng)).tree for _ in range(100)]
     assert {tree["a"] for tree in trees} == {1, 5, 9}
     assert {tree["c"] is None for tree in trees} == {True, False}
@@ -213,7 +214,7 @@ def test_nearest(range_: Range, value: Any, nearest: float) -> None:
 
 
 def test_singles_take_every_option_once() -> None:
-    space = distributions.parse(
+    space = grammar.parse(
         {
             "a": {"low": 1, "high": 3},
             "b": {"one_of": {"x": {"choices": [5, 6]}, "y": {"choices": [7, 8]}}},

@@ -16,7 +16,7 @@ from micronet_search.config.files import (
 )
 from micronet_search.config.loading import ConfigError
 from micronet_search.config.network import EfficientNet, Input
-from micronet_search.config.options import invalid_options, refusals, some_candidate
+from micronet_search.config.options import invalid_options, refusals, valid_draw
 from micronet_search.config.search import EarlyStopping, Nsga2, Tpe
 from micronet_search.config.sweep import Sweep
 
@@ -423,9 +423,9 @@ def test_options_that_go_together_in_some_draws_are_left_to_screening(
 def test_a_candidate_is_found_for_an_option_that_goes_with_few_others(tmp_path: Path) -> None:
     epochs = ", ".join(map(str, range(1, 31)))
     text = change(("epochs: 60", f"epochs: {{choices: [{epochs}]}}, warmup: {{choices: [0, 29]}}"))
-    choices = some_candidate(load(tmp_path, text).space, {"training.warmup": 29})
-    assert choices is not None
-    assert choices["training.epochs"] == 30
+    drawn = valid_draw(load(tmp_path, text).space, {"training.warmup": 29})
+    assert drawn is not None
+    assert drawn.choices["training.epochs"] == 30
 
 
 def test_images_have_to_survive_the_strides(tmp_path: Path) -> None:

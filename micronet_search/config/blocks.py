@@ -1,33 +1,61 @@
-"""Lists with an entry for each block of a network, and one number that serves all blocks."""
+"""What all families of networks share: lists with an entry for each block, and rounded widths."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from pydantic import model_validator
 
 from micronet_search.config.model import Model
 
+MAX_WIDTH = 4096
+DIVISOR = 8
+"""EfficientNet's multiplied widths are multiples of this."""
 
-def spread(value: Any, list_name: str, defaults: Mapping[str, Any]) -> Any:
-    """A family's mapping with a list in the place of each one number that serves all blocks.
 
-    Args:
-        value: As in the file; anything but a mapping comes back as it is.
-        list_name: The field whose list has an entry for each block.
-        defaults: The fields to spread, and their values where they are missing; None leaves a
-            missing one out.
+class Family(Model):
+    """A network of blocks. A value for each block is a list, or one number that serves all blocks.
+
+    Attributes:
+        title: The family in words, for the model card.
+        listed: The field whose list says how many blocks there are.
+        per_block: The other fields with an entry for each block, and their defaults; None for none.
     """
-    if not isinstance(value, dict):
-        return value
-    listed = value.get(list_name)
-    # Where the list is wrong the others are not: one entry each, and it alone is refused.
-    blocks = len(listed) if isinstance(listed, list | tuple) and listed else 1
-    given = {name: default for name, default in defaults.items() if default is not None}
-    value = given | value
-    for name in defaults:
-        if isinstance(value.get(name), int | float | str):
-            value[name] = [value[name]] * blocks
-    return value
+
+    title: ClassVar[str]
+    listed: ClassVar[str] = "widths"
+    per_block: ClassVar[dict[str, Any]]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_number_serves_all_blocks(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        listed = value.get(cls.listed)
+        # Where the list is wrong the others are not: one entry each, and it alone is refused.
+        blocks = len(listed) if isinstance(listed, list | tuple) and listed else 1
+        given = {name: each for name, each in cls.per_block.items() if each is not None} | value
+        for name in cls.per_block:
+            if isinstance(given.get(name), int | float | str):
+                given[name] = [given[name]] * blocks
+        return given
+
+    @model_validator(mode="after")
+    def _one_entry_for_each_block(self) -> Any:
+        for name in self.per_block:
+            found = len(getattr(self, name))
+            if found != self.blocks:
+                raise ValueError(
+                    f"{name} has {found} entries and {self.listed} {self.blocks}, "
+                    "expected one for each block"
+                )
+        return self
+
+    @property
+    def blocks(self) -> int:
+        """Returns the number of blocks."""
+        return len(getattr(self, self.listed))
 
 
 def unspread(values: Sequence[Any]) -> Any:
@@ -35,16 +63,39 @@ def unspread(values: Sequence[Any]) -> Any:
     return values[0] if len(set(values)) == 1 else list(values)
 
 
-def check_lengths(network: Model, list_name: str, names: Sequence[str]) -> None:
-    """Refuses lists that are not as long as the one that says how many blocks there are.
+def round_up(width: int, multiple: int) -> int:
+    """Returns the smallest positive multiple of `multiple` that is not below `width`."""
+    return max(1, -(-width // multiple)) * multiple
+
+
+def round_within(width: int, multiple: int, bound: int = MAX_WIDTH) -> int:
+    """Returns the width rounded up to a multiple, or down where the multiple is above the bound.
 
     Raises:
-        ValueError: One of them is not.
+        ValueError: No multiple is within the bound.
     """
-    blocks = len(getattr(network, list_name))
-    for name in names:
-        found = len(getattr(network, name))
-        if found != blocks:
-            raise ValueError(
-                f"{name} has {found} entries and {list_name} {blocks}, expected one for each block"
-            )
+    if multiple > bound:
+        raise ValueError(
+            f"some width has to be a multiple of {multiple} for the groups that read it, expected "
+            f"groups with a least common multiple of at most {bound}"
+        )
+    return min(round_up(width, multiple), bound // multiple * multiple)
+
+
+def round_all(widths: Sequence[int], multiples: Sequence[int]) -> tuple[int, ...]:
+    """Rounds each width as `round_within` does, to a multiple of its own."""
+    pairs = zip(widths, multiples, strict=True)
+    return tuple(round_within(width, multiple) for width, multiple in pairs)
+
+
+def multiplied(width: int, factor: float) -> int:
+    """Returns a width times a factor, as EfficientNet rounds it (Tan and Le, 2019).
+
+    It is the nearest multiple of 8, or the next one where the nearest is more than 10 % too small.
+    """
+    if factor == 1.0 or width == 0:
+        return width
+    wanted = width * factor
+    found = max(DIVISOR, int(wanted + DIVISOR / 2) // DIVISOR * DIVISOR)
+    found += DIVISOR if found < 0.9 * wanted else 0
+    return min(found, MAX_WIDTH)

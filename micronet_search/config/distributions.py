@@ -1,4 +1,4 @@
-"""Draws candidates from a tree of distributions and plain values.
+"""The distributions of a sweep, and how candidates are drawn from a tree of them.
 
 `draw` asks a `pick` function for every choice. Validation, Optuna, a random sample and the search
 for a known candidate's choices are four ways to pick.
@@ -6,27 +6,124 @@ for a known candidate's choices are four ways to pick.
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from micronet_search.config.grammar import DistributionError as DistributionError
-from micronet_search.config.grammar import misspelt as misspelt
-from micronet_search.config.grammar import parse as parse
-from micronet_search.config.grammar import parse_all as parse_all
-from micronet_search.config.grammar import unparse as unparse
-from micronet_search.config.kinds import Choices as Choices
-from micronet_search.config.kinds import Distribution as Distribution
-from micronet_search.config.kinds import OneOf as OneOf
-from micronet_search.config.kinds import Range as Range
 from micronet_search.config.loading import Key
-
-Pick = Callable[[str, Distribution], Any]
-"""Returns a value or the name of a branch for the dotted path of a choice and its distribution."""
 
 DRAWS = 100
 """Random draws that are tried in the place of all the draws of a space."""
+
+SHORT = 32
+"""The most values of a range that are all tried. Fields such as bits have gaps in their range."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`, both included.
+
+    Attributes:
+        low: The least value.
+        high: The greatest value, on the grid of `step`.
+        step: Distance of neighbouring values; None for 1 between whole numbers, none otherwise.
+        log: Whether a draw is even in the logarithm.
+        whole: Whether the values are whole numbers.
+    """
+
+    low: float
+    high: float
+    step: float | None = None
+    log: bool = False
+    whole: bool = True
+
+    def options(self) -> list[Any]:
+        """Returns the ends, and the values between them if they are few."""
+        ends = [self.low, self.high] if self.low != self.high else [self.low]
+        count = self.count()
+        if count is None or count > SHORT:
+            return ends
+        return ends + [self.low + i * (self.step or 1) for i in range(1, count - 1)]
+
+    def count(self) -> int | None:
+        """Returns how many values there are; None for a continuum."""
+        if self.step is None and not self.whole:
+            return None
+        return steps(self.low, self.high, self.step or 1) + 1
+
+    def sample(self, rng: random.Random) -> float:
+        """Draws a value evenly. `log` is ignored."""
+        count = self.count()
+        if count is None:
+            return rng.uniform(self.low, self.high)
+        return self.low + rng.randrange(count) * (self.step or 1)
+
+    def nearest(self, value: Any) -> Any:
+        """Returns the greatest value of the range that is not above `value`, or its `low`."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return self.low
+        value = min(max(value, self.low), self.high)
+        if self.count() is None:
+            return value
+        step = self.step or 1
+        return self.low + steps(self.low, value, step) * step
+
+
+def steps(low: float, high: float, step: float) -> int:
+    """Returns how many whole steps fit between `low` and `high`, rounding errors forgiven."""
+    if all(isinstance(value, int) for value in (low, high, step)):
+        return int((high - low) // step)
+    return int((high - low) / step + 1e-9)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """One of some values, each a scalar, a list or a mapping."""
+
+    values: tuple[Any, ...]
+
+    def options(self) -> list[Any]:
+        """Returns all of the values."""
+        return list(self.values)
+
+    def count(self) -> int:
+        """Returns how many values there are."""
+        return len(self.values)
+
+    def sample(self, rng: random.Random) -> Any:
+        """Draws a value evenly."""
+        return rng.choice(self.values)
+
+    def index(self, value: Any) -> int:
+        """Returns the place of a value. Unlike in a list, 1 is neither true nor 1.0."""
+        for i, other in enumerate(self.values):
+            if other is value:  # as it is wherever a value is picked, and a hundred times quicker
+                return i
+        texts = [json.dumps(other, sort_keys=True) for other in self.values]
+        return texts.index(json.dumps(value, sort_keys=True))
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """One of some named subtrees."""
+
+    branches: Mapping[str, Any]
+
+    def options(self) -> list[Any]:
+        """Returns the names of the branches."""
+        return list(self.branches)
+
+    def sample(self, rng: random.Random) -> str:
+        """Draws the name of a branch evenly."""
+        return rng.choice(list(self.branches))
+
+
+Distribution = Range | Choices | OneOf
+
+Pick = Callable[[str, Distribution], Any]
+"""Returns a value or the name of a branch for the dotted path of a choice and its distribution."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +132,15 @@ class Draw:
 
     Attributes:
         tree: The tree, every leaf a value.
+        choices: The values and the branches that were picked, by the paths of the choices.
+        picks: The keys in `tree` of the values that were picked, by the paths of the choices.
         origin: For each value that was picked, from its key in `tree` to its key in the sweep.
-        picks: For each value that was picked, from the path of the choice to its key in `tree`.
     """
 
     tree: Any
-    origin: Mapping[Key, Key]
+    choices: Mapping[str, Any]
     picks: Mapping[str, Key]
+    origin: Mapping[Key, Key]
 
     def source(self, key: Key) -> Key:
         """Returns the key in the sweep's `candidate:` of what is at `key` in the drawn tree."""
@@ -53,34 +152,38 @@ class Draw:
 
 def draw(tree: Any, pick: Pick) -> Draw:
     """Makes a candidate's tree, asking `pick` for every choice on the way."""
-    origin: dict[Key, Key] = {}
+    choices: dict[str, Any] = {}
     picks: dict[str, Key] = {}
+    origin: dict[Key, Key] = {}
+
+    def chosen(path: str, node: Distribution, key: Key, source: Key) -> Any:
+        choices[path], picks[path], origin[key] = pick(path, node), key, source
+        return choices[path]
 
     def visit(node: Any, path: str, key: Key, source: Key) -> Any:
         match node:
             case OneOf(branches):
-                here = _join(path, "one_of")
-                name = pick(here, node)
-                picks[here], origin[key] = key, (*source, "one_of", name)
-                return visit(branches[name], _join(path, name), key, origin[key])
+                name = chosen(join(path, "one_of"), node, key, source)
+                origin[key] = (*source, "one_of", name)
+                return visit(branches[name], join(path, name), key, origin[key])
             case Choices():
-                value = pick(path, node)
-                picks[path], origin[key] = key, (*source, "choices", node.index(value))
+                value = chosen(path, node, key, source)
+                origin[key] = (*source, "choices", node.index(value))
                 return value
             case Range():
-                picks[path], origin[key] = key, source
-                return pick(path, node)
+                return chosen(path, node, key, source)
             case dict():
                 return {
-                    name: visit(value, _join(path, name), (*key, name), (*source, name))
+                    name: visit(value, join(path, name), (*key, name), (*source, name))
                     for name, value in node.items()
                 }
         return node
 
-    return Draw(visit(tree, "", (), ()), origin, picks)
+    return Draw(visit(tree, "", (), ()), choices, picks, origin)
 
 
-def _join(path: str, name: str) -> str:
+def join(path: str, name: str) -> str:
+    """Returns the dotted path of a name below a path."""
     return f"{path}.{name}" if path else name
 
 
@@ -91,39 +194,32 @@ def leaves(tree: Any) -> dict[str, tuple[Distribution, dict[str, str]]]:
     def visit(node: Any, path: str, branches: dict[str, str]) -> None:
         match node:
             case OneOf(subtrees):
-                here = _join(path, "one_of")
+                here = join(path, "one_of")
                 found[here] = (node, branches)
                 for name, subtree in subtrees.items():
-                    visit(subtree, _join(path, name), {**branches, here: name})
+                    visit(subtree, join(path, name), {**branches, here: name})
             case Range() | Choices():
                 found[path] = (node, branches)
             case dict():
                 for name, value in node.items():
-                    visit(value, _join(path, name), branches)
+                    visit(value, join(path, name), branches)
 
     visit(tree, "", {})
     return found
 
 
-def pick_from(values: Mapping[str, Any]) -> Pick:
-    """Picks the given values, and the first option everywhere else."""
-    return lambda path, found: values[path] if path in values else found.options()[0]
+def _pick_first(path: str, found: Distribution) -> Any:
+    return found.options()[0]
+
+
+def pick_from(values: Mapping[str, Any], otherwise: Pick = _pick_first) -> Pick:
+    """Picks the given values, and the first option, or what `otherwise` picks, everywhere else."""
+    return lambda path, found: values[path] if path in values else otherwise(path, found)
 
 
 def pick_random(rng: random.Random) -> Pick:
     """Picks evenly at random."""
     return lambda _, found: found.sample(rng)
-
-
-def complete(tree: Any, values: Mapping[str, Any], rng: random.Random | None) -> dict[str, Any]:
-    """Returns all choices of a draw that makes the given ones and others at random.
-
-    Without a generator the others are the first options.
-    """
-    otherwise = pick_from({}) if rng is None else pick_random(rng)
-    chosen = dict(values)
-    draw(tree, lambda path, found: chosen.setdefault(path, otherwise(path, found)))
-    return chosen
 
 
 def singles(tree: Any) -> Iterator[dict[str, Any]]:

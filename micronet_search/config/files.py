@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
-from micronet_search.config import distributions
 from micronet_search.config.candidate import Candidate
-from micronet_search.config.defaults import ANY_IMAGE, with_defaults, with_fractions
 from micronet_search.config.distributions import Choices, Range
+from micronet_search.config.grammar import Wrong, parse_all, unparse
 from micronet_search.config.loading import ConfigError, CoreLoader, Document, Key, read_yaml
 from micronet_search.config.model import Model
 from micronet_search.config.network import Input
-from micronet_search.config.options import Wrong, invalid_options, read_candidate
+from micronet_search.config.options import (
+    invalid_options,
+    read_candidate,
+    with_defaults,
+    with_fractions,
+)
 from micronet_search.config.sweep import SHAPES, Sweep
 from micronet_search.config.validation import validation_problems
 
@@ -25,6 +30,9 @@ __all__ = ["dump_yaml", "load_candidate", "load_stored_sweep", "load_sweep", "re
 
 ROOT: Key = ("candidate",)
 """The key of a sweep's space."""
+
+ANY_IMAGE = Input(height=16_384, width=16_384)
+"""Stands for images of unknown shape. No stride is too many for it."""
 
 Found = TypeVar("Found", bound=Model)
 
@@ -49,13 +57,13 @@ def load_sweep(path: str | Path) -> Sweep:
     """
     document = read_yaml(path)
     shape = _shape(document.tree)
-    space, wrong = _read_space(document.tree, shape)
+    space, wrong = _read_space(document.tree.get("candidate"), shape)
     sweep = _validated(path, document, Sweep, wrong)
     folder = Path(path).parent
     start_with = tuple(os.path.abspath(folder / name) for name in sweep.search.start_with)
     return sweep.model_copy(
         update={
-            "candidate": distributions.unparse(with_defaults(space, shape)),
+            "candidate": unparse(with_defaults(space, shape)),
             "search": sweep.search.model_copy(update={"start_with": start_with}),
         }
     )
@@ -68,8 +76,8 @@ def load_stored_sweep(path: str | Path) -> Sweep:
         ConfigError: The file is missing or damaged.
     """
     document = read_yaml(path)
-    _, wrong = distributions.parse_all(document.tree.get("candidate"), ROOT)
-    return _validated(path, document, Sweep, [each for found in wrong.values() for each in found])
+    _, wrong = parse_all(document.tree.get("candidate"), ROOT)
+    return _validated(path, document, Sweep, chain.from_iterable(wrong.values()))
 
 
 def _validated(
@@ -92,24 +100,21 @@ def _validated(
 
 def _shape(sweep: dict[str, Any]) -> Input:
     """Returns the shape of a dataset's images as far as it is known before they are read."""
-    dataset = sweep.get("dataset")
-    name = dataset.get("name") if isinstance(dataset, dict) else None
-    return SHAPES.get(name, ANY_IMAGE) if isinstance(name, str) else ANY_IMAGE
+    match sweep:
+        case {"dataset": {"name": str(name)}}:
+            return SHAPES.get(name, ANY_IMAGE)
+    return ANY_IMAGE
 
 
-def _read_space(sweep: dict[str, Any], shape: Input) -> tuple[Any, Wrong]:
-    """Parses the space of a sweep and tries its options.
-
-    Returns:
-        The space, and what is wrong with it, by its key in the file.
-    """
-    if not isinstance(sweep.get("candidate"), dict):
+def _read_space(tree: Any, shape: Input) -> tuple[Any, list[Wrong]]:
+    """Returns the space of a sweep and what is wrong with it, by its key in the file."""
+    if not isinstance(tree, dict):
         return None, []  # which is reported with the other fields of the sweep
-    space, wrong = distributions.parse_all(sweep["candidate"], ROOT)
+    space, wrong = parse_all(tree, ROOT)
     if isinstance(space, Range | Choices):
         return space, [(ROOT, "found a distribution, expected a mapping, or one_of with mappings")]
     space = with_fractions(space)
-    problems = [problem for found in wrong.values() for problem in found]
+    problems = list(chain.from_iterable(wrong.values()))
     for key, message in invalid_options(space, shape, 10):
         place = ROOT + key
         # A distribution that is wrong in itself is no value either: once is enough.

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Any
 
-from micronet_search.config.kinds import Choices, OneOf, Range, steps
+from micronet_search.config.distributions import Choices, OneOf, Range, steps
 from micronet_search.config.loading import Key, describe
-from micronet_search.config.validation import unknown_key
+from micronet_search.config.validation import WORDS, unknown_key
 
 Wrong = tuple[Key, str]
 """A key, and what is wrong there."""
@@ -21,8 +20,6 @@ MAX_PATH = 250
 """The longest path of a choice. MLflow takes no longer name of a param."""
 _BRANCH = re.compile(r"[\w :-]+(/[\w :-]+)*")
 """The characters in the name of a branch with choices in it, as MLflow's params allow them."""
-WORDS = {"one_of", "choices", "low", "high"}
-"""The keys that make a mapping a distribution."""
 
 
 class DistributionError(ValueError):
@@ -34,13 +31,13 @@ class DistributionError(ValueError):
         super().__init__(message)
 
 
-def parse(tree: Any, key: Key = ()) -> Any:
+def parse(tree: Any) -> Any:
     """Reads a `candidate:` tree: mappings, distributions and plain values.
 
     Raises:
         DistributionError: A range is empty, a choice is missing, keys are mixed.
     """
-    space, wrong = parse_all(tree, key)
+    space, wrong = parse_all(tree)
     for found in wrong.values():
         raise DistributionError(*found[0])
     return space
@@ -54,15 +51,14 @@ def parse_all(tree: Any, root: Key = ()) -> tuple[Any, dict[Key, list[Wrong]]]:
     wrong: dict[Key, list[Wrong]] = {}
 
     def visit(node: Any, key: Key) -> Any:
-        found = [*_wrong(node, key), *_wrong_path(node, key, key[len(root) :])]
-        if found:
+        if found := list(_wrong(node, key, root)):
             wrong[key] = found
             return node
         match node:
-            case {"one_of": dict(branches)}:
+            case {"one_of": branches}:
                 at = (*key, "one_of")
                 return OneOf({name: visit(part, (*at, name)) for name, part in branches.items()})
-            case {"choices": list(values)}:
+            case {"choices": values}:
                 return Choices(tuple(values))
             case {"low": _}:
                 return _range(**node)
@@ -73,23 +69,55 @@ def parse_all(tree: Any, root: Key = ()) -> tuple[Any, dict[Key, list[Wrong]]]:
     return visit(tree, root), wrong
 
 
-def _wrong(node: Any, key: Key) -> Iterator[Wrong]:
+def unparse(tree: Any) -> Any:
+    """Returns the plain tree that `parse` reads as `tree`."""
+    match tree:
+        case Range(low, high, step, log):
+            rest = {"step": step, "log": log}
+            return {"low": low, "high": high} | {name: rest[name] for name in rest if rest[name]}
+        case Choices(values):
+            return {"choices": list(values)}
+        case OneOf(branches):
+            return {"one_of": {name: unparse(branch) for name, branch in branches.items()}}
+        case dict():
+            return {name: unparse(value) for name, value in tree.items()}
+    return tree
+
+
+def _range(low: float, high: float, step: float | None = None, log: bool = False) -> Range:
+    whole = all(isinstance(value, int) for value in (low, high, step or 1))
+    if not whole:
+        low, high, step = float(low), float(high), None if step is None else float(step)
+    if step is not None:
+        high = low + steps(low, high, step) * step
+    return Range(low, high, step, log, whole)
+
+
+def _wrong(node: Any, key: Key, root: Key) -> Iterator[Wrong]:
     """Yields what is wrong with a distribution, or with a list of plain values."""
-    if isinstance(node, list):
-        yield from _distributions_within(node, key, "a list, which is searched whole, with choices")
-    if not isinstance(node, dict) or not node.keys() & WORDS:
-        return
-    kind = next((word for word in ("one_of", "choices") if word in node), "low")
-    known = {"low", "high", "step", "log"} if kind == "low" else {kind}
+    match node:
+        case list():
+            place = "a list, which is searched whole, with choices"
+            yield from _distributions_within(node, key, place)
+        case {"one_of": branches}:
+            yield from _unknown(node, key, ["one_of"])
+            yield from _wrong_branches(branches, (*key, "one_of"))
+            yield from _wrong_path((*key, "one_of"), root)
+        case {"choices": values}:
+            yield from _unknown(node, key, ["choices"])
+            yield from _wrong_values(values, (*key, "choices"))
+            yield from _wrong_path(key, root)
+        case {"low": _} | {"high": _}:
+            yield from _unknown(node, key, ["low", "high", "step", "log"])
+            yield from _wrong_range(node, key)
+            yield from _wrong_path(key, root)
+
+
+def _unknown(node: Iterable[str], key: Key, known: list[str]) -> Iterator[Wrong]:
     yield from (((*key, name), unknown_key(name, known)) for name in node if name not in known)
-    if kind == "low":
-        yield from _wrong_range(node, key)
-    else:
-        check = _wrong_one_of if kind == "one_of" else _wrong_choices
-        yield from check(node[kind], (*key, kind))
 
 
-def _wrong_one_of(branches: Any, key: Key) -> Iterator[Wrong]:
+def _wrong_branches(branches: Any, key: Key) -> Iterator[Wrong]:
     if not isinstance(branches, dict) or not branches:
         yield key, f"found {describe(branches)}, expected a mapping from names to subtrees"
         return
@@ -98,22 +126,7 @@ def _wrong_one_of(branches: Any, key: Key) -> Iterator[Wrong]:
             yield (*key, name), f"found a branch named {name!r}, expected a name without dots"
 
 
-def _wrong_path(node: Any, key: Key, below: Key) -> Iterator[Wrong]:
-    """Yields what is wrong with the path under which Optuna and MLflow keep a choice."""
-    if not isinstance(node, dict) or not node.keys() & WORDS:
-        return
-    for end, (word, name) in enumerate(pairwise(key), 2):
-        if word == "one_of" and not _BRANCH.fullmatch(str(name)):
-            message = f"found a branch named {describe(name)}, expected letters, digits, spaces"
-            yield key[:end], f"{message}, - and _, and : or / between them"
-    names = [str(part) for part in below if part != "one_of"]
-    path = ".".join([*names, "one_of"] if "one_of" in node else names)
-    if len(path) > MAX_PATH:
-        message = f"found a path of {len(path)} characters, expected at most {MAX_PATH}"
-        yield key, f"{message}; names of branches are in it"
-
-
-def _wrong_choices(values: Any, key: Key) -> Iterator[Wrong]:
+def _wrong_values(values: Any, key: Key) -> Iterator[Wrong]:
     if not isinstance(values, list) or not values:
         yield key, f"found {describe(values)}, expected a list with at least one value"
         return
@@ -158,37 +171,20 @@ def _wrong_range(node: dict[str, Any], key: Key) -> Iterator[Wrong]:
         yield (*key, "log"), f"found log: true and low {low}, expected low above 0"
 
 
-def misspelt(value: Any) -> str:
-    """Returns a hint if a key of `value` is almost one of a distribution, or else nothing."""
-    for name in value if isinstance(value, dict) else ():
-        for near in difflib.get_close_matches(name, WORDS, n=1):
-            return f"; did you mean {near!r} for {name!r}?"
-    return ""
-
-
 def _is_number(value: Any) -> bool:
     return not isinstance(value, bool) and isinstance(value, int | float) and abs(value) < 1e15
 
 
-def _range(low: float, high: float, step: float | None = None, log: bool = False) -> Range:
-    whole = all(isinstance(value, int) for value in (low, high, step or 1))
-    if not whole:
-        low, high, step = float(low), float(high), None if step is None else float(step)
-    if step is not None:
-        high = low + steps(low, high, step) * step
-    return Range(low, high, step, log, whole)
-
-
-def unparse(tree: Any) -> Any:
-    """Returns the plain tree that `parse` reads as `tree`."""
-    match tree:
-        case Range(low, high, step, log):
-            rest = {"step": step, "log": log}
-            return {"low": low, "high": high} | {name: rest[name] for name in rest if rest[name]}
-        case Choices(values):
-            return {"choices": list(values)}
-        case OneOf(branches):
-            return {"one_of": {name: unparse(branch) for name, branch in branches.items()}}
-        case dict():
-            return {name: unparse(value) for name, value in tree.items()}
-    return tree
+def _wrong_path(key: Key, root: Key) -> Iterator[Wrong]:
+    """Yields what is wrong with the path under which Optuna and MLflow keep a choice."""
+    for end, (word, name) in enumerate(pairwise(key), 2):
+        if word == "one_of" and not _BRANCH.fullmatch(str(name)):
+            message = f"found a branch named {describe(name)}, expected letters, digits, spaces"
+            yield key[:end], f"{message}, - and _, and : or / between them"
+    ends_with_one_of = key[-1:] == ("one_of",)
+    names = [str(part) for part in key[len(root) :] if part != "one_of"]
+    length = len(".".join([*names, "one_of"] if ends_with_one_of else names))
+    if length > MAX_PATH:
+        place = key[:-1] if ends_with_one_of else key
+        message = f"found a path of {length} characters, expected at most {MAX_PATH}"
+        yield place, f"{message}; names of branches are in it"

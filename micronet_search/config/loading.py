@@ -7,16 +7,16 @@ an error.
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Iterable
+import stat
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 from yaml.reader import ReaderError
-
-from micronet_search.config.reading import read_bytes
 
 Key = tuple[str | int, ...]
 """The path of a value in a tree: mapping keys and list indices from the root."""
@@ -31,13 +31,10 @@ MAX_LINES = 100
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One thing that is wrong with a file.
+    """One thing that is wrong with a file: where it is, what was found and what was expected.
 
-    Attributes:
-        line: Line in the file, from 1; 0 where no line is to blame.
-        column: Column in the line, from 1; 0 likewise.
-        key: Dotted path of the key, empty for the file as a whole.
-        message: What was found and what was expected.
+    Lines and columns count from 1, and are 0 where none is to blame. The dotted key is empty for
+    the file as a whole.
     """
 
     line: int
@@ -65,12 +62,9 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML file that holds a mapping.
+    """A YAML file that holds a mapping: as PyYAML's node, and as plain values.
 
-    Attributes:
-        node: The mapping as PyYAML's node, which knows its place in the file.
-        tree: The mapping as plain values.
-        problems: Problems with keys, to be reported together with those of the values.
+    `problems` are those with its keys, to be reported together with those of the values.
     """
 
     node: yaml.Node
@@ -93,12 +87,13 @@ def _place(node: yaml.Node) -> tuple[int, int]:
 
 def _item(node: yaml.Node, part: str | int) -> tuple[tuple[int, int], yaml.Node] | None:
     """Returns the place and the node of an item of a mapping or a list; None if it has none."""
-    items: Iterable[tuple[Any, yaml.Node, yaml.Node]] = ()
     if isinstance(node, yaml.MappingNode):
-        items = ((name.value, name, value) for name, value in node.value)
+        found = [(name, value) for name, value in node.value if name.value == part]
     elif isinstance(node, yaml.SequenceNode):
-        items = ((i, item, item) for i, item in enumerate(node.value))
-    return next(((_place(start), item) for name, start, item in items if name == part), None)
+        found = [(value, value) for i, value in enumerate(node.value) if i == part]
+    else:
+        found = []
+    return (_place(found[0][0]), found[0][1]) if found else None
 
 
 def dotted(key: Key) -> str:
@@ -116,22 +111,54 @@ def describe(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def _whole(text: str) -> int:
+    value = int(text, {"0o": 8, "0x": 16}.get(text[:2], 10)) if len(text) <= 30 else 2**64
+    if abs(value) >= 2**63:
+        raise ValueError(f"{describe(text)} is beyond 64 bits")
+    return value
+
+
+def _text(text: str) -> str:
+    if re.search("[\ud800-\udfff]", text):
+        raise ValueError("half of a surrogate pair is no character")
+    return text
+
+
+_TAG = "tag:yaml.org,2002:"
+_CORE: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "null": (r"(?:~|null|Null|NULL|)", lambda text: None),
+    "bool": (r"(?:true|True|TRUE|false|False|FALSE)", lambda text: text.lower() == "true"),
+    "int": (r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)", _whole),
+    "float": (
+        r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))",
+        lambda text: float(re.sub(r"\.(?=[iInN])", "", text)),
+    ),
+    "str": (r"(?s:.*)", _text),
+}
+"""The scalars: what their text looks like, and how it is read."""
+
+
 class CoreLoader(yaml.SafeLoader):
     """PyYAML's safe loader with the scalars of YAML 1.2's core schema alone."""
 
 
 CoreLoader.yaml_implicit_resolvers = {}
+for _kind in ("null", "bool", "int", "float"):
+    CoreLoader.add_implicit_resolver(_TAG + _kind, re.compile(rf"^{_CORE[_kind][0]}\Z"), None)
 
-_TAG = "tag:yaml.org,2002:"
-_CORE = {
-    "null": r"(?:~|null|Null|NULL|)",
-    "bool": r"(?:true|True|TRUE|false|False|FALSE)",
-    "int": r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)",
-    "float": r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
-    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))",
-}
-for _name, _pattern in _CORE.items():
-    CoreLoader.add_implicit_resolver(_TAG + _name, re.compile(rf"^{_pattern}\Z"), None)
+
+def _scalar(node: yaml.ScalarNode) -> Any:
+    kind = node.tag.removeprefix(_TAG)
+    if kind not in _CORE:
+        raise _refusal(node, f"the tag {node.tag} is not allowed")
+    pattern, read = _CORE[kind]
+    if not re.fullmatch(pattern, node.value):
+        raise _refusal(node, f"the tag !!{kind} does not fit {describe(node.value)}")
+    try:
+        return read(node.value)
+    except ValueError as error:
+        raise _refusal(node, str(error)) from None
 
 
 @dataclass
@@ -147,7 +174,7 @@ class _Reader:
         if len(key) > MAX_DEPTH or self.count > MAX_VALUES:
             raise _refusal(node, f"more than {MAX_DEPTH} levels or {MAX_VALUES} values")
         if isinstance(node, yaml.ScalarNode):
-            return _scalar(node, node.tag.removeprefix(_TAG))
+            return _scalar(node)
         if node.tag not in (_TAG + "map", _TAG + "seq"):
             raise _refusal(node, f"the tag {node.tag} is not allowed")
         if isinstance(node, yaml.SequenceNode):
@@ -169,29 +196,6 @@ class _Reader:
             else:
                 lines[name], found[name] = place[0], self.read(value, (*key, name))
         return found
-
-
-def _scalar(node: yaml.ScalarNode, kind: str) -> Any:
-    text: str = node.value
-    if kind in _CORE and not re.fullmatch(_CORE[kind], text):
-        raise _refusal(node, f"the tag !!{kind} does not fit {describe(text)}")
-    match kind:
-        case "null":
-            return None
-        case "bool":
-            return text.lower() == "true"
-        case "int":
-            base = {"0o": 8, "0x": 16}.get(text[:2], 10)
-            if len(text) > 30 or not -(2**63) < (value := int(text, base)) < 2**63:
-                raise _refusal(node, f"{describe(text)} is beyond 64 bits")
-            return value
-        case "float":
-            return float(re.sub(r"\.(?=[iInN])", "", text))
-        case "str":
-            if re.search("[\ud800-\udfff]", text):
-                raise _refusal(node, "half of a surrogate pair is no character")
-            return text
-    raise _refusal(node, f"the tag {node.tag} is not allowed")
 
 
 def _refusal(node: yaml.Node, message: str) -> yaml.MarkedYAMLError:
@@ -226,8 +230,7 @@ def _refused(error: Exception, text: str) -> Problem:
         return Problem(0, 0, "", "nested too deeply")
     if isinstance(error, ReaderError):
         code, before = error.character, f"{text[: error.position]}|".splitlines()
-        place = len(before), len(before[-1])
-        found = f"found the character {chr(code)!r}"
+        place, found = (len(before), len(before[-1])), f"found the character {chr(code)!r}"
         if 0xDC80 <= code <= 0xDCFF:
             found = f"the byte 0x{code - 0xDC00:02x} is not UTF-8"
     elif isinstance(error, yaml.MarkedYAMLError):
@@ -247,3 +250,16 @@ def _read_text(path: str | Path) -> str:
         message = f"{found[:1].lower()}{found[1:]}, expected a YAML file"
         raise ConfigError(path, [Problem(0, 0, "", message)]) from None
     return raw.decode("utf-8", "surrogateescape")  # PyYAML then names the first wrong byte
+
+
+def read_bytes(path: str | Path, at_most: int) -> bytes:
+    """Returns the content of a file, cut off one byte after `at_most`.
+
+    Raises:
+        OSError: There is no such file, or it is a pipe or a device, which may never end.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a folder has an error of its own
+        raise OSError(0, "is no regular file", str(path))
+    with open(path, "rb") as file:
+        return file.read(at_most + 1)

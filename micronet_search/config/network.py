@@ -15,8 +15,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, Strict, model_validator
 
-from micronet_search.config.blocks import check_lengths, spread, unspread
-from micronet_search.config.channels import MAX_WIDTH, multiplied, round_all, round_within
+from micronet_search.config.blocks import (
+    MAX_WIDTH,
+    Family,
+    multiplied,
+    round_all,
+    round_within,
+    unspread,
+)
 from micronet_search.config.model import Counts, Model, Share, whole_number
 
 MAX_GROWTH, MAX_BLOCKS, MAX_LAYERS = 1024, 16, 200
@@ -65,7 +71,7 @@ class Stem(Model):
         return self.model_copy(update={"width": width})
 
 
-class DenseNet(Model):
+class DenseNet(Family):
     """A DenseNet for small images (Huang et al., 2017), with grouped convolutions.
 
     Attributes:
@@ -79,6 +85,8 @@ class DenseNet(Model):
     """
 
     title: ClassVar[str] = "a DenseNet"
+    listed: ClassVar[str] = "layers"
+    per_block: ClassVar[dict[str, Any]] = {"groups": 1, "pointwise_groups": 1}
 
     family: Literal["densenet"]
     stem: Stem
@@ -90,14 +98,8 @@ class DenseNet(Model):
     compression: Share = 0.5
     convolution: Convolution = "plain"
 
-    @model_validator(mode="before")
-    @classmethod
-    def _one_number_serves_all_blocks(cls, value: Any) -> Any:
-        return spread(value, "layers", {"groups": 1, "pointwise_groups": 1})
-
     @model_validator(mode="after")
     def _widths_that_groups_divide(self) -> DenseNet:
-        check_lengths(self, "layers", ("groups", "pointwise_groups"))
         multiple = math.lcm(*self.groups, *self.pointwise_groups)
         if multiple > MAX_GROWTH:
             raise ValueError(
@@ -111,11 +113,6 @@ class DenseNet(Model):
         return self
 
     @property
-    def blocks(self) -> int:
-        """Returns the number of blocks."""
-        return len(self.layers)
-
-    @property
     def halvings(self) -> int:
         """Returns how often the image is halved."""
         return self.stem.halvings + self.blocks - 1
@@ -126,7 +123,7 @@ class DenseNet(Model):
         return math.lcm(reading, self.pointwise_groups[block])
 
 
-class ResNet(Model):
+class ResNet(Family):
     """A ResNet for small images (He et al., 2015), with grouped convolutions (Xie et al., 2017).
 
     Attributes:
@@ -139,6 +136,7 @@ class ResNet(Model):
     """
 
     title: ClassVar[str] = "a ResNet"
+    per_block: ClassVar[dict[str, Any]] = {"layers": None, "groups": 1}
 
     family: Literal["resnet"]
     stem: Stem
@@ -148,14 +146,8 @@ class ResNet(Model):
     groups: Groups = ()
     convolution: Convolution = "plain"
 
-    @model_validator(mode="before")
-    @classmethod
-    def _one_number_serves_all_blocks(cls, value: Any) -> Any:
-        return spread(value, "widths", {"groups": 1, "layers": None})
-
     @model_validator(mode="after")
     def _widths_that_groups_divide(self) -> ResNet:
-        check_lengths(self, "widths", ("layers", "groups"))
         multiples, first = list(self.groups), 1
         if self.layer == "basic":  # its first convolution reads what the block before puts out
             multiples = [math.lcm(own, after) for own, after in pairwise((*self.groups, 1))]
@@ -164,17 +156,12 @@ class ResNet(Model):
         return self
 
     @property
-    def blocks(self) -> int:
-        """Returns the number of blocks."""
-        return len(self.widths)
-
-    @property
     def halvings(self) -> int:
         """Returns how often the image is halved."""
         return self.stem.halvings + self.blocks - 1
 
 
-class EfficientNet(Model):
+class EfficientNet(Family):
     """An EfficientNet (Tan and Le, 2019): inverted residuals, with squeeze-and-excite.
 
     Attributes:
@@ -194,6 +181,14 @@ class EfficientNet(Model):
     """
 
     title: ClassVar[str] = "an EfficientNet"
+    per_block: ClassVar[dict[str, Any]] = {
+        "layers": None,
+        "strides": 1,
+        "kernels": 3,
+        "expansions": 4,
+        "squeeze": 0.0,
+        "groups": 1,
+    }
 
     family: Literal["efficientnet"]
     stem: Stem
@@ -210,16 +205,8 @@ class EfficientNet(Model):
     width_multiplier: Annotated[float, Field(gt=0.0, le=16.0)] = 1.0
     depth_multiplier: Annotated[float, Field(gt=0.0, le=16.0)] = 1.0
 
-    @model_validator(mode="before")
-    @classmethod
-    def _one_number_serves_all_blocks(cls, value: Any) -> Any:
-        defaults = {"layers": None, "strides": 1, "kernels": 3, "expansions": 4, "squeeze": 0.0}
-        return spread(value, "widths", defaults | {"groups": 1})
-
     @model_validator(mode="after")
     def _multiplied_widths_that_groups_divide(self) -> EfficientNet:
-        listed = ("layers", "strides", "kernels", "expansions", "squeeze", "groups")
-        check_lengths(self, "widths", listed)
         factor, multiples = self.width_multiplier, [*self.groups, 1]
         widths = [multiplied(width, factor) for width in self.widths]
         layers = (math.ceil(layers * self.depth_multiplier) for layers in self.layers)
@@ -232,11 +219,6 @@ class EfficientNet(Model):
             depth_multiplier=1.0,
         )
         return self
-
-    @property
-    def blocks(self) -> int:
-        """Returns the number of blocks."""
-        return len(self.widths)
 
     @property
     def halvings(self) -> int:

@@ -1,4 +1,4 @@
-"""Finds the options of a space that make no candidate, by trying them."""
+"""Tries the options of a space: tells which make no candidate, and writes the defaults out."""
 
 from __future__ import annotations
 
@@ -10,12 +10,23 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from micronet_search.config import distributions
 from micronet_search.config.candidate import Candidate
-from micronet_search.config.distributions import Draw
+from micronet_search.config.distributions import (
+    DRAWS,
+    Draw,
+    OneOf,
+    Range,
+    draw,
+    join,
+    leaves,
+    pick_from,
+    pick_random,
+    singles,
+)
+from micronet_search.config.grammar import Wrong
 from micronet_search.config.loading import Key
 from micronet_search.config.network import Input
-from micronet_search.config.validation import MAX_PROBLEMS, validation_problems
+from micronet_search.config.validation import MAX_PROBLEMS, takes_fractions, validation_problems
 
 FROM_THE_DATASET = ("input", "classes")
 """The fields of a candidate that the dataset gives and a sweep may not."""
@@ -29,9 +40,6 @@ MAX_BLAMED = 10
 Values = Mapping[str, Any]
 """The values or branches that were chosen, by the paths of the choices."""
 
-Wrong = list[tuple[Key, str]]
-"""Keys and messages."""
-
 
 def read_candidate(tree: Any, input: Input | None = None, classes: int | None = None) -> Candidate:
     """Validates a drawn tree for images of the given shape.
@@ -44,9 +52,9 @@ def read_candidate(tree: Any, input: Input | None = None, classes: int | None = 
     return Candidate.model_validate(tree)
 
 
-def refusals(tree: Any, input: Input | None = None, classes: int | None = None) -> Wrong:
+def refusals(tree: Any, input: Input | None = None, classes: int | None = None) -> list[Wrong]:
     """Returns why a drawn tree is no candidate, by keys of the tree; nothing if it is one."""
-    found: Wrong = []
+    found: list[Wrong] = []
     if isinstance(tree, dict):
         given = [name for name in FROM_THE_DATASET if name in tree]
         found += [((name,), "not for a sweep to give, the dataset does") for name in given]
@@ -54,21 +62,13 @@ def refusals(tree: Any, input: Input | None = None, classes: int | None = None) 
     try:
         read_candidate(tree, input, classes)
     except ValidationError as error:
-        for key, message in validation_problems(error, Candidate):
-            hint = distributions.misspelt(_value_at(tree, key)) if "found" in message else ""
-            found.append((key, message + hint))
+        found += validation_problems(error, Candidate)
     return found
 
 
-def _value_at(tree: Any, key: Key) -> Any:
-    for part in key:
-        if not isinstance(tree, dict) or part not in tree:
-            return None
-        tree = tree[part]
-    return tree
-
-
-def invalid_options(space: Any, input: Input | None = None, classes: int | None = None) -> Wrong:
+def invalid_options(
+    space: Any, input: Input | None = None, classes: int | None = None
+) -> list[Wrong]:
     """Returns what is wrong with a space for images of the given shape.
 
     Each option is tried once, beside others that make a candidate. What breaks a rule between
@@ -78,60 +78,97 @@ def invalid_options(space: Any, input: Input | None = None, classes: int | None 
     Returns:
         Keys in the sweep's `candidate:` and messages.
     """
-    attempts = list(distributions.singles(space))
+    attempts = list(singles(space))
     if len(attempts) > MAX_OPTIONS:
         return [((), f"found {len(attempts)} options, expected at most {MAX_OPTIONS}")]
-    beside = some_candidate(space, {}, input, classes)
+    valid = valid_draw(space, {}, input, classes)
+    beside = valid.choices if valid else {}
     found: dict[Key, str] = {}
     suspects: dict[Key, tuple[str, Values]] = {}
     for values in attempts:
-        drawn = _drawn(space, {**(beside or {}), **values})
+        drawn = draw(space, pick_from({**beside, **values}))
         for key, message in refusals(drawn.tree, input, classes):
-            if _is_certain(drawn, key) or not values:
-                found.setdefault(drawn.source(key), message)
-            else:
-                suspects.setdefault(_place(drawn, key, values), (message, values))
-    if beside is not None and not found:
+            if not values or not any(_is_within(picked, key) for picked in drawn.picks.values()):
+                found.setdefault(drawn.source(key), message)  # the same for all draws
+                continue
+            tried = drawn.picks[list(values)[-1]]
+            place = key if key == tried or _is_within(key, tried) else tried
+            suspects.setdefault(drawn.source(place), (message, values))
+    if valid and not found:
         never = (
             (key, message)
             for key, (message, values) in suspects.items()
-            if some_candidate(space, values, input, classes, beside) is None
+            if not valid_draw(space, values, input, classes, beside)
         )
         found.update(itertools.islice(never, MAX_BLAMED))
     return list(found.items())[:MAX_PROBLEMS]
 
 
-def some_candidate(
+def _is_within(key: Key, other: Key) -> bool:
+    return len(key) > len(other) and key[: len(other)] == other
+
+
+def valid_draw(
     space: Any,
     values: Values,
     input: Input | None = None,
     classes: int | None = None,
     beside: Values = MappingProxyType({}),
-) -> Values | None:
-    """Returns choices that make a candidate and include the given ones; None if none are found.
+) -> Draw | None:
+    """Returns a draw that is a candidate and makes the given choices; None if none is found.
 
     Tries the choices in `beside` and the first options with them, and then a hundred random draws.
     """
-    rng = random.Random(0)
-    for number in range(1 + distributions.DRAWS):
-        given, generator = (values, rng) if number else ({**beside, **values}, None)
-        choices = distributions.complete(space, given, generator)
-        if not refusals(_drawn(space, choices).tree, input, classes):
-            return choices
+    at_random = pick_from(values, pick_random(random.Random(0)))
+    for pick in (pick_from({**beside, **values}), *[at_random] * DRAWS):
+        drawn = draw(space, pick)
+        if not refusals(drawn.tree, input, classes):
+            return drawn
     return None
 
 
-def _drawn(space: Any, values: Values) -> Draw:
-    return distributions.draw(space, distributions.pick_from(values))
+def with_fractions(space: Any, key: Key = ()) -> Any:
+    """Turns ranges between whole numbers into fractional ones if the field takes fractions."""
+    match space:
+        case Range(low, high, step, log, whole=True) if takes_fractions(Candidate, key):
+            return Range(float(low), float(high), step and float(step), log, whole=False)
+        case OneOf(branches):
+            return OneOf({name: with_fractions(branch, key) for name, branch in branches.items()})
+        case dict():
+            return {name: with_fractions(part, (*key, name)) for name, part in space.items()}
+    return space
 
 
-def _is_certain(drawn: Draw, key: Key) -> bool:
-    """Whether a problem is the same for all draws: no choice was made below its key."""
-    picked = drawn.picks.values()
-    return not any(len(other) > len(key) and other[: len(key)] == key for other in picked)
+def with_defaults(space: Any, input: Input) -> Any:
+    """Writes every default out, in every branch of a space whose options were tried."""
+    branches = [
+        {**before, path: name}
+        for path, (found, before) in leaves(space).items()
+        if isinstance(found, OneOf)
+        for name in found.branches
+    ]
+    beside: Values = {}
+    for values in [{}, *branches]:
+        drawn = valid_draw(space, values, input, 10, beside)
+        assert drawn is not None, values
+        beside = beside or drawn.choices
+        candidate = read_candidate(drawn.tree, input, 10)
+        whole = candidate.model_dump(mode="json", exclude=set(FROM_THE_DATASET))
+        space = _completed(space, whole, drawn.choices)
+    return space
 
 
-def _place(drawn: Draw, key: Key, values: Values) -> Key:
-    """Returns where to report a problem: at its key, or else at the option that was tried."""
-    picked = drawn.picks[list(values)[-1]]
-    return drawn.source(key if key[: len(picked)] == picked else picked)
+def _completed(node: Any, whole: Any, choices: Values, path: str = "") -> Any:
+    """Returns the tree with what a candidate has and the tree lacks, along the branches chosen."""
+    if isinstance(node, OneOf):
+        name = choices[join(path, "one_of")]
+        done = _completed(node.branches[name], whole, choices, join(path, name))
+        return OneOf({**node.branches, name: done})
+    if isinstance(node, dict) and isinstance(whole, dict):
+        return {
+            name: _completed(node[name], value, choices, join(path, name))
+            if name in node
+            else value
+            for name, value in whole.items()
+        }
+    return node

@@ -5,17 +5,13 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    field_serializer,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, ValidationError, field_serializer, model_validator
 
-from micronet_search.config import distributions
+from micronet_search.config.grammar import parse
 from micronet_search.config.model import Model, Name, PositiveInt
 from micronet_search.config.network import Input
 from micronet_search.config.search import Search
+from micronet_search.config.validation import validation_problems
 
 
 def _is_share_or_whole(value: float) -> float:
@@ -159,8 +155,31 @@ class Sweep(Model):
     @property
     def space(self) -> Any:
         """The tree of distributions."""
-        return distributions.parse(self.candidate)
+        return parse(self.candidate)
 
     def dump(self) -> dict[str, Any]:
         """The plain tree of the sweep, every default written out."""
         return self.model_dump(mode="json")
+
+    def override(self, **changes: dict[str, Any]) -> Sweep:
+        """Returns the sweep with other values of some options, validated as those of a file are.
+
+        Args:
+            changes: The options and their values, by the part of the sweep that has them, as in
+                `search={"trials": 3}`. None keeps the value of the file.
+
+        Raises:
+            ValueError: A value is not valid; the message names the option as `--OPTION`.
+        """
+        sweep = self
+        for name, options in changes.items():
+            part = getattr(self, name)
+            given = {option: value for option, value in options.items() if value is not None}
+            try:
+                changed = type(part).model_validate(part.model_dump() | given)
+            except ValidationError as error:
+                ((key, message), *_) = validation_problems(error, type(part))
+                option = f"--{key[0]}: " if key else ""
+                raise ValueError(f"{option}{message}") from None
+            sweep = sweep.model_copy(update={name: changed})
+        return sweep

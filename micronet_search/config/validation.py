@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from micronet_search.config.loading import Key, describe
@@ -16,6 +17,10 @@ from micronet_search.config.loading import Key, describe
 MAX_PROBLEMS = 100
 """The most problems that are reported."""
 
+WORDS = {"one_of", "choices", "low", "high"}
+"""The keys that make a mapping a distribution."""
+
+_TAGS = ("union_tag_not_found", "union_tag_invalid")
 _TYPES = {
     "tuple": "a list",
     "integer": "a whole number",
@@ -31,14 +36,13 @@ def validation_problems(error: ValidationError, model: type[BaseModel]) -> list[
     The name of a union's member, which pydantic adds to a key, is left out.
     """
     found = [item for item in error.errors(include_url=False) if not _is_told_already(item)]
-    return [(_key(item, model), _message(item, model)) for item in found[:MAX_PROBLEMS]]
+    return [_problem(item, model) for item in found[:MAX_PROBLEMS]]
 
 
 def takes_fractions(model: type[BaseModel], key: Key) -> bool:
     """Whether the field of a model at a key of the file is a fraction, or one for each block."""
-    found = [one for annotation in _walk(model, key)[0] for one in _members(annotation)]
-    lists = [one for one in found if get_origin(one) is tuple]
-    return float in (*found, *(one for each in lists for one in _members(get_args(each)[0])))
+    found, _ = _walk(model, key)
+    return float in found or float in [one for each in found for one in _below(each, 0)]
 
 
 def unknown_key(name: str, known: Iterable[str]) -> str:
@@ -55,37 +59,27 @@ def _is_told_already(item: ErrorDetails) -> bool:
     return item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]
 
 
-_TAGS = ("union_tag_not_found", "union_tag_invalid")
-
-
-def _key(item: ErrorDetails, model: type[BaseModel]) -> Key:
-    """Returns the key in the file."""
-    key, kind = item["loc"], item["type"]
-    if kind != "extra_forbidden" and key[-1:] == ("[key]",):  # pydantic's word for a mapping's key
-        key = key[:-1]
-    place = _walk(model, key)[1]
-    return (*place, _tag(item)) if kind in _TAGS else place
-
-
-def _tag(item: ErrorDetails) -> str:
-    """Returns the key that tells which member of a union is meant."""
-    return str(item["ctx"]["discriminator"]).strip("'")
-
-
-def _message(item: ErrorDetails, model: type[BaseModel]) -> str:
-    key, kind = item["loc"], item["type"]
+def _problem(item: ErrorDetails, model: type[BaseModel]) -> tuple[Key, str]:
+    kind, value = item["type"], item["input"]
     if kind == "extra_forbidden":
-        at = [one for found in _walk(model, key[:-1])[0] for one in _members(found)]
-        return unknown_key(str(key[-1]), next(filter(_is_model, at)).model_fields)
+        found, place = _walk(model, item["loc"][:-1])
+        name = str(item["loc"][-1])
+        known = next(fields for one in found if (fields := _fields(one)))
+        return (*place, name), unknown_key(name, known)
+    key = item["loc"]
+    if key[-1:] == ("[key]",):  # pydantic's word for the key of a mapping
+        key = key[:-1]
+    found, place = _walk(model, key)
     if kind == "missing":
-        return "missing, and it has no default"
+        return place, "missing, and it has no default"
     if kind == "value_error":
-        return item["msg"].removeprefix("Value error, ")
+        return place, item["msg"].removeprefix("Value error, ")
     if kind in _TAGS:
-        expected = _tags(_walk(model, key)[0], _tag(item))
-        given = item["input"].get(_tag(item), ...)
-        return f"{'missing' if given is ... else f'found {describe(given)}'}, expected {expected}"
-    return f"found {describe(item['input'])}, expected {_expected(kind, item['msg'])}"
+        tag = item["ctx"]["discriminator"].strip("'")
+        *others, last = (repr(value) for one in found for value in _values(one, tag))
+        given = f"found {describe(value[tag])}" if tag in value else "missing"
+        return (*place, tag), f"{given}, expected {', '.join(others)} or {last}"
+    return place, f"found {describe(value)}, expected {_expected(kind, item['msg'])}{_hint(value)}"
 
 
 def _expected(kind: str, message: str) -> str:
@@ -99,26 +93,45 @@ def _expected(kind: str, message: str) -> str:
     return _TYPES.get(expected, expected)
 
 
-def _step(annotation: Any, part: str | int) -> tuple[list[Any], bool]:
-    """Returns the annotations one step down, and whether `part` is a key of the file."""
-    members = _members(annotation)
-    if len(members) > 1:  # pydantic names the member that it took
-        for member in members:
-            fields = getattr(member, "model_fields", {})
-            if any(part in get_args(field.annotation) for field in fields.values()):
-                return [member], False
-        return [step for member in members for step in _step(member, part)[0]], True
-    (annotation,) = members
-    if _is_model(annotation):
-        field = annotation.model_fields.get(str(part))
-        return ([field.annotation] if field else []), True
+def _hint(value: Any) -> str:
+    """Returns a hint if a key of `value` is almost one of a distribution, or else nothing."""
+    for name in value if isinstance(value, dict) and not value.keys() & WORDS else ():
+        for near in difflib.get_close_matches(name, WORDS, n=1):
+            return f"; did you mean {near!r} for {name!r}?"
+    return ""
+
+
+def _walk(model: type[BaseModel], key: Key) -> tuple[list[Any], Key]:
+    """Returns what the value at `key` is read as, and `key` as it is in the file."""
+    found: list[Any] = [model]
+    kept: list[str | int] = []
+    for part in key:
+        named = [one for one in found if any(part in _values(one, name) for name in _fields(one))]
+        if len(found) > 1 and named:  # pydantic names the member of a union that it took
+            found = named
+        else:
+            kept.append(part)
+            found = [below for one in found for below in _below(one, part)]
+    return found, tuple(kept)
+
+
+def _below(annotation: Any, part: str | int) -> list[Any]:
+    """Returns what the value at one key or index of a value is read as."""
+    if field := _fields(annotation).get(str(part)):
+        return _members(field.annotation)
     if get_origin(annotation) in (tuple, list, dict):
-        return [a for a in get_args(annotation) if a is not Ellipsis][-1:], True
-    return [], True
+        return [one for item in get_args(annotation) if item is not ... for one in _members(item)]
+    return []
 
 
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _fields(annotation: Any) -> Mapping[str, FieldInfo]:
+    is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return annotation.model_fields if is_model else {}
+
+
+def _values(annotation: Any, name: str) -> tuple[Any, ...]:
+    """Returns the values that the field `name` of a union's member can have."""
+    return get_args(annotation.model_fields[name].annotation)
 
 
 def _members(annotation: Any) -> list[Any]:
@@ -129,22 +142,3 @@ def _members(annotation: Any) -> list[Any]:
     if origin in (Union, types.UnionType):
         return [found for one in inner if one is not type(None) for found in _members(one)]
     return [annotation]
-
-
-def _tags(annotations: Sequence[Any], name: str) -> str:
-    """Returns the values that the field `name` of a union's members can have, in words."""
-    members = [member for annotation in annotations for member in _members(annotation)]
-    found = [repr(tag) for m in members for tag in get_args(m.model_fields[name].annotation)]
-    return f"{', '.join(found[:-1])} or {found[-1]}"
-
-
-def _walk(model: type[BaseModel], key: Key) -> tuple[list[Any], Key]:
-    """Returns what the value at `key` is read as, and `key` as it is in the file."""
-    annotations: list[Any] = [model]
-    kept: list[str | int] = []
-    for part in key:
-        steps = [_step(annotation, part) for annotation in annotations]
-        annotations = [found for step, _ in steps for found in step]
-        if all(is_key for _, is_key in steps):
-            kept.append(part)
-    return annotations, tuple(kept)

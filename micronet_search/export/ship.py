@@ -12,8 +12,7 @@ import onnx
 
 from micronet_search import build
 from micronet_search.config.files import dump_yaml, load_stored_sweep
-from micronet_search.config.loading import describe
-from micronet_search.config.reading import read_bytes
+from micronet_search.config.loading import describe, read_bytes
 from micronet_search.config.sweep import Sweep
 from micronet_search.data.splits import Splits
 from micronet_search.export import ExportError, card, check, onnx_model

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from micronet_search.config.channels import round_up
+from micronet_search.config.blocks import round_up
 from micronet_search.config.network import DenseNet
 from micronet_search.network import layers
 from micronet_search.network.layers import convolution

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from micronet_search.config.reading import read_bytes
+from micronet_search.config.loading import read_bytes
 
 MAX_JSON = 64 * 2**20  # bytes; a curve of 10,000 epochs takes less than 1 %
 
