@@ -1,11 +1,11 @@
-"""What all families of networks share: lists with an entry for each block, and rounded widths."""
+"""What all families of networks share: values for each block, and widths that are rounded."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import model_validator
+from pydantic import PlainSerializer, Strict, model_validator
 
 from micronet_search.config.model import Model
 
@@ -13,19 +13,34 @@ MAX_WIDTH = 4096
 DIVISOR = 8
 """EfficientNet's multiplied widths are multiples of this."""
 
+Item = TypeVar("Item")
+
+
+def _shortest(values: Sequence[Any]) -> Any:
+    return values[0] if len(set(values)) == 1 else list(values)
+
+
+_PER_BLOCK = PlainSerializer(_shortest)
+PerBlock = Annotated[tuple[Item, ...], Strict(False), _PER_BLOCK]
+"""A list with an entry for each block, or one number that serves all of them."""
+
 
 class Family(Model):
-    """A network of blocks. A value for each block is a list, or one number that serves all blocks.
+    """A network of blocks.
 
     Attributes:
         title: The family in words, for the model card.
         listed: The field whose list says how many blocks there are.
-        per_block: The other fields with an entry for each block, and their defaults; None for none.
     """
 
     title: ClassVar[str]
     listed: ClassVar[str] = "widths"
-    per_block: ClassVar[dict[str, Any]]
+
+    @classmethod
+    def _per_block(cls) -> dict[str, Any]:
+        """Returns the defaults of the fields with an entry for each block."""
+        fields = cls.model_fields.items()
+        return {name: field.default for name, field in fields if _PER_BLOCK in field.metadata}
 
     @model_validator(mode="before")
     @classmethod
@@ -35,15 +50,17 @@ class Family(Model):
         listed = value.get(cls.listed)
         # Where the list is wrong the others are not: one entry each, and it alone is refused.
         blocks = len(listed) if isinstance(listed, list | tuple) and listed else 1
-        given = {name: each for name, each in cls.per_block.items() if each is not None} | value
-        for name in cls.per_block:
-            if isinstance(given.get(name), int | float | str):
-                given[name] = [given[name]] * blocks
-        return given
+        spread = {}
+        for name, default in cls._per_block().items():
+            if isinstance(value.get(name), int | float | str):
+                spread[name] = [value[name]] * blocks
+            elif name not in value and isinstance(default, tuple):
+                spread[name] = list(default) * blocks
+        return value | spread
 
     @model_validator(mode="after")
-    def _one_entry_for_each_block(self) -> Any:
-        for name in self.per_block:
+    def _one_entry_for_each_block(self) -> Family:
+        for name in self._per_block():
             found = len(getattr(self, name))
             if found != self.blocks:
                 raise ValueError(
@@ -56,11 +73,6 @@ class Family(Model):
     def blocks(self) -> int:
         """Returns the number of blocks."""
         return len(getattr(self, self.listed))
-
-
-def unspread(values: Sequence[Any]) -> Any:
-    """One number where it serves all blocks, or else the list."""
-    return values[0] if len(set(values)) == 1 else list(values)
 
 
 def round_up(width: int, multiple: int) -> int:

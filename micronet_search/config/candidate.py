@@ -40,30 +40,29 @@ class Candidate(Compression, Fitted):
         side = min(self.input.height, self.input.width)
         for key, network in self._networks():
             if side < 2**network.halvings:
+                most, image = int(math.log2(side)), f"{self.input.height} x {self.input.width}"
                 raise ValueError(
                     f"{key}'s strides and blocks halve the image {network.halvings} times, "
-                    f"expected at most {int(math.log2(side))} for {self.input.height} x "
-                    f"{self.input.width} pixels"
+                    f"expected at most {most} for {image} pixels"
                 )
         return self
 
     @model_validator(mode="after")
     def _layers_that_can_be_built(self) -> Candidate:
         for key, network in self._networks():
-            if sum(network.layers) > MAX_LAYERS:
+            if (found := sum(network.layers)) > MAX_LAYERS:
                 raise ValueError(
-                    f"{key} has {sum(network.layers)} layers in its blocks, expected at most "
-                    f"{MAX_LAYERS}"
+                    f"{key} has {found} layers in its blocks, expected at most {MAX_LAYERS}"
                 )
         return self
 
     @model_validator(mode="after")
     def _blocks_that_are_there(self) -> Candidate:
+        blocks = self.network.blocks
         for key, name in self._named_blocks():
-            if int(name.removeprefix("block")) > self.network.blocks:
+            if int(name.removeprefix("block")) > blocks:
                 raise ValueError(
-                    f"{key} names {name} and network has {self.network.blocks} blocks, "
-                    "expected one of them"
+                    f"{key} names {name} and network has {blocks} blocks, expected one of them"
                 )
         return self
 
@@ -73,11 +72,11 @@ class Candidate(Compression, Fitted):
             yield "distillation.teacher.network", self.distillation.teacher.network
 
     def _named_blocks(self) -> Iterator[tuple[str, str]]:
-        if self.quantization is not None:
-            yield from (("quantization.blocks", name) for name in self.quantization.blocks)
-        if self.pruning is not None:
-            named = (name for name in self.pruning.exclude if name.startswith("block"))
-            yield from (("pruning.exclude", name) for name in named)
+        for name in self.quantization.blocks if self.quantization else ():
+            yield "quantization.blocks", name
+        for name in self.pruning.exclude if self.pruning else ():
+            if name.startswith("block"):
+                yield "pruning.exclude", name
 
     def teacher(self) -> Candidate:
         """The candidate that its teacher's network and training are, for the same images."""

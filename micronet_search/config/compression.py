@@ -1,34 +1,35 @@
-"""How a network is made smaller, as a candidate gives it."""
+"""How a network is made smaller, as a candidate gives it.
+
+Each technique has `epochs` of fine-tuning, whose peak learning rate is `learning_rate_factor` times
+`training.learning_rate`.
+"""
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, Strict, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from micronet_search.config.loading import describe
-from micronet_search.config.model import INTEGER, Bits, Fraction, Model, Share, WeightBits
+from micronet_search.config.model import (
+    INTEGER,
+    Bits,
+    Fraction,
+    Listed,
+    Model,
+    NotNegative,
+    Share,
+    WeightBits,
+    text_like,
+)
 
 ROUNDS = 4
 FactorizationKind = Literal["svd", "tucker"]
-Epochs = Annotated[int, Field(ge=0)]
-
-
-def _is_block(name: str) -> str:
-    if not re.fullmatch(r"block[1-9][0-9]?", name):
-        raise ValueError(f"found {describe(name)}, expected block1, block2 and so on")
-    return name
-
-
-def _is_layer_set(name: str) -> str:
-    if not re.fullmatch(r"first|last|depthwise|block[1-9][0-9]?", name):
-        raise ValueError(f"found {describe(name)}, expected first, last, depthwise or blockN")
-    return name
-
-
-BlockName = Annotated[str, AfterValidator(_is_block)]
-LayerSet = Annotated[str, AfterValidator(_is_layer_set)]
+Epochs = NotNegative
+_BLOCK = "block[1-9][0-9]?"
+BlockName = Annotated[str, text_like(_BLOCK, "block1, block2 and so on")]
+LayerSet = Annotated[
+    str, text_like(f"first|last|depthwise|{_BLOCK}", "first, last, depthwise or blockN")
+]
 """`first` and `last` layer, all `depthwise` convolutions, or a block by its number from 1."""
 
 
@@ -40,8 +41,6 @@ class StructuredPruning(Model):
             As many go from each group of the grouped convolutions that read them; what several
             layers share (a residual sum) goes from all of them. Channels that a grouped
             convolution reads from several layers joined stay, and so do the classes.
-        epochs: Epochs of fine-tuning after it.
-        learning_rate_factor: Peak learning rate here, as a factor of `training.learning_rate`.
     """
 
     ratio: Fraction
@@ -57,8 +56,6 @@ class Factorization(Model):
             linear layers). `tucker`: 1x1, k x k, 1x1 for convolutions larger than 1x1 (Tucker-2,
             Kim et al., 2016).
         ratio: The rank as a fraction of the full one.
-        epochs: Epochs of fine-tuning after it.
-        learning_rate_factor: Peak learning rate here, as a factor of `training.learning_rate`.
     """
 
     kind: FactorizationKind
@@ -73,19 +70,17 @@ class Pruning(Model):
     Attributes:
         kind: `unstructured`: single weights.
         sparsity: Fraction of the weights of convolutions and linear layers that becomes zero.
-        exclude: Layers that are left alone, and out of the sparsity: any of `first`, `last`,
-            `depthwise` and `blockN`.
+        exclude: Layers that are left alone, and out of the sparsity.
         schedule: How the sparsity rises over the first three quarters of the epochs: `cubic` (Zhu
             and Gupta, 2017); `iterative`, in rounds, each of which removes the same fraction of
             what is left (Frankle and Carbin, 2019); `one-shot`, all at the start.
         rounds: Of `iterative`; the others have none, and keep the default.
-        epochs: Epochs in which the network is fine-tuned meanwhile; 0 prunes at once.
-        learning_rate_factor: Peak learning rate here, as a factor of `training.learning_rate`.
+        epochs: The network is fine-tuned meanwhile; 0 prunes at once.
     """
 
     kind: Literal["unstructured"] = "unstructured"
     sparsity: Fraction
-    exclude: Annotated[tuple[LayerSet, ...], Strict(False)] = ()
+    exclude: Listed[LayerSet] = ()
     schedule: Literal["cubic", "iterative", "one-shot"] = "cubic"
     rounds: Annotated[int, Field(ge=2, le=100)] = ROUNDS
     epochs: Epochs = 0
@@ -123,10 +118,9 @@ class Quantization(Model):
         first: Widths of the first layer, or its factors, set apart. Its input is the image, which
             has 8 bits unless `activation_bits` here asks for fewer.
         last: Widths of the last layer, or its factors, set apart.
-        blocks: Widths of blocks set apart, by `block1`, `block2` and so on.
-        epochs: Epochs of quantization-aware fine-tuning with learned step sizes; 0 where nothing is
+        blocks: Widths of blocks set apart.
+        epochs: Fine-tuning is quantization-aware, with learned step sizes; 0 where nothing is
             integer.
-        learning_rate_factor: Peak learning rate here, as a factor of `training.learning_rate`.
     """
 
     mode: Literal["static", "dynamic"] = "static"

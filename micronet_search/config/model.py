@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
@@ -11,26 +11,25 @@ from micronet_search.config.loading import describe
 
 
 def whole_number(value: Any) -> Any:
-    """Refuses true and 8.0 before they are taken for a literal 1 and 8.
-
-    Raises:
-        ValueError: The value is no whole number.
-    """
+    """Refuses true and 8.0 before they are taken for a literal 1 and 8."""
     if isinstance(value, bool | float):
         raise ValueError(f"found {describe(value)}, expected a whole number")
     return value
 
 
-def _is_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
-        expected = (
-            "at most 100 letters, digits, dots, dashes and underscores, a letter or digit first"
-        )
-        raise ValueError(f"found {describe(text)}, expected {expected}")
-    return text
+def text_like(pattern: str, expected: str) -> AfterValidator:
+    """Refuses text that does not match a pattern, which `expected` says in words."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"found {describe(text)}, expected {expected}")
+        return text
+
+    return AfterValidator(check)
 
 
-Name = Annotated[str, AfterValidator(_is_name)]
+_NAME = "at most 100 letters, digits, dots, dashes and underscores, a letter or digit first"
+Name = Annotated[str, text_like(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", _NAME)]
 """A study's name, which also names its folder."""
 
 Bits = Annotated[Literal[2, 3, 4, 5, 6, 7, 8, 16, 32], BeforeValidator(whole_number)]
@@ -44,7 +43,12 @@ INTEGER = 8
 PositiveInt = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
-Counts = Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], Strict(False)]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+NotNegative = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0.0)]
+
+Item = TypeVar("Item")
+Listed = Annotated[tuple[Item, ...], Strict(False)]
 """A list in a file."""
 
 

@@ -1,9 +1,8 @@
 """The families of networks: their shapes, as a candidate gives them.
 
-A network is a stem, blocks (which some papers call stages) and a classifier. A value that differs
-from block to block is a list with one entry for each block, or one number for all. Widths are
-numbers of channels. They are rounded to multiples of the groups of the convolutions that read them,
-so that a candidate holds the widths that are used and its file can be read again. The module
+A network is a stem, blocks (which some papers call stages) and a classifier. Widths are numbers of
+channels. They are rounded to multiples of the groups of the convolutions that read them, so that a
+candidate holds the widths that are used and its file can be read again. The module
 `micronet_search.network.FAMILY` builds the networks of a family.
 """
 
@@ -11,36 +10,37 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, Strict, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from micronet_search.config.blocks import (
     MAX_WIDTH,
     Family,
+    PerBlock,
     multiplied,
     round_all,
     round_within,
-    unspread,
 )
-from micronet_search.config.model import Counts, Model, Share, whole_number
+from micronet_search.config.model import Listed, Model, Share, whole_number
 
 MAX_GROWTH, MAX_BLOCKS, MAX_LAYERS = 1024, 16, 200
 _BLOCKS = Field(min_length=1, max_length=MAX_BLOCKS)
-_PER_BLOCK = PlainSerializer(unspread)
 
 Side = Annotated[int, Field(ge=1, le=16_384)]
 Width = Annotated[int, Field(ge=1, le=MAX_WIDTH)]
-BlockWidths = Annotated[tuple[Width, ...], Strict(False), _BLOCKS]
-Layers = Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_LAYERS)], ...], Strict(False)]
-BlockLayers = Annotated[Layers, _BLOCKS, _PER_BLOCK]
-Groups = Annotated[Counts, _PER_BLOCK]
+BlockWidths = Annotated[Listed[Width], _BLOCKS]
+Layers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
+BlockLayers = Annotated[PerBlock[Layers], _BLOCKS]
+Groups = PerBlock[Annotated[int, Field(ge=1, le=1024)]]
 Stride = Annotated[Literal[1, 2], BeforeValidator(whole_number)]
 Kernel = Annotated[Literal[3, 5, 7], BeforeValidator(whole_number)]
 Expansion = Annotated[int, Field(ge=1, le=16)]
 Squeeze = Annotated[float, Field(ge=0.0, le=1.0)]
+Factor = Annotated[float, Field(gt=0.0, le=16.0)]
 Convolution = Literal["plain", "separable"]
 """A k x k convolution as it is, or a depthwise one and a 1x1 one after it (Howard et al., 2017)."""
+
 
 Activation = Literal["relu", "silu", "hard-swish"]
 
@@ -62,7 +62,7 @@ class Stem(Model):
 
     @property
     def halvings(self) -> int:
-        """Returns how often it halves the image."""
+        """How often it halves the image."""
         return self.stride.bit_length() - 1
 
     def rounded(self, multiple: int, factor: float = 1.0) -> Stem:
@@ -77,23 +77,21 @@ class DenseNet(Family):
     Attributes:
         growth_rate: Channels that each layer adds.
         layers: Layers in each block. A transition between blocks halves the image.
-        groups: Groups of the 3x3 convolutions of each block, or of the 1x1 half of separable ones.
-        pointwise_groups: Groups of the 1x1 convolutions of a block and the transition after it.
+        groups: Those of the 3x3 convolutions of each block, or of the 1x1 half of separable ones.
+        pointwise_groups: Those of the 1x1 convolutions of a block and the transition after it.
         bottleneck: Width of the 1x1 convolution before each 3x3 one, in growth rates; 0 for none.
         compression: Share of the channels that a transition keeps.
-        convolution: Kind of the 3x3 convolutions.
     """
 
     title: ClassVar[str] = "a DenseNet"
     listed: ClassVar[str] = "layers"
-    per_block: ClassVar[dict[str, Any]] = {"groups": 1, "pointwise_groups": 1}
 
     family: Literal["densenet"]
     stem: Stem
     growth_rate: Annotated[int, Field(ge=1, le=MAX_GROWTH)]
-    layers: Annotated[Layers, Field(min_length=1, max_length=8)]
-    groups: Groups = ()
-    pointwise_groups: Groups = ()
+    layers: Annotated[Listed[Layers], Field(min_length=1, max_length=8)]
+    groups: Groups = (1,)
+    pointwise_groups: Groups = (1,)
     bottleneck: Annotated[int, Field(ge=0, le=64)] = 4
     compression: Share = 0.5
     convolution: Convolution = "plain"
@@ -131,19 +129,17 @@ class ResNet(Family):
         layers: Residual layers in each block. All blocks but the first begin with a stride of 2.
         layer: `basic`, two 3x3 convolutions; or `bottleneck`, 1x1, 3x3 and 1x1, the last one four
             times as wide.
-        groups: Groups of the 3x3 convolutions of each block, or of the 1x1 half of separable ones.
-        convolution: Kind of the 3x3 convolutions.
+        groups: Those of the 3x3 convolutions of each block, or of the 1x1 half of separable ones.
     """
 
     title: ClassVar[str] = "a ResNet"
-    per_block: ClassVar[dict[str, Any]] = {"layers": None, "groups": 1}
 
     family: Literal["resnet"]
     stem: Stem
     widths: BlockWidths
     layers: BlockLayers
     layer: Literal["basic", "bottleneck"] = "basic"
-    groups: Groups = ()
+    groups: Groups = (1,)
     convolution: Convolution = "plain"
 
     @model_validator(mode="after")
@@ -166,44 +162,34 @@ class EfficientNet(Family):
 
     Attributes:
         widths: Output channels of each block.
-        layers: Inverted residuals in each block.
-        strides: Stride of the first inverted residual of each block.
-        kernels: Sizes of the k x k convolutions of each block.
+        layers: Inverted residuals in each block; the first one has the block's stride.
         expansions: How many times wider inverted residuals are inside; 1 for no 1x1 expansion.
         squeeze: Width of squeeze-and-excite as a share of the channels that enter; 0 for none.
-        groups: Groups of the 1x1 convolutions of each block's inverted residuals.
+        groups: Those of the 1x1 convolutions.
         convolution: `separable`, as published: 1x1, depthwise k x k, 1x1; or `plain`, where one
             k x k convolution takes the place of the first two (EfficientNetV2, Tan and Le, 2021).
         head: Width of the 1x1 convolution before the classifier; 0 for none.
         width_multiplier: Factor of the stem, widths and head, which are then rounded to multiples
             of 8 as published. The candidate holds the products, and 1 here.
-        depth_multiplier: Factor of the layers, rounded up. The candidate holds the products.
+        depth_multiplier: Factor of the layers, rounded up; likewise.
     """
 
     title: ClassVar[str] = "an EfficientNet"
-    per_block: ClassVar[dict[str, Any]] = {
-        "layers": None,
-        "strides": 1,
-        "kernels": 3,
-        "expansions": 4,
-        "squeeze": 0.0,
-        "groups": 1,
-    }
 
     family: Literal["efficientnet"]
     stem: Stem
     widths: BlockWidths
     layers: BlockLayers
-    strides: Annotated[tuple[Stride, ...], Strict(False), _PER_BLOCK] = ()
-    kernels: Annotated[tuple[Kernel, ...], Strict(False), _PER_BLOCK] = ()
-    expansions: Annotated[tuple[Expansion, ...], Strict(False), _PER_BLOCK] = ()
-    squeeze: Annotated[tuple[Squeeze, ...], Strict(False), _PER_BLOCK] = ()
-    groups: Groups = ()
+    strides: PerBlock[Stride] = (1,)
+    kernels: PerBlock[Kernel] = (3,)
+    expansions: PerBlock[Expansion] = (4,)
+    squeeze: PerBlock[Squeeze] = (0.0,)
+    groups: Groups = (1,)
     convolution: Convolution = "separable"
     activation: Activation = "relu"
     head: Annotated[int, Field(ge=0, le=MAX_WIDTH)] = 0
-    width_multiplier: Annotated[float, Field(gt=0.0, le=16.0)] = 1.0
-    depth_multiplier: Annotated[float, Field(gt=0.0, le=16.0)] = 1.0
+    width_multiplier: Factor = 1.0
+    depth_multiplier: Factor = 1.0
 
     @model_validator(mode="after")
     def _multiplied_widths_that_groups_divide(self) -> EfficientNet:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, Strict, field_serializer, model_validator
+from pydantic import BeforeValidator, Field, field_serializer, model_validator
 
 from micronet_search.config.loading import describe
-from micronet_search.config.model import Fraction, Model, PositiveInt
+from micronet_search.config.model import Fraction, Listed, Model, Positive, PositiveInt
 
 
 class Tpe(Model):
@@ -39,11 +39,10 @@ Sampler = Annotated[Tpe | Nsga2 | RandomSearch, Field(discriminator="name")]
 StoppingRule = Literal["moasha", "feasibility"]
 
 
-def _rules(value: Any) -> Any:
-    """One rule or `off` as the list that it stands for."""
-    if isinstance(value, str):
-        return [] if value == "off" else [value]
-    return value
+def _as_list(rule: Any) -> Any:
+    if isinstance(rule, str):
+        return [] if rule == "off" else [rule]
+    return rule
 
 
 def _is_rung(value: Any) -> Any:
@@ -67,7 +66,7 @@ class EarlyStopping(Model):
         keep_hours: How long the checkpoint of a stopped trial is kept; null for always.
     """
 
-    rule: Annotated[tuple[StoppingRule, ...], Strict(False), BeforeValidator(_rules)] = ()
+    rule: Annotated[Listed[StoppingRule], BeforeValidator(_as_list)] = ()
     first_rung: Annotated[int | Literal["auto"], BeforeValidator(_is_rung)] = "auto"
     reduction: Annotated[int, Field(ge=2)] = 3
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
@@ -83,10 +82,8 @@ class EarlyStopping(Model):
     def _enough_for_the_confidence(self) -> EarlyStopping:
         needed = math.ceil(self.confidence / (1 - self.confidence) - 1e-9)
         if "feasibility" in self.rule and self.after < needed:
-            raise ValueError(
-                f"found after: {self.after}, expected at least {needed} complete trials for a "
-                f"confidence of {self.confidence:g}"
-            )
+            expected = f"at least {needed} complete trials for a confidence of {self.confidence:g}"
+            raise ValueError(f"found after: {self.after}, expected {expected}")
         return self
 
     @field_serializer("rule")
@@ -94,11 +91,7 @@ class EarlyStopping(Model):
         return list(rule) if len(rule) > 1 else "".join(rule) or "off"
 
     def rungs(self, epochs: int) -> list[int]:
-        """The epochs of a first fit at which a trial is judged, the last one excluded.
-
-        Args:
-            epochs: Of the first fit.
-        """
+        """The epochs at which a trial is judged whose first fit has so many, the last excluded."""
         # in thirds of an epoch: rounded before they are multiplied, a third of ten would give nine
         thirds = epochs if self.first_rung == "auto" else 3 * self.first_rung
         found = set()
@@ -114,17 +107,16 @@ class Search(Model):
     Attributes:
         trials: Complete, stopped and failed trials in all, over every start of the study.
         hours: Time of the driver in all, over every start; null for no limit.
-        sampler: `tpe`, `nsga2` or `random`, by name or as a mapping with its options.
-        seed: Where the randomness of the sampler and of the trials comes from.
+        sampler: Its name, or a mapping with its name and options.
+        seed: Of the sampler and of the trials.
         start_with: Files of candidates to try first, relative to the sweep's.
-        early_stopping: When a trial is stopped.
     """
 
     trials: PositiveInt
-    hours: Annotated[float, Field(gt=0.0)] | None = None
+    hours: Positive | None = None
     sampler: Sampler = Tpe(name="tpe")
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    start_with: Annotated[tuple[str, ...], Strict(False)] = ()
+    start_with: Listed[str] = ()
     early_stopping: EarlyStopping = EarlyStopping()
 
     @model_validator(mode="before")

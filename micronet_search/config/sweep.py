@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, field_serializer, model_validator
 
 from micronet_search.config.grammar import parse
-from micronet_search.config.model import Model, Name, PositiveInt
+from micronet_search.config.model import (
+    Model,
+    Name,
+    NotNegative,
+    Positive,
+    PositiveInt,
+    Share,
+    text_like,
+)
 from micronet_search.config.network import Input
 from micronet_search.config.search import Search
 from micronet_search.config.validation import validation_problems
@@ -25,8 +32,7 @@ class Dataset(Model):
 
     Attributes:
         name: `digits` (scikit-learn's, built in), `cifar10` (downloaded on first use), `parquet`
-            (`train-*.parquet` and `test-*.parquet`) or `folder` (class folders in `train/` and
-            `test/`).
+            (`train-*.parquet`, `test-*.parquet`) or `folder` (class folders in `train/`, `test/`).
         root: The folder; not for `digits`, `data` for `cifar10` where it is not given.
         validation: Images taken from the training ones to judge trials by; a fraction below 1 is
             a share of them.
@@ -45,7 +51,7 @@ class Dataset(Model):
         if self.name in ("parquet", "folder") and self.root is None:
             raise ValueError(f"root is missing, expected the folder of the {self.name} dataset")
         if self.name == "cifar10" and self.root is None:
-            object.__setattr__(self, "root", "data")
+            self._settle(root="data")
         return self
 
     @field_serializer("validation")
@@ -60,14 +66,14 @@ SHAPES = {"digits": Input(channels=1, height=8, width=8), "cifar10": Input()}
 class AccuracyGoal(Model):
     """The constraint on accuracy, which is maximised above it too."""
 
-    at_least: Annotated[float, Field(gt=0.0, le=1.0)]
+    at_least: Share
 
 
 class ScoreGoal(Model):
     """The score that is minimised, and the ceiling above which candidates are screened."""
 
     rule: Literal["imt", "micronet2019"] = "imt"
-    at_most: Annotated[float, Field(gt=0.0)]
+    at_most: Positive
 
 
 class Objectives(Model):
@@ -77,10 +83,7 @@ class Objectives(Model):
     score: ScoreGoal
 
 
-def _is_device(text: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", text):
-        raise ValueError(f"found {text!r}, expected auto, cpu, cuda or cuda:N")
-    return text
+Device = Annotated[str, text_like(r"auto|cpu|cuda(:[0-9]{1,3})?", "auto, cpu, cuda or cuda:N")]
 
 
 class Execution(Model):
@@ -90,8 +93,7 @@ class Execution(Model):
         engine: `inline` runs them one by one in the driver's process, `ray` several at once, on
             every device and node of a Ray cluster. `auto` takes Ray where it is installed and there
             is more than one slot.
-        device: `auto` (CUDA where there is a device), `cpu`, `cuda` (every one that there is) or
-            `cuda:N`.
+        device: `auto` takes CUDA where there is a device, and `cuda` every one that there is.
         trials_per_device: Trials that share a device: a GPU, or a node's processors.
         address: HOST:PORT of a Ray cluster that runs already; null for one of this machine alone,
             made for the study.
@@ -101,19 +103,18 @@ class Execution(Model):
     """
 
     engine: Literal["auto", "inline", "ray"] = "auto"
-    device: Annotated[str, AfterValidator(_is_device)] = "auto"
+    device: Device = "auto"
     trials_per_device: Annotated[int, Field(ge=1, le=256)] = 1
     address: str | None = None
-    retries: Annotated[int, Field(ge=0)] = 1
-    checkpoint_minutes: Annotated[float, Field(gt=0.0)] = 5.0
+    retries: NotNegative = 1
+    checkpoint_minutes: Positive = 5.0
 
     @model_validator(mode="after")
     def _slots_of_ray(self) -> Execution:
-        if self.engine == "inline":
-            for name, plain in (("trials_per_device", 1), ("address", None)):
-                found = getattr(self, name)
-                if found != plain:
-                    raise ValueError(f"found {name}: {found}, expected engine: ray with it")
+        for name, plain in (("trials_per_device", 1), ("address", None)):
+            found = getattr(self, name)
+            if self.engine == "inline" and found != plain:
+                raise ValueError(f"found {name}: {found}, expected engine: ray with it")
         if self.address is not None and self.device.startswith("cuda:"):
             raise ValueError(
                 f"found device: {self.device} beside an address, expected cuda, cpu or auto: "
@@ -123,13 +124,7 @@ class Execution(Model):
 
 
 class Tracking(Model):
-    """Where the records go; files under the root where a field is null.
-
-    Attributes:
-        optuna: URL of Optuna's storage.
-        mlflow: URI of MLflow's tracking server.
-        artifacts: URI under which MLflow keeps artifacts.
-    """
+    """Addresses of the records: files under the root where a field is null."""
 
     optuna: str | None = None
     mlflow: str | None = None
@@ -139,9 +134,7 @@ class Tracking(Model):
 class Sweep(Model):
     """What a user asks for: a candidate with some values replaced by distributions, and the rest.
 
-    Attributes:
-        name: The study's name.
-        candidate: The tree, as `distributions.parse` reads it, with every default written out.
+    `candidate` is the tree that `grammar.parse` reads, with every default written out.
     """
 
     name: Name
@@ -178,8 +171,7 @@ class Sweep(Model):
             try:
                 changed = type(part).model_validate(part.model_dump() | given)
             except ValidationError as error:
-                ((key, message), *_) = validation_problems(error, type(part))
-                option = f"--{key[0]}: " if key else ""
-                raise ValueError(f"{option}{message}") from None
+                key, message = validation_problems(error, type(part))[0]
+                raise ValueError(f"--{key[0]}: {message}" if key else message) from None
             sweep = sweep.model_copy(update={name: changed})
         return sweep
