@@ -168,12 +168,12 @@ def test_what_is_no_file_is_refused(tmp_path: Path, path: str, message: str) -> 
 def test_keys_that_are_duplicates_or_no_words_are_kept_as_problems(tmp_path: Path) -> None:
     document = read(tmp_path, 'a:\n  b: 1\n  b: 2\n? [c]\n: 3\n"d\\n": 4\n"": 5\n')
     assert document.tree == {"a": {"b": 1}}
-    assert document.problems == (
+    assert document.problems == [
         Problem(3, 3, "a.b", "duplicate key, first given on line 2"),
         Problem(4, 3, "", "found a list or a mapping as a key, expected a word"),
         Problem(6, 1, "", "found 'd\\n' as a key, expected a word"),
         Problem(7, 1, "", "found '' as a key, expected a word"),
-    )
+    ]
 
 
 def test_problems_stand_at_the_nearest_key_of_the_file(tmp_path: Path) -> None:

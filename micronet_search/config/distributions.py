@@ -88,10 +88,6 @@ class Choices:
         """Returns all of the values."""
         return list(self.values)
 
-    def count(self) -> int:
-        """Returns how many values there are."""
-        return len(self.values)
-
     def sample(self, rng: random.Random) -> Any:
         """Draws a value evenly."""
         return rng.choice(self.values)

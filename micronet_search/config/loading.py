@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,6 @@ class Problem:
     key: str
     message: str
 
-    def line_of(self, file: str) -> str:
-        """Returns the problem as one line of an error."""
-        place = f":{self.line}:{self.column}" if self.line else ""
-        return f"{file}{place}:{f' {self.key}:' if self.key else ''} {self.message}"
-
 
 class ConfigError(ValueError):
     """A file that cannot be used, with every problem that was found in it."""
@@ -54,46 +49,14 @@ class ConfigError(ValueError):
     def __init__(self, file: str | Path, problems: Iterable[Problem]) -> None:
         self.file = str(file)
         self.problems = sorted(set(problems))
-        lines = [problem.line_of(self.file) for problem in self.problems[:MAX_LINES]]
+        lines = []
+        for found in self.problems[:MAX_LINES]:
+            place = f":{found.line}:{found.column}" if found.line else ""
+            key = f" {found.key}:" if found.key else ""
+            lines.append(f"{file}{place}:{key} {found.message}")
         if len(self.problems) > MAX_LINES:
-            lines.append(f"{self.file}: and {len(self.problems) - MAX_LINES} more problems")
+            lines.append(f"{file}: and {len(self.problems) - MAX_LINES} more problems")
         super().__init__("\n".join(lines))
-
-
-@dataclass(frozen=True)
-class Document:
-    """A YAML file that holds a mapping: as PyYAML's node, and as plain values.
-
-    `problems` are those with its keys, to be reported together with those of the values.
-    """
-
-    node: yaml.Node
-    tree: dict[str, Any]
-    problems: tuple[Problem, ...]
-
-    def problem(self, key: Key, message: str) -> Problem:
-        """Returns a problem at `key`, placed at the nearest enclosing key that the file has."""
-        node, place, depth = self.node, (1, 1), 0
-        while depth < len(key) and (item := _item(node, key[depth])):
-            (place, node), depth = item, depth + 1
-        # A key below a scalar or a list comes from a value that stands for a whole mapping.
-        named = key if isinstance(node, yaml.MappingNode) else key[:depth]
-        return Problem(*place, dotted(named), message)
-
-
-def _place(node: yaml.Node) -> tuple[int, int]:
-    return node.start_mark.line + 1, node.start_mark.column + 1
-
-
-def _item(node: yaml.Node, part: str | int) -> tuple[tuple[int, int], yaml.Node] | None:
-    """Returns the place and the node of an item of a mapping or a list; None if it has none."""
-    if isinstance(node, yaml.MappingNode):
-        found = [(name, value) for name, value in node.value if name.value == part]
-    elif isinstance(node, yaml.SequenceNode):
-        found = [(value, value) for i, value in enumerate(node.value) if i == part]
-    else:
-        found = []
-    return (_place(found[0][0]), found[0][1]) if found else None
 
 
 def dotted(key: Key) -> str:
@@ -148,40 +111,47 @@ for _kind in ("null", "bool", "int", "float"):
     CoreLoader.add_implicit_resolver(_TAG + _kind, re.compile(rf"^{_CORE[_kind][0]}\Z"), None)
 
 
-def _scalar(node: yaml.ScalarNode) -> Any:
-    kind = node.tag.removeprefix(_TAG)
-    if kind not in _CORE:
-        raise _refusal(node, f"the tag {node.tag} is not allowed")
-    pattern, read = _CORE[kind]
-    if not re.fullmatch(pattern, node.value):
-        raise _refusal(node, f"the tag !!{kind} does not fit {describe(node.value)}")
-    try:
-        return read(node.value)
-    except ValueError as error:
-        raise _refusal(node, str(error)) from None
+class Document:
+    """A YAML file: its tree of plain values, and where in the file they are.
 
+    `problems` are those with keys, to be reported together with those of the values.
+    """
 
-@dataclass
-class _Reader:
-    """Turns PyYAML's nodes into plain values."""
+    def __init__(self, node: yaml.Node) -> None:
+        self.problems: list[Problem] = []
+        self._root, self._count = node, 0
+        self.tree = self._read(node, ())
 
-    count: int = 0
-    problems: list[Problem] = field(default_factory=list)
+    def problem(self, key: Key, message: str) -> Problem:
+        """Returns a problem at `key`, placed at the nearest enclosing key that the file has."""
+        node, place, depth = self._root, (1, 1), 0
+        while depth < len(key) and (item := _item(node, key[depth])):
+            (place, node), depth = item, depth + 1
+        # A key below a scalar or a list comes from a value that stands for a whole mapping.
+        named = key if isinstance(node, yaml.MappingNode) else key[:depth]
+        return Problem(*place, dotted(named), message)
 
-    def read(self, node: yaml.Node, key: Key = ()) -> Any:
-        self.count += 1
+    def _read(self, node: yaml.Node, key: Key) -> Any:
+        self._count += 1
         # Aliases make a tree as large as they like from a few lines.
-        if len(key) > MAX_DEPTH or self.count > MAX_VALUES:
+        if len(key) > MAX_DEPTH or self._count > MAX_VALUES:
             raise _refusal(node, f"more than {MAX_DEPTH} levels or {MAX_VALUES} values")
-        if isinstance(node, yaml.ScalarNode):
-            return _scalar(node)
-        if node.tag not in (_TAG + "map", _TAG + "seq"):
-            raise _refusal(node, f"the tag {node.tag} is not allowed")
-        if isinstance(node, yaml.SequenceNode):
-            return [self.read(item, (*key, i)) for i, item in enumerate(node.value)]
-        return self._mapping(node, key)
+        match node.tag.removeprefix(_TAG), node:
+            case "map", yaml.MappingNode():
+                return self._read_mapping(node, key)
+            case "seq", yaml.SequenceNode():
+                return [self._read(item, (*key, i)) for i, item in enumerate(node.value)]
+            case kind, yaml.ScalarNode(value=text) if kind in _CORE:
+                pattern, read = _CORE[kind]
+                if not re.fullmatch(pattern, text):
+                    raise _refusal(node, f"the tag !!{kind} does not fit {describe(text)}")
+                try:
+                    return read(text)
+                except ValueError as error:
+                    raise _refusal(node, str(error)) from None
+        raise _refusal(node, f"the tag {node.tag} is not allowed")
 
-    def _mapping(self, node: yaml.Node, key: Key) -> dict[str, Any]:
+    def _read_mapping(self, node: yaml.Node, key: Key) -> dict[str, Any]:
         found: dict[str, Any] = {}
         lines: dict[str, int] = {}
         for name_node, value in node.value:
@@ -194,8 +164,22 @@ class _Reader:
                 message = f"duplicate key, first given on line {lines[name]}"
                 self.problems.append(Problem(*place, dotted((*key, name)), message))
             else:
-                lines[name], found[name] = place[0], self.read(value, (*key, name))
+                lines[name], found[name] = place[0], self._read(value, (*key, name))
         return found
+
+
+def _item(node: yaml.Node, part: str | int) -> tuple[tuple[int, int], yaml.Node] | None:
+    """Returns the place and the node of an item of a mapping or a list; None if it has none."""
+    items: Iterable[tuple[Any, yaml.Node, yaml.Node]] = ()
+    if isinstance(node, yaml.MappingNode):
+        items = ((name.value, name, value) for name, value in node.value)
+    elif isinstance(node, yaml.SequenceNode):
+        items = ((i, item, item) for i, item in enumerate(node.value))
+    return next(((_place(start), item) for name, start, item in items if name == part), None)
+
+
+def _place(node: yaml.Node) -> tuple[int, int]:
+    return node.start_mark.line + 1, node.start_mark.column + 1
 
 
 def _refusal(node: yaml.Node, message: str) -> yaml.MarkedYAMLError:
@@ -209,18 +193,27 @@ def read_yaml(path: str | Path) -> Document:
         ConfigError: The file is missing, unreadable, too large, empty, not YAML, or no mapping.
             Problems with keys are left in the document.
     """
-    reader, text = _Reader(), _read_text(path)
+    try:
+        raw = read_bytes(path, MAX_BYTES)
+    except (OSError, ValueError) as error:
+        found = getattr(error, "strerror", None) or str(error)
+        message = f"{found[:1].lower()}{found[1:]}, expected a YAML file"
+        raise ConfigError(path, [Problem(0, 0, "", message)]) from None
+    if len(raw) > MAX_BYTES:
+        message = f"larger than {MAX_BYTES // 1024} KiB, expected a YAML file"
+        raise ConfigError(path, [Problem(0, 0, "", message)])
+    text = raw.decode("utf-8", "surrogateescape")  # PyYAML then names the first wrong byte
     try:
         node = yaml.compose(text, Loader=CoreLoader)
-        tree = {} if node is None else reader.read(node)
+        document = Document(node) if node else None
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise ConfigError(path, [_refused(error, text)]) from None
-    if node is None:
+    if document is None:
         raise ConfigError(path, [Problem(0, 0, "", "found an empty file, expected a mapping")])
-    if not isinstance(tree, dict):
-        message = f"found {describe(tree)}, expected a mapping"
-        raise ConfigError(path, [*reader.problems, Problem(1, 1, "", message)])
-    return Document(node, tree, tuple(reader.problems))
+    if not isinstance(document.tree, dict):
+        message = f"found {describe(document.tree)}, expected a mapping"
+        raise ConfigError(path, [*document.problems, Problem(1, 1, "", message)])
+    return document
 
 
 def _refused(error: Exception, text: str) -> Problem:
@@ -238,18 +231,6 @@ def _refused(error: Exception, text: str) -> Problem:
             place = mark.line + 1, mark.column + 1
         found = ", ".join(filter(None, (error.context, error.problem)))
     return Problem(*place, "", f"not readable as YAML: {found}")
-
-
-def _read_text(path: str | Path) -> str:
-    try:
-        raw = read_bytes(path, MAX_BYTES)
-        if len(raw) > MAX_BYTES:
-            raise ValueError(f"larger than {MAX_BYTES // 1024} KiB")
-    except (OSError, ValueError) as error:
-        found = getattr(error, "strerror", None) or str(error)
-        message = f"{found[:1].lower()}{found[1:]}, expected a YAML file"
-        raise ConfigError(path, [Problem(0, 0, "", message)]) from None
-    return raw.decode("utf-8", "surrogateescape")  # PyYAML then names the first wrong byte
 
 
 def read_bytes(path: str | Path, at_most: int) -> bytes:

@@ -6,28 +6,22 @@ import json
 from decimal import Decimal
 from typing import Any
 
-from micronet_search.config.distributions import Choices, Distribution, Range
+from micronet_search.config.distributions import Distribution, Range
 
 Parameter = bool | int | float | str | None
-"""What Optuna stores for a choice."""
-
 Parameters = dict[str, Parameter]
 """What Optuna stores for a draw, by the dotted paths of its choices."""
 
 
 def encode(distribution: Distribution, value: Any) -> Parameter:
-    """Returns the Optuna parameter that stands for a value of `distribution`.
+    """Returns the Optuna parameter that stands for a value, or a branch's name.
 
     Optuna stores scalars alone. If one of some choices is a list or a mapping, all of them are
     written as compact JSON text, so that a parameter has one type.
-
-    Args:
-        distribution: Where the value comes from.
-        value: One of its values; for a `OneOf` a branch's name.
     """
     if isinstance(distribution, Range):
         return on_grid(distribution, value)
-    if isinstance(distribution, Choices) and _is_text(distribution):
+    if _is_text(distribution):
         return json.dumps(value, separators=(",", ":"), sort_keys=True)
     scalar: Parameter = value
     return scalar
@@ -38,14 +32,11 @@ def decode(distribution: Distribution, parameter: Parameter) -> Any:
     if isinstance(distribution, Range):
         assert isinstance(parameter, int | float)
         return on_grid(distribution, parameter)
-    if isinstance(distribution, Choices) and _is_text(distribution):
-        assert isinstance(parameter, str)
-        return json.loads(parameter)
-    return parameter
+    return json.loads(str(parameter)) if _is_text(distribution) else parameter
 
 
-def _is_text(choices: Choices) -> bool:
-    return any(isinstance(value, list | dict) for value in choices.values)
+def _is_text(distribution: Distribution) -> bool:
+    return any(isinstance(option, list | dict) for option in distribution.options())
 
 
 def on_grid(distribution: Range, value: float) -> int | float:

@@ -14,14 +14,9 @@ Indices = NDArray[np.intp]
 
 
 def front(points: Points) -> Indices:
-    """Finds the points that no other point dominates.
+    """Returns the indices of the points that no other point dominates, by rising score.
 
-    Args:
-        points: Shape (N, 2). Rows with NaN are never on the front.
-
-    Returns:
-        The indices of the points, in the order of rising score and so of rising accuracy. Of equal
-        points, only the first is on the front.
+    Rows with NaN are never on the front, and of equal points only the first.
     """
     known = np.flatnonzero(~np.isnan(points).any(axis=1))
     accuracy, score = points[known].T
@@ -32,36 +27,24 @@ def front(points: Points) -> Indices:
 
 
 def ranks(points: Points) -> Indices:
-    """Sorts points into fronts: rank 0 is the front, rank 1 the front of the rest, and so on.
+    """Returns the rank of each point: 0 on the front, 1 on the front of the rest, and so on.
 
-    Args:
-        points: Shape (N, 2). Rows with NaN share a rank after all others.
-
-    Returns:
-        The rank of each point, shape (N,). Equal points have the same rank.
+    Equal points have the same rank. Rows with NaN share a rank after all others.
     """
     unique, back = np.unique(points, axis=0, return_inverse=True)
-    found = np.zeros(len(unique), dtype=np.intp)
+    found, rank = np.zeros(len(unique), dtype=np.intp), 0
     remaining = np.arange(len(unique))
-    rank = 0
     while len(here := front(unique[remaining])):
-        found[remaining[here]] = rank
         remaining = np.delete(remaining, here)
         rank += 1
-    found[remaining] = rank
+        found[remaining] = rank
     return found[back.reshape(-1)]
 
 
 def hypervolume(points: Points, reference: tuple[float, float]) -> float:
-    """Returns the area that the points dominate, up to a reference point.
+    """Returns the area, in accuracy times score, that the points dominate up to a reference point.
 
-    Args:
-        points: Shape (N, 2). A point that does not beat the reference on both objectives adds
-            nothing.
-        reference: The accuracy and the score of the reference point.
-
-    Returns:
-        The dominated area, in accuracy (a fraction) times score.
+    A point that does not beat the reference on both objectives adds nothing.
     """
     least, most = reference
     inside = points[(points[:, 0] > least) & (points[:, 1] < most)]
@@ -71,18 +54,12 @@ def hypervolume(points: Points, reference: tuple[float, float]) -> float:
 
 
 def epsilon_net(points: Points) -> Indices:
-    """Orders points so that each next point is the farthest from those before it.
+    """Returns the indices of points so that each next one is the farthest from those before it.
 
     Schmucker et al., 2021, "Multi-objective Asynchronous Successive Halving", break ties within a
-    rank by this order. Distances are Euclidean, after each objective is scaled to [0, 1].
-
-    Args:
-        points: Shape (N, 2), finite.
-
-    Returns:
-        The indices of the points, shape (N,). The most accurate point comes first, because training
-        tells the accuracy, and the score is known before it. Of equally far points the first is
-        taken.
+    rank by this order. Distances are Euclidean, after each objective is scaled to [0, 1]. The most
+    accurate point comes first, because training tells the accuracy, and the score is known before
+    it. Of equally far points the first is taken. Points are finite.
     """
     if not len(points):
         return np.empty(0, dtype=np.intp)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
@@ -17,10 +16,10 @@ from micronet_search.search.screening import SCREENED
 
 
 def create(config: Sampler, seed: int) -> BaseSampler:
-    """Creates the sampler that a sweep asks for.
+    """Creates the sampler of a sweep, with the seed from `start_seed`.
 
     The sampler reads constraints that were set by `Trial.set_constraint`. TPE uses those of
-    COMPLETE and PRUNED trials, NSGA-II those of COMPLETE trials alone. The seed is `start_seed`'s.
+    COMPLETE and PRUNED trials, NSGA-II those of COMPLETE trials alone.
     """
     match config:
         case Tpe():
@@ -56,24 +55,13 @@ class _Tpe(TPESampler):
         self._startup_trials = config.startup_trials
         self._startup_sampler = RandomSampler(seed=seed)
 
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        if self._starts_up(study):
-            return {}
-        return super().sample_relative(study, trial, search_space)
+    def sample_relative(self, study: optuna.Study, *rest: Any) -> dict[str, Any]:
+        return {} if self._starts_up(study) else super().sample_relative(study, *rest)
 
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
+    def sample_independent(self, study: optuna.Study, *rest: Any) -> Any:
         if self._starts_up(study):
-            random = self._startup_sampler
-            return random.sample_independent(study, trial, param_name, param_distribution)
-        return super().sample_independent(study, trial, param_name, param_distribution)
+            return self._startup_sampler.sample_independent(study, *rest)
+        return super().sample_independent(study, *rest)
 
     def _starts_up(self, study: optuna.Study) -> bool:
         ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
@@ -97,10 +85,6 @@ def start_seed(seed: int, trials_so_far: int) -> int:
     """Returns the sampler's seed for one start of the driver, from 0 to 2^32 - 1.
 
     A sampler with the same seed would repeat its first draws after every resume. The number of
-    trials differs between the starts of a study, so the seed is made of it too.
-
-    Args:
-        seed: The sweep's `search.seed`.
-        trials_so_far: The number of trials in the Optuna study, screened and running ones included.
+    trials, screened and running ones included, differs between the starts of a study.
     """
     return int(np.random.SeedSequence([seed, trials_so_far]).generate_state(1)[0])

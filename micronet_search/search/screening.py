@@ -20,13 +20,7 @@ SCREENED = "screened"
 def violations(accuracy: float, score: float, objectives: Objectives) -> dict[str, float]:
     """Returns how far the constraints are missed, as a fraction of their bounds.
 
-    Args:
-        accuracy: A fraction, 0 to 1.
-        score: The score, measured or predicted.
-
-    Returns:
-        `(at_least - accuracy) / at_least` under `accuracy`, and `(score - at_most) / at_most` under
-        `score`. A constraint is met if its violation is not above 0.
+    A constraint is met if its violation is not above 0.
     """
     at_least, at_most = objectives.accuracy.at_least, objectives.score.at_most
     return {"accuracy": (at_least - accuracy) / at_least, "score": (score - at_most) / at_most}
@@ -42,11 +36,9 @@ class Screened:
     """Why a draw is not trained.
 
     Attributes:
-        reason: `score` if the predicted score is too high, `duplicate` if an earlier trial has the
-            same candidate, `impossible` if the choices make no valid candidate.
         message: The reason in words, with what was found and what was expected.
         score: The predicted score; infinite if there is none.
-        of: The number of the trial that a duplicate repeats; None for other reasons.
+        of: The number of the trial that a duplicate repeats.
     """
 
     reason: Literal["score", "duplicate", "impossible"]
@@ -58,15 +50,9 @@ class Screened:
 def screen(
     digest: str, score: float, objectives: Objectives, seen: Mapping[str, int]
 ) -> Screened | None:
-    """Screens out a draw that is too expensive or a duplicate.
+    """Returns why a draw is screened out, by its digest and predicted score; None if it is not.
 
-    Args:
-        digest: `Candidate.digest()` of the draw.
-        score: The predicted score of the draw.
-        seen: The numbers of all trials so far by their digests, running and failed ones included.
-
-    Returns:
-        Why the draw is screened out; None if it is to be trained.
+    `seen` has the numbers of all trials by their digests, running and failed ones included.
     """
     at_most = objectives.score.at_most
     if score > at_most:

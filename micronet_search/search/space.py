@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
 from micronet_search.config import distributions
-from micronet_search.config.distributions import Choices, Distribution, OneOf, Range
-from micronet_search.config.files import read_candidate
+from micronet_search.config.candidate import Candidate
+from micronet_search.config.distributions import Choices, Distribution, OneOf, Range, join
 from micronet_search.config.loading import Key, describe, dotted
-from micronet_search.config.network import Input
+from micronet_search.config.options import FROM_THE_DATASET
 from micronet_search.search.encoding import Parameter, Parameters, decode, encode, on_grid
 
 if TYPE_CHECKING:
@@ -32,15 +33,7 @@ class OutsideSpaceError(ValueError):
 
 
 def suggest(trial: optuna.trial.BaseTrial, space: Any) -> dict[str, Any]:
-    """Draws a candidate's tree by asking `trial` for every choice on the way.
-
-    Args:
-        trial: An Optuna trial, or a `FixedTrial` with the parameters to take.
-        space: A tree of distributions, `Sweep.space`.
-
-    Returns:
-        The plain tree, as `config.files.read_candidate` takes it.
-    """
+    """Draws a candidate's plain tree by asking `trial` for every choice of `Sweep.space`."""
 
     def pick(path: str, distribution: Distribution) -> Any:
         return decode(distribution, _ask(trial, path, distribution))
@@ -61,13 +54,12 @@ def _ask(trial: optuna.trial.BaseTrial, path: str, distribution: Distribution) -
 
 
 def size(space: Any) -> int | None:
-    """Returns how many different draws a space has; None for a continuum.
-
-    Draws that rounding to the groups makes the same candidate count apart.
-    """
+    """Returns how many different draws a space has, before any rounding; None for a continuum."""
     match space:
-        case Range() | Choices():
+        case Range():
             return space.count()
+        case Choices(values):
+            return len(values)
         case OneOf(branches):
             sizes = [size(branch) for branch in branches.values()]
             return None if None in sizes else sum(filter(None, sizes))
@@ -89,9 +81,6 @@ def find_choices(space: Any, candidate: dict[str, Any]) -> Parameters:
         candidate: `Candidate.model_dump(mode="json")`. Its `input` and `classes`, which a space
             does not have, are taken as they are.
 
-    Returns:
-        A value for every choice on the way to the candidate, by its dotted path.
-
     Raises:
         OutsideSpaceError: No draw is the candidate; the message names the keys that differ from
             the closest one, what was found and what was expected.
@@ -107,25 +96,24 @@ def find_choices(space: Any, candidate: dict[str, Any]) -> Parameters:
 
 def _guess(node: Any, value: Any, given: Parameters, path: str = "") -> tuple[Parameters, int]:
     """Returns the given choices with others that look like `value`, and how many values differ."""
-    prefix = f"{path}." if path else ""
     match node:
         case OneOf(branches):
-            here = f"{prefix}one_of"
+            here = join(path, "one_of")
             names = [str(given[here])] if here in given else list(branches)
-            guesses = [_guess(branches[name], value, given, f"{prefix}{name}") for name in names]
-            best = min(range(len(names)), key=lambda i: guesses[i][1])
-            return {here: names[best]} | guesses[best][0], guesses[best][1]
+            guesses = {n: _guess(branches[n], value, given, join(path, n)) for n in names}
+            name = min(guesses, key=lambda name: guesses[name][1])
+            params, differing = guesses[name]
+            return {here: name} | params, differing
         case Range() | Choices():
             similar = given[path] if path in given else encode(node, _similar(node, value))
             return {path: similar}, int(decode(node, similar) != value)
         case dict():
             known = value if isinstance(value, dict) else {}
-            parts = [
-                _guess(part, known.get(name), given, f"{prefix}{name}")
-                for name, part in node.items()
-            ]
-            params = {path: param for found, _ in parts for path, param in found.items()}
-            return params, sum(differing for _, differing in parts)
+            params, differing = Parameters(), 0
+            for name, part in node.items():
+                found, distance = _guess(part, known.get(name), given, join(path, name))
+                params, differing = params | found, differing + distance
+            return params, differing
     return {}, 0 if node == value else max(_values(node), _values(value))
 
 
@@ -134,7 +122,7 @@ def _similar(distribution: Range | Choices, value: Any) -> Any:
     if isinstance(distribution, Range):
         return distribution.nearest(value)  # widths are rounded up to their groups
     options = distribution.values
-    return next((option for option in options if option == value), options[0])
+    return options[options.index(value)] if value in options else options[0]
 
 
 class _Difference(NamedTuple):
@@ -157,33 +145,32 @@ class _Drawn(NamedTuple):
         """How many values differ. A missing mapping counts with all of its own."""
         return sum(max(_values(item.found), _values(item.expected)) for item in self.differences)
 
+    def apart_from(self, key: Key) -> list[_Difference]:
+        """Returns the differences that are not at a key or below it."""
+        return [item for item in self.differences if item.key[: len(key)] != key]
+
 
 class _Search:
     """Searches for the choices that draw a candidate."""
 
     def __init__(self, space: Any, candidate: dict[str, Any]) -> None:
-        self._space = space
-        self._candidate = candidate
+        self._space, self._candidate = space, candidate
         self._leaves = distributions.leaves(space)
 
     def draw(self, given: Parameters) -> _Drawn:
         """Makes the given choices and similar ones, and compares the draw with the candidate."""
         params, _ = _guess(self._space, self._candidate, given)
         drawn = distributions.draw(self._space, lambda path, found: decode(found, params[path]))
-        tree, candidate = drawn.tree, self._candidate
-        try:
-            image = Input.model_validate(candidate["input"])
-            tree = read_candidate(tree, image, candidate["classes"]).model_dump(mode="json")
-        except ValidationError:  # the choices do not go together: compared as drawn
-            tree = {name: candidate[name] for name in ("input", "classes")} | tree
-        return _Drawn(params, drawn.picks, list(_compare((), candidate, tree)))
+        images = {name: self._candidate[name] for name in FROM_THE_DATASET}
+        tree = images | drawn.tree
+        with suppress(ValidationError):  # the choices do not go together: compared as drawn
+            tree = Candidate.model_validate(tree).model_dump(mode="json")
+        return _Drawn(params, drawn.picks, list(_compare((), self._candidate, tree)))
 
     def closest(self, best: _Drawn, ahead: bool) -> _Drawn:
         """Changes one choice after the other while the draw comes closer to the candidate.
 
-        Args:
-            best: Where to begin.
-            ahead: Whether a change that does not help by itself is followed by others that may.
+        With `ahead` a change that does not help by itself is followed by others that may.
         """
         before = math.inf
         while best.differences and best.distance < before:
@@ -202,24 +189,24 @@ class _Search:
         if path not in drawn.params or not differing.issuperset(drawn.picks[path][:1]):
             return []  # the parts of a candidate are drawn and rounded each by itself
         found = self._leaves[path][0]
-        options = found.options()
-        return [it for option in options if (it := encode(found, option)) != drawn.params[path]]
+        options = [encode(found, option) for option in found.options()]
+        return [option for option in options if option != drawn.params[path]]
 
     def explain(self, drawn: _Drawn) -> str:
         """Returns how a draw differs from the candidate, and what the space allows there."""
         at = {key: self._leaves[path][0] for path, key in drawn.picks.items()}
         shown = drawn.differences[:MAX_EXPLAINED]
         lines = [_line(item, at.get(item.key)) for item in shown]
-        if len(drawn.differences) > MAX_EXPLAINED:
-            lines.append(f"and {len(drawn.differences) - MAX_EXPLAINED} more")
+        if more := len(drawn.differences) - len(shown):
+            lines.append(f"and {more} more")
         return "; ".join(lines)
 
 
 def _matters_elsewhere(before: _Drawn, after: _Drawn, path: str) -> bool:
     """Whether a changed choice did anything but change its own value."""
     key = before.picks[path]
-    old, new = ([it for it in d.differences if it.key[: len(key)] != key] for d in (before, after))
-    return old != new or before.differences == after.differences
+    unchanged = before.differences == after.differences
+    return unchanged or before.apart_from(key) != after.apart_from(key)
 
 
 def _compare(key: Key, found: Any, expected: Any) -> Iterator[_Difference]:

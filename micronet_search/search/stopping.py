@@ -19,12 +19,11 @@ from micronet_search.store.outcome import Outcome
 
 @dataclass(frozen=True, eq=False)
 class Standing:
-    """A trial at a rung, and the trials that it is compared with.
+    """A trial at the rung of an epoch, and the trials that it is compared with.
 
     Attributes:
-        epoch: The epoch of the rung.
-        accuracy: The trial's accuracy at the rung, a fraction.
-        score: The trial's predicted score.
+        accuracy: The trial's at the rung, a fraction.
+        score: The trial's, predicted.
         others: Accuracy and score of each trial that reached the rung before, shape (N, 2).
         finished: What `finished` returns for the rung's share of the first fit, shape (M, 2).
     """
@@ -37,15 +36,9 @@ class Standing:
 
 
 def verdict(standing: Standing, early: EarlyStopping, at_least: float) -> str | None:
-    """Asks the sweep's stopping rules in their order whether a trial is to be stopped.
+    """Returns the reason of the first of the sweep's rules that stops a trial; None if it goes on.
 
-    Args:
-        standing: The trial at its rung.
-        early: The stopping rules and their options.
-        at_least: The accuracy of the goal.
-
-    Returns:
-        The reason of the first rule that stops the trial; None if the trial goes on.
+    `at_least` is the accuracy that makes a trial feasible.
     """
     place = f"at the rung of epoch {standing.epoch}"
     for name in early.rule:
@@ -72,12 +65,10 @@ def goes_on(point: tuple[float, float], others: Points, reduction: int) -> bool:
     arrived before it. Constraints play no part, because few trials are feasible at an early rung.
 
     Args:
-        point: Accuracy and score of the trial at the rung.
-        others: Accuracy and score of each trial that reached the rung before, shape (N, 2).
+        point: Accuracy and score of the trial at the rung; it stops if one is NaN, as a diverged
+            fit leaves it.
+        others: Those of each trial that reached the rung before, shape (N, 2).
         reduction: One in how many trials goes on.
-
-    Returns:
-        Whether the trial goes on; False if a figure is NaN, which a diverged fit leaves.
     """
     if np.isnan(point).any():
         return False
@@ -99,13 +90,7 @@ def reachable(accuracy: float, finished: Points, confidence: float) -> float:
     complete trials are exchangeable, the trial exceeds its bound with a probability of at most
     1 - confidence. They are not quite, because trials that were stopped are missing.
 
-    Args:
-        accuracy: The trial's accuracy at its rung, a fraction.
-        finished: What the function `finished` returns, shape (N, 2).
-        confidence: A probability between 0 and 1.
-
-    Returns:
-        The bound; 1 if there are too few complete trials for the confidence.
+    The bound is 1 if there are too few complete trials for the confidence.
     """
     here, end = 1.0 - finished.T
     # A trial without errors at the rung tells nothing, and counts as if every error could go.
@@ -115,14 +100,9 @@ def reachable(accuracy: float, finished: Points, confidence: float) -> float:
 
 
 def finished(outcomes: Iterable[Outcome], share: float) -> Points:
-    """Returns the accuracies of the complete trials, part of the way and in the end.
+    """Returns the accuracies of the complete trials, shape (N, 2).
 
-    Args:
-        outcomes: The outcomes of trials in any state.
-        share: The share of the first fit's epochs, above 0 and at most 1.
-
-    Returns:
-        The accuracy after that share of the first fit, and in the end, shape (N, 2).
+    The first is the one after a share of the first fit, above 0 and at most 1, the other the last.
     """
     found = []
     for outcome in outcomes:
@@ -137,14 +117,7 @@ def at_share(curve: Sequence[float], share: float) -> float | None:
     """Returns the accuracy of a first fit after a share of its epochs, rounded down.
 
     A learning rate schedule spans the whole fit, so trials of different lengths are compared at the
-    same share and not at the same epoch.
-
-    Args:
-        curve: The accuracy after each epoch of the first fit.
-        share: Above 0, at most 1.
-
-    Returns:
-        The accuracy; None if the share is less than an epoch.
+    same share and not at the same epoch. The accuracy is None if the share is less than an epoch.
     """
     epoch = math.floor(share * len(curve) + 1e-9)
     return curve[epoch - 1] if epoch else None
