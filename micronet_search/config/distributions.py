@@ -7,6 +7,7 @@ for a known candidate's choices are four ways to pick.
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -41,11 +42,10 @@ class Range:
 
     def options(self) -> list[Any]:
         """Returns the ends, and the values between them if they are few."""
+        count = self.count() or math.inf
+        between = range(1, int(count) - 1) if count <= SHORT else ()
         ends = [self.low, self.high] if self.low != self.high else [self.low]
-        count = self.count()
-        if count is None or count > SHORT:
-            return ends
-        return ends + [self.low + i * (self.step or 1) for i in range(1, count - 1)]
+        return ends + [self.low + i * (self.step or 1) for i in between]
 
     def count(self) -> int | None:
         """Returns how many values there are; None for a continuum."""
@@ -55,8 +55,7 @@ class Range:
 
     def sample(self, rng: random.Random) -> float:
         """Draws a value evenly. `log` is ignored."""
-        count = self.count()
-        if count is None:
+        if (count := self.count()) is None:
             return rng.uniform(self.low, self.high)
         return self.low + rng.randrange(count) * (self.step or 1)
 
@@ -64,11 +63,8 @@ class Range:
         """Returns the greatest value of the range that is not above `value`, or its `low`."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return self.low
-        value = min(max(value, self.low), self.high)
-        if self.count() is None:
-            return value
-        step = self.step or 1
-        return self.low + steps(self.low, value, step) * step
+        value, step = min(max(value, self.low), self.high), self.step or 1
+        return value if self.count() is None else self.low + steps(self.low, value, step) * step
 
 
 def steps(low: float, high: float, step: float) -> int:
@@ -129,8 +125,8 @@ class Draw:
     Attributes:
         tree: The tree, every leaf a value.
         choices: The values and the branches that were picked, by the paths of the choices.
-        picks: The keys in `tree` of the values that were picked, by the paths of the choices.
-        origin: For each value that was picked, from its key in `tree` to its key in the sweep.
+        picks: Their keys in `tree`, by the paths of the choices.
+        origin: Their keys in the sweep, by their keys in `tree`.
     """
 
     tree: Any
@@ -219,10 +215,7 @@ def pick_random(rng: random.Random) -> Pick:
 
 
 def singles(tree: Any) -> Iterator[dict[str, Any]]:
-    """Yields choices such that every option, and every value of a short range, is made once.
-
-    Each comes with the branches on its way, and is the last one.
-    """
+    """Yields every option of every choice once, as the last one after the branches on its way."""
     yield {}
     for path, (distribution, branches) in leaves(tree).items():
         for option in distribution.options():

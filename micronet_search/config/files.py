@@ -17,16 +17,10 @@ from micronet_search.config.grammar import Wrong, parse_all, unparse
 from micronet_search.config.loading import ConfigError, CoreLoader, Document, Key, read_yaml
 from micronet_search.config.model import Model
 from micronet_search.config.network import Input
-from micronet_search.config.options import (
-    invalid_options,
-    read_candidate,
-    with_defaults,
-    with_fractions,
-)
+from micronet_search.config.options import invalid_options, with_defaults, with_fractions
+from micronet_search.config.options import read_candidate as read_candidate
 from micronet_search.config.sweep import SHAPES, Sweep
 from micronet_search.config.validation import validation_problems
-
-__all__ = ["dump_yaml", "load_candidate", "load_stored_sweep", "load_sweep", "read_candidate"]
 
 ROOT: Key = ("candidate",)
 """The key of a sweep's space."""
@@ -49,14 +43,16 @@ def load_candidate(path: str | Path) -> Candidate:
 def load_sweep(path: str | Path) -> Sweep:
     """Reads a sweep that a user wrote, tries its options, and writes out its defaults.
 
-    What the strides make of images of a `parquet` or `folder` dataset is known only once their
-    shape is. `invalid_options` tells it then.
+    The images of a `parquet` or `folder` dataset are not known yet; `invalid_options` tells later
+    what the strides make of them.
 
     Raises:
         ConfigError: The file is missing or is no sweep.
     """
-    document = read_yaml(path)
-    shape = _shape(document.tree)
+    document, shape = read_yaml(path), ANY_IMAGE
+    match document.tree:
+        case {"dataset": {"name": str(name)}}:
+            shape = SHAPES.get(name, ANY_IMAGE)
     space, wrong = _read_space(document.tree.get("candidate"), shape)
     sweep = _validated(path, document, Sweep, wrong)
     folder = Path(path).parent
@@ -83,11 +79,7 @@ def load_stored_sweep(path: str | Path) -> Sweep:
 def _validated(
     path: str | Path, document: Document, model: type[Found], wrong: Iterable[tuple[Key, str]] = ()
 ) -> Found:
-    """Returns the model that a file holds.
-
-    Raises:
-        ConfigError: It is none, or something else is wrong with the file.
-    """
+    """Returns the model that a file holds, unless something is wrong with it."""
     try:
         found = model.model_validate(document.tree)
     except ValidationError as error:
@@ -96,14 +88,6 @@ def _validated(
     if problems:
         raise ConfigError(path, problems)
     return found
-
-
-def _shape(sweep: dict[str, Any]) -> Input:
-    """Returns the shape of a dataset's images as far as it is known before they are read."""
-    match sweep:
-        case {"dataset": {"name": str(name)}}:
-            return SHAPES.get(name, ANY_IMAGE)
-    return ANY_IMAGE
 
 
 def _read_space(tree: Any, shape: Input) -> tuple[Any, list[Wrong]]:
@@ -131,16 +115,16 @@ def dump_yaml(tree: Any) -> str:
 class _Dumper(yaml.SafeDumper):
     """Writes lists of scalars on one line; quotes text that 1.1 or 1.2 reads as another type."""
 
+    yaml_implicit_resolvers = (
+        yaml.SafeDumper.yaml_implicit_resolvers | CoreLoader.yaml_implicit_resolvers
+    )
+
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_list(self, data: Iterable[Any]) -> yaml.SequenceNode:
+        flow = not any(isinstance(item, dict | list) for item in data)
+        return self.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=flow)
 
-def _dump_list(dumper: yaml.SafeDumper, found: list[Any]) -> yaml.Node:
-    flow = not any(isinstance(item, dict | list) for item in found)
-    return dumper.represent_sequence("tag:yaml.org,2002:seq", found, flow_style=flow)
 
-
-_Dumper.yaml_implicit_resolvers = (
-    yaml.SafeDumper.yaml_implicit_resolvers | CoreLoader.yaml_implicit_resolvers
-)
-_Dumper.add_representer(list, _dump_list)
+_Dumper.add_representer(list, _Dumper.represent_list)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -16,18 +16,15 @@ Wrong = tuple[Key, str]
 """A key, and what is wrong there."""
 
 MAX_STEPS = 1_000_000
-MAX_PATH = 250
-"""The longest path of a choice. MLflow takes no longer name of a param."""
-_BRANCH = re.compile(r"[\w :-]+(/[\w :-]+)*")
-"""The characters in the name of a branch with choices in it, as MLflow's params allow them."""
+MAX_PATH = 250  # MLflow takes no longer name of a param
+_BRANCH = re.compile(r"[\w :-]+(/[\w :-]+)*")  # as MLflow's params allow it
 
 
 class DistributionError(ValueError):
     """A distribution that cannot be: the key where it stands, and what is wrong."""
 
     def __init__(self, key: Key, message: str) -> None:
-        self.key = key
-        self.message = message
+        self.key, self.message = key, message
         super().__init__(message)
 
 
@@ -38,8 +35,8 @@ def parse(tree: Any) -> Any:
         DistributionError: A range is empty, a choice is missing, keys are mixed.
     """
     space, wrong = parse_all(tree)
-    for found in wrong.values():
-        raise DistributionError(*found[0])
+    for first, *_ in wrong.values():
+        raise DistributionError(*first)
     return space
 
 
@@ -96,25 +93,21 @@ def _range(low: float, high: float, step: float | None = None, log: bool = False
 def _wrong(node: Any, key: Key, root: Key) -> Iterator[Wrong]:
     """Yields what is wrong with a distribution, or with a list of plain values."""
     match node:
+        case {"one_of": branches}:
+            known, found = ["one_of"], _wrong_branches(branches, (*key, "one_of"))
+        case {"choices": values}:
+            known, found = ["choices"], _wrong_values(values, (*key, "choices"))
+        case {"low": _} | {"high": _}:
+            known, found = ["low", "high", "step", "log"], _wrong_range(node, key)
         case list():
             place = "a list, which is searched whole, with choices"
             yield from _distributions_within(node, key, place)
-        case {"one_of": branches}:
-            yield from _unknown(node, key, ["one_of"])
-            yield from _wrong_branches(branches, (*key, "one_of"))
-            yield from _wrong_path((*key, "one_of"), root)
-        case {"choices": values}:
-            yield from _unknown(node, key, ["choices"])
-            yield from _wrong_values(values, (*key, "choices"))
-            yield from _wrong_path(key, root)
-        case {"low": _} | {"high": _}:
-            yield from _unknown(node, key, ["low", "high", "step", "log"])
-            yield from _wrong_range(node, key)
-            yield from _wrong_path(key, root)
-
-
-def _unknown(node: Iterable[str], key: Key, known: list[str]) -> Iterator[Wrong]:
+            return
+        case _:
+            return
     yield from (((*key, name), unknown_key(name, known)) for name in node if name not in known)
+    yield from found
+    yield from _wrong_path(key, root, ["one_of"] if "one_of" in node else [])
 
 
 def _wrong_branches(branches: Any, key: Key) -> Iterator[Wrong]:
@@ -142,8 +135,7 @@ def _distributions_within(value: Any, key: Key, place: str) -> Iterator[Wrong]:
     if isinstance(value, dict) and value.keys() & WORDS:
         yield key, f"found {describe(value)}, expected a plain value within {place}"
     elif isinstance(value, dict | list):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        for part, item in items:
+        for part, item in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _distributions_within(item, (*key, part), place)
 
 
@@ -175,16 +167,13 @@ def _is_number(value: Any) -> bool:
     return not isinstance(value, bool) and isinstance(value, int | float) and abs(value) < 1e15
 
 
-def _wrong_path(key: Key, root: Key) -> Iterator[Wrong]:
+def _wrong_path(key: Key, root: Key, end: list[str]) -> Iterator[Wrong]:
     """Yields what is wrong with the path under which Optuna and MLflow keep a choice."""
-    for end, (word, name) in enumerate(pairwise(key), 2):
+    for i, (word, name) in enumerate(pairwise(key), 2):
         if word == "one_of" and not _BRANCH.fullmatch(str(name)):
             message = f"found a branch named {describe(name)}, expected letters, digits, spaces"
-            yield key[:end], f"{message}, - and _, and : or / between them"
-    ends_with_one_of = key[-1:] == ("one_of",)
-    names = [str(part) for part in key[len(root) :] if part != "one_of"]
-    length = len(".".join([*names, "one_of"] if ends_with_one_of else names))
-    if length > MAX_PATH:
-        place = key[:-1] if ends_with_one_of else key
-        message = f"found a path of {length} characters, expected at most {MAX_PATH}"
-        yield place, f"{message}; names of branches are in it"
+            yield key[:i], f"{message}, - and _, and : or / between them"
+    path = ".".join([str(part) for part in key[len(root) :] if part != "one_of"] + end)
+    if len(path) > MAX_PATH:
+        message = f"found a path of {len(path)} characters, expected at most {MAX_PATH}"
+        yield key, f"{message}; names of branches are in it"

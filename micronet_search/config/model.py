@@ -17,6 +17,10 @@ def whole_number(value: Any) -> Any:
     return value
 
 
+BY_NAME = BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value)
+"""Takes a name for the mapping that has this name and no options."""
+
+
 def text_like(pattern: str, expected: str) -> AfterValidator:
     """Refuses text that does not match a pattern, which `expected` says in words."""
 

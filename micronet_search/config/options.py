@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -10,19 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from micronet_search.config import distributions
 from micronet_search.config.candidate import Candidate
-from micronet_search.config.distributions import (
-    DRAWS,
-    Draw,
-    OneOf,
-    Range,
-    draw,
-    join,
-    leaves,
-    pick_from,
-    pick_random,
-    singles,
-)
+from micronet_search.config.distributions import Draw, OneOf, Range, draw, join, pick_from
 from micronet_search.config.grammar import Wrong
 from micronet_search.config.loading import Key
 from micronet_search.config.network import Input
@@ -31,9 +20,7 @@ from micronet_search.config.validation import MAX_PROBLEMS, takes_fractions, val
 FROM_THE_DATASET = ("input", "classes")
 """The fields of a candidate that the dataset gives and a sweep may not."""
 
-MAX_OPTIONS = 5_000
-"""The most options that are tried, which takes ten seconds."""
-
+MAX_OPTIONS = 5_000  # which take ten seconds
 MAX_BLAMED = 10
 """The most options that are reported because they go with no others. Each takes many draws."""
 
@@ -74,15 +61,12 @@ def invalid_options(
     Each option is tried once, beside others that make a candidate. What breaks a rule between
     several options is wrong only if a hundred random draws with the option make no candidate
     either. Options that fail less often are left to screening.
-
-    Returns:
-        Keys in the sweep's `candidate:` and messages.
     """
-    attempts = list(singles(space))
+    attempts = list(distributions.singles(space))
     if len(attempts) > MAX_OPTIONS:
         return [((), f"found {len(attempts)} options, expected at most {MAX_OPTIONS}")]
     valid = valid_draw(space, {}, input, classes)
-    beside = valid.choices if valid else {}
+    beside: Values = valid.choices if valid else {}
     found: dict[Key, str] = {}
     suspects: dict[Key, tuple[str, Values]] = {}
     for values in attempts:
@@ -95,12 +79,9 @@ def invalid_options(
             place = key if key == tried or _is_within(key, tried) else tried
             suspects.setdefault(drawn.source(place), (message, values))
     if valid and not found:
-        never = (
-            (key, message)
-            for key, (message, values) in suspects.items()
-            if not valid_draw(space, values, input, classes, beside)
-        )
-        found.update(itertools.islice(never, MAX_BLAMED))
+        for key, (message, chosen) in suspects.items():
+            if len(found) < MAX_BLAMED and not valid_draw(space, chosen, input, classes, beside):
+                found[key] = message
     return list(found.items())[:MAX_PROBLEMS]
 
 
@@ -119,8 +100,8 @@ def valid_draw(
 
     Tries the choices in `beside` and the first options with them, and then a hundred random draws.
     """
-    at_random = pick_from(values, pick_random(random.Random(0)))
-    for pick in (pick_from({**beside, **values}), *[at_random] * DRAWS):
+    at_random = pick_from(values, distributions.pick_random(random.Random(0)))
+    for pick in (pick_from({**beside, **values}), *[at_random] * distributions.DRAWS):
         drawn = draw(space, pick)
         if not refusals(drawn.tree, input, classes):
             return drawn
@@ -141,14 +122,10 @@ def with_fractions(space: Any, key: Key = ()) -> Any:
 
 def with_defaults(space: Any, input: Input) -> Any:
     """Writes every default out, in every branch of a space whose options were tried."""
-    branches = [
-        {**before, path: name}
-        for path, (found, before) in leaves(space).items()
-        if isinstance(found, OneOf)
-        for name in found.branches
-    ]
     beside: Values = {}
-    for values in [{}, *branches]:
+    for values in list(distributions.singles(space)):
+        if values and not list(values)[-1].endswith("one_of"):
+            continue
         drawn = valid_draw(space, values, input, 10, beside)
         assert drawn is not None, values
         beside = beside or drawn.choices

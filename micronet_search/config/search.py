@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_serializer, model_validator
 
 from micronet_search.config.loading import describe
-from micronet_search.config.model import Fraction, Listed, Model, Positive, PositiveInt
+from micronet_search.config.model import BY_NAME, Fraction, Listed, Model, Positive, PositiveInt
 
 
 class Tpe(Model):
@@ -114,14 +114,7 @@ class Search(Model):
 
     trials: PositiveInt
     hours: Positive | None = None
-    sampler: Sampler = Tpe(name="tpe")
+    sampler: Annotated[Sampler, BY_NAME] = Tpe(name="tpe")
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     start_with: Listed[str] = ()
     early_stopping: EarlyStopping = EarlyStopping()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _sampler_by_name(cls, value: Any) -> Any:
-        if isinstance(value, dict) and isinstance(value.get("sampler"), str):
-            return value | {"sampler": {"name": value["sampler"]}}
-        return value

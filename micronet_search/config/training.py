@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_serializer, model_validator
 
 from micronet_search.config.model import (
+    BY_NAME,
     Fraction,
     Listed,
     Model,
@@ -127,20 +128,13 @@ class Training(Model):
     optimizer: Literal["sgd", "adam", "adamw", "muon"] = "adam"
     learning_rate: Positive
     momentum: Fraction = 0.9
-    schedule: Schedule = Cosine(name="cosine")
+    schedule: Annotated[Schedule, BY_NAME] = Cosine(name="cosine")
     warmup: NotNegative = 0
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     label_smoothing: Fraction = 0.0
     ema: Fraction | None = None
     gradient_clip: Positive | None = None
     augmentation: Augmentation = Augmentation()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _schedule_by_name(cls, value: Any) -> Any:
-        if isinstance(value, dict) and isinstance(value.get("schedule"), str):
-            return value | {"schedule": {"name": value["schedule"]}}
-        return value
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> Training:
