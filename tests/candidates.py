@@ -7,7 +7,7 @@ import yaml
 from pydantic import ValidationError
 from torch import nn
 
-from micronet_search.compression.techniques import techniques_of
+from micronet_search.compression.technique import techniques_of
 from micronet_search.config import distributions, grammar
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.files import read_candidate

@@ -20,12 +20,13 @@ RISE = 0.75
 """The share of the stage's epochs in which the sparsity rises; it is kept in the rest of them."""
 
 
-def sparsity_at(pruning: Pruning, progress: float) -> float:
-    """Returns the sparsity at `progress` t (0 to 1) of its rise to s.
+def sparsity_at(pruning: Pruning, risen: float) -> float:
+    """Returns the sparsity when a share of its rise (0 to 1; more counts as 1) is over.
 
-    `cubic`: s (1 - (1 - t)^3) (Zhu and Gupta, 2017). `iterative`: 1 - (1 - s)^(k / n) in round k of
-    n, which is over at k / n, so that each removes the same fraction of the weights that are left
-    (Frankle and Carbin, 2019). `one-shot`: s at once.
+    With `s` for the final sparsity and `t` for the share, the schedules are: `cubic`,
+    s (1 - (1 - t)^3) (Zhu and Gupta, 2017). `iterative`, n rounds of the same length, the k-th of
+    which begins with the sparsity 1 - (1 - s)^(k / n), so that each round removes the same fraction
+    of the weights that are left (Frankle and Carbin, 2019). `one-shot`, s from the beginning.
     """
     target, risen = pruning.sparsity, min(risen, 1.0)
     match pruning.schedule:

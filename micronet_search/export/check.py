@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from micronet_search.data.splits import Images
-from micronet_search.export.errors import ExportError
+from micronet_search.export import ExportError
 from micronet_search.training.fit import predictions
 
 TOLERANCE = 0.001  # the share of the images on which the two may differ
