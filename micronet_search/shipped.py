@@ -23,10 +23,7 @@ MAX_BYTES = 2**30
 
 
 class Shipped(nn.Module):
-    """A network that computes with the stored tensors of a candidate.
-
-    It normalises images first; `plan` has the widths of its layers.
-    """
+    """A network that computes with the stored tensors; `plan` has the widths of its layers."""
 
     def __init__(
         self, candidate: Candidate, tensors: Mapping[str, Tensor], normalization: Normalization

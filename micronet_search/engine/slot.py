@@ -68,7 +68,6 @@ class Inline:
 
     def start(self, job: Job) -> None:
         """Gives a job to the slot."""
-        assert self._number is None
         self._number, self._events = job.number, self._slot.begin(job)
 
     def wait(self) -> tuple[int, Event] | None:

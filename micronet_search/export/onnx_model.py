@@ -120,8 +120,6 @@ def _norm(writer: GraphWriter, name: str, module: nn.Module, source: str) -> str
 
 
 def _operator(operator: str, **attributes: float) -> Write:
-    """Makes the writer of a layer that is one operator."""
-
     def write(writer: GraphWriter, name: str, module: nn.Module, *sources: str) -> str:
         return writer.add(operator, [*sources], name, **attributes)
 

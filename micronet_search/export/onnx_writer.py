@@ -34,7 +34,7 @@ def _integer_type(bits: int) -> np.dtype[Any]:
 
 
 class GraphWriter:
-    """Collects the nodes and the initialisers of one network, in the order of computation.
+    """Collects the nodes and initialisers of a network, in the order of computation.
 
     A value is named after the node that computes it, so that names lead back to the modules.
     """

@@ -48,13 +48,12 @@ def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Expor
     """Ships a trial as `model.onnx`, `model.safetensors`, `candidate.yaml` and `README.md`.
 
     The ONNX file is run over the whole test split first. The destination is made whole or not at
-    all; an earlier export of the same study is replaced.
+    all; an earlier export of the same study is replaced, anything else is a ValueError.
 
     Raises:
         ExportError: The ONNX file is not valid, does not run, or predicts too many test images
             otherwise than the network.
-        ValueError: The trial has no model, the dataset is another one, or something that is no
-            export of this study lies at the destination.
+        ValueError: The trial has no model, or the dataset is another one.
     """
     destination, study = destination.resolve(), StudyFolder(trial.path.parents[1])
     # a study from before MLflow was told at every start may have none

@@ -46,10 +46,7 @@ def write_text(path: Path, content: str, private: bool = False) -> None:
 
 
 def write_json(path: Path, tree: Any) -> None:
-    """Writes a tree of plain values as JSON, in one step like `write_bytes`.
-
-    Numbers that are not finite become `NaN` and `Infinity`, which `read_json` understands.
-    """
+    """Writes plain values as JSON, in one step; numbers may be `NaN` and `Infinity`."""
     write_text(path, json.dumps(tree, indent=2) + "\n")
 
 
@@ -65,10 +62,7 @@ def read_json(path: Path) -> Any:
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]], columns: list[str] | None = None) -> str:
-    """Returns rows, all with the same columns, as CSV with every digit of their numbers.
-
-    The names of the columns are needed only if there are no rows.
-    """
+    """Returns rows as CSV, with every digit of their numbers; `columns` are for no rows at all."""
     import pandas as pd
 
     table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)

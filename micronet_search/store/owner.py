@@ -54,8 +54,8 @@ def _holder(study: StudyFolder) -> str:
 def study_id(study: StudyFolder) -> str:
     """Returns the id in `study.json`, which it creates if there is none.
 
-    The id tells a study apart from another one of the same name: one on the same server, or an
-    earlier one whose folder was removed.
+    It tells a study apart from another one of the same name: one on the same server, or an earlier
+    one whose folder was removed.
     """
     if not study.identity.exists():
         write_json(study.identity, {"id": uuid.uuid4().hex})

@@ -127,7 +127,6 @@ def reported(uri: str) -> Iterator[None]:
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """Returns an error, its cause, and so on down to the first."""
     cause = error.__cause__ or error.__context__
     return [error, *(_causes(cause) if cause else ())]
 

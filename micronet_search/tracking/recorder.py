@@ -160,7 +160,6 @@ class Recorder:
 
 
 def _milliseconds(seconds: float) -> int:
-    """Returns a Unix time as MLflow has it."""
     return int(seconds * 1000)
 
 
@@ -201,15 +200,13 @@ def _params(choices: Mapping[str, Any]) -> list[Param]:
     """Returns the searched choices as texts; what is no text as compact JSON, as in Optuna."""
     from mlflow.entities import Param
 
-    texts = {
-        name: value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-        for name, value in choices.items()
-    }
-    return [Param(name, text[:MAX_PARAM]) for name, text in texts.items()]
+    def text(value: Any) -> str:
+        return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+    return [Param(name, text(value)[:MAX_PARAM]) for name, value in choices.items()]
 
 
 def _tags(outcome: Outcome, feasible: bool) -> dict[str, str]:
-    """Returns the tags of a trial that its outcome decides."""
     found = {"state": outcome.state, "feasible": truth(feasible), "device": outcome.device}
     if outcome.state == "stopped":
         found["rung"] = str(outcome.curve[-1].epoch)

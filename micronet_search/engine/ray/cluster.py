@@ -119,13 +119,9 @@ class Cluster:
         resources = {"CPU": min(processors, threads)}
         if self.device == "cuda":
             resources = {"GPU": 1 / self._share, "CPU": min(processors, 1)}
-        actor = ray.remote(**_THREADS)(Member).options(
-            num_cpus=resources["CPU"],
-            num_gpus=resources.get("GPU", 0),
-            max_restarts=0,
-            scheduling_strategy=_on(node),
-        )
-        return actor.remote(), resources, threads
+        amounts = {"num_cpus": resources["CPU"], "num_gpus": resources.get("GPU", 0)}
+        options = {"max_restarts": 0, "scheduling_strategy": _on(node), **amounts}
+        return ray.remote(**_THREADS)(Member).options(**options).remote(), resources, threads
 
     def probe(self, node: str) -> Any:
         """Asks a node for an answer; Ray answers once it has given the node up."""
@@ -134,7 +130,6 @@ class Cluster:
 
 
 def _connect(execution: Execution) -> None:
-    """Starts a cluster of this machine alone, or joins one that runs already."""
     address, device = execution.address, execution.device
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:

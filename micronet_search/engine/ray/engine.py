@@ -171,7 +171,6 @@ class Ray:
                 self._tell(line)
 
     def _hear(self, member: _Member) -> tuple[int, Event] | None:
-        """Returns the event that a slot has for the driver, if it has one."""
         if member.error is not None:
             return self._bury(member, member.error)
         try:
