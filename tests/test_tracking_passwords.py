@@ -1,6 +1,6 @@
 import pytest
 
-from micronet_search.tracking.passwords import masked
+from micronet_search.tracking.client import masked
 
 
 @pytest.mark.parametrize(

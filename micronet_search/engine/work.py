@@ -128,9 +128,8 @@ def work(
 ) -> Generator[Event, Order | None, None]:
     """Runs a trial on a device, which holds the dataset.
 
-    It yields events, and must be sent an order after each `Reached`. It asks `pausing` after every
-    epoch whether a checkpoint is wanted now. Every error inside the trial ends it as failed, for
-    example divergence or exhausted memory.
+    It yields events, and must be sent an order after each `Reached`. After every epoch `pausing`
+    says whether a checkpoint is wanted now. Every error inside the trial ends it as failed.
     """
     trial = Trial(job.candidate, splits, seed=job.seed, device=device, teacher=job.teacher)
     try:

@@ -41,7 +41,8 @@ image = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
 """,
 }
 
-_FOLDER = """\
+_READ = {
+    "folder": """\
 from pathlib import Path
 
 from PIL import Image
@@ -49,9 +50,8 @@ from PIL import Image
 files = Path({test}).glob("[!.]*/[!.]*")
 file = min(file for file in files if file.suffix not in (".db", ".ini"))
 picture = Image.open(file).convert("{mode}")
-"""
-
-_PARQUET = """\
+""",
+    "parquet": """\
 from io import BytesIO
 from pathlib import Path
 
@@ -62,23 +62,20 @@ rows = pd.read_parquet(min(Path({root}).glob("test-*.parquet")))
 cell = rows["img" if "img" in rows else "image"][0]
 content = cell["bytes"] if isinstance(cell, dict) else cell
 picture = Image.open(BytesIO(content)).convert("{mode}")
-"""
-
+""",
+}
 _PIXELS = """\
 pixels = np.array(picture).reshape(1, {height}, {width}, {channels})
 image = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
 """
-
-_READ = {"folder": _FOLDER, "parquet": _PARQUET}
 
 
 @dataclass(frozen=True)
 class Facts:
     """What a card says, beside what follows from it.
 
-    The cost is measured on the stored tensors, the agreement on the test split; `doubt` says what
-    is odd about the test accuracy. `names` are those of the classes, `sizes` the bytes of each
-    file.
+    The cost is that of the stored tensors, the agreement that on the test split. `names` are those
+    of the classes, `sizes` the bytes of each file, and `doubt` is about the test accuracy.
     """
 
     sweep: Sweep
@@ -181,10 +178,7 @@ def _described(image: Input) -> str:
 
 
 def example(dataset: Dataset, image: Input) -> str:
-    """Returns Python that makes the network's input, `image`, from images of a dataset.
-
-    It calls numpy `np`, and expects the folder of a dataset in the current folder.
-    """
+    """Returns Python, with numpy as `np`, that makes the input `image` from images of a dataset."""
     if dataset.name in _WHOLE:
         return _WHOLE[dataset.name]
     if dataset.name not in _READ:

@@ -134,10 +134,7 @@ def _prepare(
 
 
 def _place(files: dict[str, bytes], destination: Path) -> None:
-    """Writes a folder beside the destination and renames it.
-
-    A failure leaves nothing behind, and what was at the destination stays.
-    """
+    """Writes a folder beside the destination and renames it; a failure leaves all as it was."""
     missing = [parent for parent in destination.parents if not parent.exists()]
     new = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
     old = new.with_suffix(".old")

@@ -58,8 +58,7 @@ def status_table(views: Iterable[View]) -> Table:
         total, best = view.sweep.search.trials, view.survey.best_score
         counts = [*map(states.count, STATES), len(view.unfinished), len(view.survey.front)]
         figures = ["-" if best is None else f"{best:.6f}", f"{view.survey.hypervolume:.4g}"]
-        row = [view.sweep.name, f"{len(states)}/{total}", *map(str, counts), *figures]
-        rows.append(row)
+        rows.append([view.sweep.name, f"{len(states)}/{total}", *map(str, counts), *figures])
     return _table(columns, rows)
 
 

@@ -31,10 +31,7 @@ class DamagedCheckpointError(ValueError):
 
 
 def pack(tensors: dict[str, Tensor], meta: Any) -> bytes:
-    """Packs named tensors, on any device, and a JSON tree into a safetensors file.
-
-    Its metadata holds the tree and a checksum of the whole file.
-    """
+    """Packs named tensors, on any device, and a JSON tree into a file with a checksum."""
     # The tensors are copied because safetensors refuses tensors that share memory.
     stored = {
         name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()

@@ -62,7 +62,7 @@ def read_json(path: Path) -> Any:
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]], columns: list[str] | None = None) -> str:
-    """Returns rows as CSV, with every digit of their numbers; `columns` are for no rows at all."""
+    """Returns rows as CSV, with every digit; without rows, the names of the columns alone."""
     import pandas as pd
 
     table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from pathlib import Path
 
 
@@ -17,10 +16,9 @@ def cut_to_last_whole_line(path: Path) -> int:
     """
     # Optuna would wait half a minute for a dead process's `NAME.lock` or `NAME.lock*.rename` (as in
     # `optuna.storages.journal._file`). These are often dangling links, so they are never followed.
-    if path.parent.is_dir():
-        for name in os.listdir(path.parent):
-            if re.fullmatch(rf"{re.escape(path.name)}\.lock(.*\.rename)?", name, re.DOTALL):
-                (path.parent / name).unlink()
+    for lock in path.parent.glob(f"{path.name}.lock*"):
+        if lock.suffix in (".lock", ".rename"):
+            lock.unlink()
     if not path.exists():
         return 0
     content = path.read_bytes()

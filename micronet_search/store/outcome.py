@@ -133,10 +133,7 @@ def read_outcomes(study: StudyFolder, score_rule: str) -> dict[int, Outcome]:
 
 
 def lost(reason: str, traceback: str | None = None) -> Result:
-    """Returns the result of a trial that failed outside its training: its slot or teacher failed.
-
-    The reason is one line; the traceback is whatever else is known of the failure.
-    """
+    """Returns the result of a trial that failed outside its training: by its slot or teacher."""
     now = time.time()
     files = {} if traceback is None else {TRACEBACK: traceback.encode()}
     return Result(Outcome("failed", started=now, ended=now, device="none", reason=reason), files)

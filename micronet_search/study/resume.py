@@ -18,7 +18,7 @@ from micronet_search.data.splits import Fingerprint
 from micronet_search.store.files import read_json, write_json, write_text
 from micronet_search.store.owner import study_id
 from micronet_search.store.paths import StudyFolder
-from micronet_search.tracking.passwords import masked
+from micronet_search.tracking.client import masked
 
 Fingerprints = dict[str, Fingerprint]
 """The fingerprint of each split, by its name."""

@@ -10,7 +10,7 @@ from optuna.study import StudyDirection
 from micronet_search.store.journal import cut_to_last_whole_line
 from micronet_search.store.paths import StudyFolder
 from micronet_search.study import resume
-from micronet_search.tracking.passwords import masked
+from micronet_search.tracking.client import masked
 
 DIRECTIONS = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
 

@@ -1,4 +1,4 @@
-"""The way to MLflow's store: its address, a client, and its errors."""
+"""The way to MLflow's store: its address, a client, and its errors without passwords."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from micronet_search.config.sweep import Tracking
 from micronet_search.store.paths import Root
 from micronet_search.tracking.database import database_file, is_locked, prepare
-from micronet_search.tracking.passwords import masked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,7 +22,15 @@ _STATUS = re.compile(r"failed with error code (\d{3}) ")
 _TRY_LATER = {408, 425, 429, 499}  # statuses below 500 that say nothing about what was asked
 # What MLflow reads as something else in the address of a database, even where it is quoted.
 _NOT_IN_AN_ADDRESS = re.compile(r"\?|%[0-9A-Fa-f]{2}")
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}  # seconds
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}  # 5 s
+# What stands between "//" and the last "@" of an address. A password that is not quoted as it
+# should be can hold both "/" and "@".
+_BEFORE_HOST = re.compile(r"//(?:[^\s/:@]*:\S*|[^\s/@]*)@")
+# A value that is named as a secret, up to the next "&"; a quote at its end is not part of it.
+_NAMED = re.compile(
+    r"(?i)((?:passw(?:or)?d|passphrase|pwd|secret|token|(?:api|access)_?key|odbc_connect)\w*=)"
+    r"([^\s&]+?)(?=['\"]?(?:[\s&]|$))"
+)
 
 
 class TrackingError(ValueError):
@@ -144,3 +151,23 @@ def _may_pass(uri: str, error: Exception) -> bool:
         said = _STATUS.search(str(error))  # MLflow makes a 500 of those that it does not know
         status = int(said[1]) if said else ERROR_CODE_TO_HTTP_STATUS.get(error.error_code, 500)
     return not 400 <= status < 500 or status in _TRY_LATER
+
+
+def masked(text: str, address: str = "") -> str:
+    """Takes passwords out of a text: before a host, and in parameters such as `token`.
+
+    If the text is about an address, parts of its password are taken out too: an error may name one
+    as the host where the password is not quoted as it should be.
+    """
+    for part in _parts(address):
+        text = re.sub(rf"(?<!\w){re.escape(part)}(?!\w)", "***", text)
+    return _BEFORE_HOST.sub("//", _NAMED.sub(r"\1***", text))
+
+
+def _parts(address: str) -> Iterator[str]:
+    """Yields the parts of an address's passwords between the characters where it may be cut."""
+    pairs = [before.strip("/@").partition(":") for before in _BEFORE_HOST.findall(address)]
+    secrets = [password if colon else user for user, colon, password in pairs]
+    secrets += [value for _, value in _NAMED.findall(address)]
+    for secret in secrets:
+        yield from filter(None, re.split(r"[/:@?#]", secret))

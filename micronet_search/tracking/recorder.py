@@ -13,8 +13,13 @@ from micronet_search.store.files import to_csv
 from micronet_search.store.outcome import Outcome
 from micronet_search.store.owner import study_id
 from micronet_search.store.paths import Root
-from micronet_search.tracking.client import artifact_location, connect, reported, tracking_uri
-from micronet_search.tracking.passwords import masked
+from micronet_search.tracking.client import (
+    artifact_location,
+    connect,
+    masked,
+    reported,
+    tracking_uri,
+)
 from micronet_search.tracking.picture import Point, front_figure
 from micronet_search.tracking.runs import find_parent, find_trials, is_deleted
 

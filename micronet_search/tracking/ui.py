@@ -13,9 +13,8 @@ from contextlib import suppress
 
 from micronet_search.config.sweep import Tracking
 from micronet_search.store.paths import Root
-from micronet_search.tracking.client import is_server, quieten, tracking_uri
+from micronet_search.tracking.client import is_server, masked, quieten, tracking_uri
 from micronet_search.tracking.database import database_file, follow
-from micronet_search.tracking.passwords import masked
 
 # MLflow's job runner is for language models, and starts several processes.
 _QUIET = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}

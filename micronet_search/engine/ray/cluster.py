@@ -60,11 +60,7 @@ class Member:
 
 
 class Cluster:
-    """The nodes of a Ray cluster, which may join and leave at any time.
-
-    The `device` of every slot is `cuda` or `cpu`. `refused` has the nodes that are not used, with
-    the reasons.
-    """
+    """The nodes of a Ray cluster, which may come and go; every slot is on `cuda`, or on `cpu`."""
 
     def __init__(self, execution: Execution, tell: Callable[[str], None]) -> None:
         """Connects to the cluster of the sweep, or makes one of this machine alone.
@@ -74,7 +70,7 @@ class Cluster:
         self._share, self._tell = execution.trials_per_device, tell
         self._nodes: dict[str, dict[str, Any]] = {}
         self._names: dict[str, str] = {}
-        self.refused: dict[str, str] = {}
+        self.refused: dict[str, str] = {}  # the nodes that are not used, and why
         self._reaper = reaper.start() if execution.address is None else None
         _connect(execution)
         wanted = execution.device
