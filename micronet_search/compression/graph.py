@@ -79,10 +79,7 @@ def affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def fold(network: nn.Module, plan: Plan) -> None:
-    """Folds each norm that reads a convolution with integer weights alone, in place.
-
-    The network computes in evaluation what it did; the convolution gains a bias.
-    """
+    """Folds each norm into the convolution with integer weights that it alone reads, in place."""
     if not any(precision.scales_weights for precision in plan.layers.values()):
         return  # without tracing the network, which takes long
     for norm_name, conv_name in foldable_norms(network).items():

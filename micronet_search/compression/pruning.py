@@ -1,7 +1,4 @@
-"""Unstructured pruning: zeros among the weights, by magnitude over many layers together.
-
-A pruned weight stays zero. The mask is where weights are not zero, so that these alone are saved.
-"""
+"""Unstructured pruning: zeros among the weights, which stay zero, so that no mask is saved."""
 
 from __future__ import annotations
 
@@ -54,10 +51,7 @@ def prunable(network: nn.Module, exclude: Collection[str] = ()) -> dict[str, nn.
 
 @torch.no_grad()
 def prune(network: nn.Module, sparsity: float, exclude: Collection[str] = ()) -> None:
-    """Zeros a fraction of the weights of all `prunable` layers, the smallest ones, in place.
-
-    The fraction is rounded down to a weight. Biases, norms and excluded layers do not count.
-    """
+    """Zeros the smallest weights of all `prunable` layers together, a fraction rounded down."""
     weights = [layer.weight for layer in prunable(network, exclude).values()]
     if not weights:
         return

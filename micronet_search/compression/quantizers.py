@@ -126,7 +126,7 @@ class Quantizer(nn.Module):
 
     start: Tensor
 
-    def __init__(self, bits: int, count: int = 1, *, signed: bool) -> None:
+    def __init__(self, bits: int, count: int = 1, *, signed: bool = True) -> None:
         super().__init__()
         self.low, self.high = bounds(bits, signed=signed)
         self.log_ratio = nn.Parameter(torch.zeros(count))
@@ -151,9 +151,6 @@ class Quantizer(nn.Module):
 class WeightQuantizer(Quantizer):
     """Rounds weights to integers times one learned scale per output channel."""
 
-    def __init__(self, bits: int, channels: int) -> None:
-        super().__init__(bits, channels, signed=True)
-
     def scale_of(self, weight: Tensor) -> Tensor:
         """Returns the scale of each output channel, (out,)."""
         return self.scale
@@ -164,10 +161,9 @@ class WeightQuantizer(Quantizer):
 
 
 class SignQuantizer(nn.Module):
-    """Rounds weights to signs times their mean magnitude per output channel.
+    """Rounds weights to signs times their mean magnitude per channel (Rastegari et al., 2016).
 
-    These are the binary weights of XNOR-Net (Rastegari et al., 2016), with a straight-through
-    gradient. Zeros are pruned weights: they stay zero and do not count in the mean.
+    Pruned weights are zero, stay zero and do not count in the mean.
     """
 
     def forward(self, weight: Tensor) -> Tensor:

@@ -20,12 +20,10 @@ Repair = Callable[[nn.Module], None]
 class Technique:
     """A way to make a trained network smaller, as one stage of a trial.
 
-    The stage runs where the candidate's field of the technique is not null. The field's schema has
-    `epochs` and `learning_rate_factor`, and its name is that of the technique's module.
-
     Attributes:
         stage: The name of the stage, in curves and figures.
-        field: The candidate's field.
+        field: The candidate's field, and the technique's module. The stage runs where it is not
+            null; its schema has `epochs` and `learning_rate_factor`.
         reshapes: Whether `transform` replaces plain layers by plain layers of other shapes. It then
             also works on the `meta` device, where the cost is counted.
     """

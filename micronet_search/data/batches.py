@@ -44,11 +44,8 @@ def training_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields one epoch of shuffled and augmented images, on their device.
 
-    The last, short batch is dropped unless it is the only one. Without `mixing`, images are not
-    mixed in this epoch even where the augmentation does so.
-
-    Yields:
-        Float32 images (B, C, H, W), and the probability of each class, float32 (B, classes).
+    The batches are float32 images (B, C, H, W) and the probability of each class (B, classes). The
+    last, short one is dropped unless it is the only one. Without `mixing`, no images are mixed.
     """
     device = images.images.device
     count, size = batches_in_epoch(len(images), batch_size), min(batch_size, len(images))
@@ -103,10 +100,7 @@ def _mixes(augmentation: Augmentation, batches: int, generator: Generator) -> li
 def crop_and_flip(
     images: Tensor, padding: int, flip: bool, fill: int, generator: Generator
 ) -> Tensor:
-    """Crops a window of the old size from each image with a border of `padding` pixels around it.
-
-    With `flip`, half of the images are mirrored left to right.
-    """
+    """Adds a border to each image, crops a window of the old size, and mirrors half of them."""
     if not padding and not flip:
         return images
     count, channels, height, width = images.shape
@@ -151,10 +145,7 @@ def erase(images: Tensor, probability: float, fill: int, generator: Generator) -
 def mixup(
     images: Tensor, targets: Tensor, alpha: float, generator: Generator
 ) -> tuple[Tensor, Tensor]:
-    """Blends each float image and its target with those of another image (Zhang et al., 2018).
-
-    Each image's own share is drawn from Beta(alpha, alpha), with alpha above 0.
-    """
+    """Blends float images and targets with others, by draws of `beta` (Zhang et al., 2018)."""
     share = beta(alpha, len(images), generator)
     partner = torch.randperm(len(images), generator=generator, device=images.device)
     mixed = torch.lerp(images[partner], images, share[:, None, None, None])
@@ -166,9 +157,8 @@ def cutmix(
 ) -> tuple[Tensor, Tensor]:
     """Pastes a box of another image into each float image (Yun et al., 2019).
 
-    The box has the aspect of the image and a uniform centre. Its share of the area is one minus a
-    draw from Beta(alpha, alpha), with alpha above 0. The part of the box outside the image is cut
-    off, and the targets are mixed by the area that remains.
+    The box has the aspect of the image, a uniform centre, and one minus a draw from `beta` of its
+    area. What lies outside is cut off, and the targets are mixed by the area that remains.
     """
     count, _, height, width = images.shape
     side = (1 - beta(alpha, count, generator)).sqrt()

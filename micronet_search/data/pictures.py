@@ -52,11 +52,7 @@ class Picture:
 
 
 def shape(pictures: Sequence[Picture]) -> Input:
-    """Returns the one shape of all pictures, from their headers; grayscale has one channel.
-
-    Raises:
-        DataError: A picture cannot be read, is too large or deep, or differs from the first.
-    """
+    """Returns the one shape of all pictures, from their headers, or raises DataError."""
     with pictures[0].open() as image:
         first = image.size
     channels = 1

@@ -29,11 +29,7 @@ class Shard(NamedTuple):
 
 
 def read(file: Path) -> Shard:
-    """Reads the images, still encoded, and their labels.
-
-    Raises:
-        DataError: The file cannot be read, lacks columns, images or labels, or is too large.
-    """
+    """Reads the images, still encoded, and their labels, or raises DataError."""
     try:
         if not file.is_file():
             raise DataError(f"{file} is no file, expected a parquet file")
@@ -45,10 +41,7 @@ def read(file: Path) -> Shard:
 
 
 def names(file: Path) -> tuple[str, ...]:
-    """Returns the names of the classes in the order of the labels, or nothing without names.
-
-    Hugging Face's `datasets` stores them in the schema of a parquet file.
-    """
+    """Returns the names of the classes, if Hugging Face's `datasets` left them in the schema."""
     from pyarrow import parquet
 
     metadata = parquet.read_schema(file).metadata or {}

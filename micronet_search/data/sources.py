@@ -44,11 +44,7 @@ _Read = tuple[StoredSplit, StoredSplit, Sequence[str]]
 
 
 def open_source(dataset: Dataset, *, download: bool = True) -> Source:
-    """Opens a dataset; with `download` off, CIFAR-10 has no images, and labels in another order.
-
-    Raises:
-        DataError: Files are missing, cannot be read, or do not fit together.
-    """
+    """Opens a dataset; with `download` off, CIFAR-10 has no images, and labels in another order."""
     if dataset.name == "cifar10" and not download:
         train, test = (StoredSplit([], np.arange(images) % 10) for images in (50_000, 10_000))
         return Source(SHAPES["cifar10"], train, test)

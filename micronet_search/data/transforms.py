@@ -26,8 +26,7 @@ Operation = Callable[[Tensor, Tensor, int], Tensor]
 def jitter(images: Tensor, config: ColorJitter, generator: Generator) -> Tensor:
     """Changes brightness, contrast, saturation and hue of uint8 images, in this order.
 
-    Factors are uniform around 1 and turns of the hue uniform around 0, within the bounds of the
-    configuration.
+    Factors are uniform around 1 and turns of the hue around 0, within the configuration's bounds.
     """
     if config == ColorJitter():
         return images
@@ -57,10 +56,7 @@ def saturation(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def sharpness(images: Tensor, factor: Tensor) -> Tensor:
-    """Blends each image with its blur of 3 x 3 pixels, except for the border.
-
-    The pixel itself weighs 5/13 in the blur, each neighbour 1/13.
-    """
+    """Blends each image but its border with a blur: a pixel weighs 5/13, each neighbour 1/13."""
     if min(images.shape[2:]) < 3:
         return images
     inner = images[:, :, 1:-1, 1:-1]
@@ -160,10 +156,7 @@ def policy_counts(batches: int, size: int, generator: Generator) -> list[list[in
 
 
 def apply_policy(images: Tensor, counts: Sequence[int], fill: int, generator: Generator) -> Tensor:
-    """Applies one of `OPERATIONS` to each uint8 image, with a strength drawn from `BINS`.
-
-    Each operation is applied to as many images as `counts` says, whose sum is their number.
-    """
+    """Applies each of `OPERATIONS` to as many of the uint8 images as `counts` says."""
     count, device = len(images), images.device
     order = torch.randperm(count, generator=generator, device=device)
     strength = torch.randint(BINS, (count,), generator=generator, device=device) / (BINS - 1)

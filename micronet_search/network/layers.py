@@ -133,10 +133,7 @@ def stem(config: Stem, channels: int) -> nn.Module:
 
 
 def with_classifier(parts: Mapping[str, nn.Module], width: int, classes: int) -> nn.Sequential:
-    """Completes a network with a classifier of the mean over all pixels, and initialises it.
-
-    The parts put out images (N, width, H, W), the network (N, classes).
-    """
+    """Completes a network with a classifier of the mean over all pixels, and initialises it."""
     end = {"pool": GlobalMean(), "flatten": nn.Flatten(), "classifier": nn.Linear(width, classes)}
     network = sequential({**parts, **end})
     initialise(network)

@@ -15,11 +15,10 @@ IMAGE_BITS = 8
 
 @dataclass(frozen=True)
 class Precision:
-    """Bit widths of the weights and the input of one convolution or linear layer.
+    """Bit widths of one convolution or linear layer.
 
-    Attributes:
-        image: Whether the input is the image as it is, of 8 bits, which takes no quantizer.
-        dynamic: Whether the range of the input is computed from each image.
+    Its input may be the `image` as it is, of 8 bits, which takes no quantizer. The range of the
+    input may be `dynamic`, computed from each image.
     """
 
     weight_bits: int

@@ -74,10 +74,7 @@ class Fit:
         """Trains on each batch once, and returns the mean loss.
 
         Batches are images (B, C, H, W) and the probabilities of their classes (B, classes). After
-        every step, `after_step` may change the network.
-
-        Raises:
-            DivergenceError: The mean loss is not finite.
+        every step, `after_step` may change the network. A loss that is not finite is an error.
         """
         self.network.train()
         total, steps = torch.zeros((), device=next(self.network.parameters()).device), 0
