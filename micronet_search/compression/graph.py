@@ -48,11 +48,7 @@ def foldable_norms(network: nn.Module) -> dict[str, str]:
 
 
 def nonnegative_inputs(network: nn.Module) -> set[str]:
-    """Returns the names of the layers whose input is never negative.
-
-    Such an input comes from ReLUs and sigmoids alone, through pooling, flattening, joining,
-    residual sums and scaling.
-    """
+    """Returns the layers whose input comes from ReLUs and sigmoids alone, which is not negative."""
     modules = dict(network.named_modules())
     nonnegative: dict[fx.Node, bool] = {}
     found: set[str] = set()

@@ -46,14 +46,8 @@ def insert(network: nn.Module, plan: Plan) -> None:
 
 
 def _weight_quantizer(bits: int, channels: int) -> nn.Module:
-    match bits:
-        case 32:
-            return nn.Identity()
-        case 16:
-            return Half()
-        case 1:
-            return SignQuantizer()
-    return WeightQuantizer(bits, channels)
+    kinds: dict[int, type[nn.Module]] = {32: nn.Identity, 16: Half, 1: SignQuantizer}
+    return kinds[bits]() if bits in kinds else WeightQuantizer(bits, channels)
 
 
 def _input_quantizer(precision: Precision, *, signed: bool) -> nn.Module:

@@ -120,8 +120,8 @@ class _Straight(torch.autograd.Function):
 class Quantizer(nn.Module):
     """Rounds values to integers times learned scales, with the gradients of LSQ.
 
-    A scale is learned as the logarithm of its ratio to where it started: those of 8 bits are about
-    a thousandth, and a step of gradient descent on one itself would throw it below zero.
+    What is learned is the logarithm of a scale's ratio to its start: one of 8 bits is about a
+    thousandth, and a step of gradient descent on itself would throw it below zero.
     """
 
     start: Tensor

@@ -78,8 +78,7 @@ class Splits:
     """A dataset, all its images of one shape.
 
     Trials are judged by `validation`, taken from the training images; `test` is for the figures
-    that are reported at the end. The normalization is computed from `train`. The names of the
-    classes, in the order of their labels, are empty where they are not known.
+    that are reported at the end. The names of the classes are empty where they are not known.
     """
 
     train: Images

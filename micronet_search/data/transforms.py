@@ -145,8 +145,7 @@ def warp(
 def policy_counts(batches: int, size: int, generator: Generator) -> list[list[int]]:
     """Draws how many of the `size` images of each batch get each of `OPERATIONS`.
 
-    `apply_policy` draws which images these are, so that each passes through one operation and not
-    through all fourteen. All batches are drawn at once, because the host waits for the numbers.
+    `apply_policy` draws which ones. All batches are drawn at once: the host waits for the numbers.
     """
     device = generator.device
     drawn = torch.randint(len(OPERATIONS), (batches, size), generator=generator, device=device)

@@ -18,10 +18,9 @@ def build(config: EfficientNet, channels: int, classes: int) -> nn.Sequential:
         inverted = []
         for layer in range(config.layers[block]):
             stride = 1 if layer else config.strides[block]
-            body: nn.Module = _body(config, block, width, stride)
-            if width == leaving and stride == 1:
-                body = Residual(body, nn.Identity(), nn.Identity())
-            inverted.append(body)
+            body = _body(config, block, width, stride)
+            alike = width == leaving and stride == 1
+            inverted.append(Residual(body, nn.Identity(), nn.Identity()) if alike else body)
             width = leaving
         parts[f"block{block + 1}"] = nn.Sequential(*inverted)
     if config.head:

@@ -15,11 +15,7 @@ IMAGE_BITS = 8
 
 @dataclass(frozen=True)
 class Precision:
-    """Bit widths of one convolution or linear layer.
-
-    Its input may be the `image` as it is, of 8 bits, which takes no quantizer. The range of the
-    input may be `dynamic`, computed from each image.
-    """
+    """Bit widths of a layer, whose input may be the `image` as it is, or in range `dynamic`."""
 
     weight_bits: int
     activation_bits: int

@@ -149,8 +149,5 @@ def predictions(network: nn.Module, batches: Iterable[Tensor]) -> Tensor:
 
 def accuracy(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
     """Returns the share of images, 0 to 1, whose label (N,) the network predicts."""
-    correct, seen = 0, 0
-    for images, labels in batches:
-        correct += int((predictions(network, [images]) == labels).sum())
-        seen += len(labels)
-    return correct / seen
+    hits = torch.cat([predictions(network, [images]) == labels for images, labels in batches])
+    return int(hits.sum()) / len(hits)

@@ -34,8 +34,7 @@ def create(network: nn.Module, config: Training, learning_rate: float) -> Optimi
     betas = (momentum, 0.999)
     match config.optimizer:
         case "sgd":
-            nesterov = momentum > 0
-            return torch.optim.SGD(groups, lr, momentum, nesterov=nesterov, fused=fused)
+            return torch.optim.SGD(groups, lr, momentum, nesterov=momentum > 0, fused=fused)
         case "adam":
             return torch.optim.Adam(groups, lr, betas, fused=fused)
         case "adamw":
@@ -99,10 +98,7 @@ class MuonWithAdamW(Optimizer):
         weight_decay: float,
         fused: bool | None = None,
     ) -> None:
-        """Makes both optimizers, Muon for weights (outputs, ...) and AdamW for groups of others.
-
-        The momentum of Muon is AdamW's first beta. `weight_decay` is Muon's, `fused` is AdamW's.
-        """
+        """Makes Muon for weights (outputs, ...), and AdamW, with momentum as its first beta."""
         self._weights = weights
         self._matrices = [_as_matrix(w, w) for w in weights]
         options: dict[str, Any] = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
