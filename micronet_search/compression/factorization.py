@@ -5,8 +5,6 @@ that of the layer alone, so that they are known on `meta`. The weight of a convo
 in / groups, k, k). A ratio is a rank as a fraction of the full one, rounded to at least 1.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """What the order of the layers tells: which norms fold, and which inputs are never negative."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, fx, nn
 

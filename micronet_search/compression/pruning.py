@@ -1,7 +1,5 @@
 """Unstructured pruning: zeros among the weights, which stay zero, so that no mask is saved."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection
 

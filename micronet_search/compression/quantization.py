@@ -1,7 +1,5 @@
 """Quantization: fewer bits for weights and for inputs of layers, with learned scales."""
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator

@@ -5,8 +5,6 @@ are unsigned where they are never negative. The scales of a layer are learned (L
 2020) by their logarithms (TQT, Jain et al., 2020); the others follow from the values. Shapes stay.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from itertools import repeat

@@ -1,7 +1,5 @@
 """The values of the tensors that are shipped; `network.tensors` lists which these are."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -4,8 +4,6 @@ Torch-Pruning's dependency graph (Fang et al., 2023) tells which layers share th
 many go follows from shapes alone; the weights only decide which ones.
 """
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """The interface of a compression technique: a stage of a trial, and its changes to the network."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib import import_module

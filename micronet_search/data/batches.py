@@ -5,8 +5,6 @@ itself. Targets are class probabilities (B, classes), and `fill` is the value of
 Everything is drawn from the generator alone, and nothing waits for the device.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from functools import partial

@@ -1,7 +1,5 @@
 """Encoded images and the pixels in them."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass

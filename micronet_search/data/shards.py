@@ -1,7 +1,5 @@
 """Parquet files of encoded images and labels. Their sizes are checked before they are read."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Where images come from: `SOURCES` has one function for each name that a dataset may have."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial

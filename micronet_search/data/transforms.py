@@ -4,8 +4,6 @@ The operations are torchvision's of the same names. Changes of colour take and r
 (B, C, H, W) from 0 to 255, and factors (B, 1, 1, 1).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal

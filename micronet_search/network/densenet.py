@@ -1,7 +1,5 @@
 """DenseNet-BC for small images (Huang et al., 2017), with grouped convolutions."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """EfficientNet (Tan and Le, 2019), and with fused convolutions EfficientNetV2 (2021)."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from micronet_search.config.network import EfficientNet

@@ -1,7 +1,5 @@
 """Builds a network of any family, which is the module of its name beside this one."""
 
-from __future__ import annotations
-
 from importlib import import_module
 
 from torch import nn

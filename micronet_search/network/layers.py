@@ -4,8 +4,6 @@ Every operation with a cost is a module, so that the layer table and the graph c
 works in place.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Which bit width each layer has, and what is then an integer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 

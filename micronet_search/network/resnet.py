@@ -1,7 +1,5 @@
 """ResNet for small images (He et al., 2015), with grouped and separable convolutions."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from micronet_search.config.network import ResNet

@@ -4,8 +4,6 @@ Torch finds them too on its `meta` device, but takes up to 2 ms for a layer, and
 compiler for the first one, which takes half as long as Torch itself.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple

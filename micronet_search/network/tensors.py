@@ -1,7 +1,5 @@
 """The tensors of a shipped network: the one list that storing, loading, costing and export read."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The rules that make a score of a cost."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 
 from micronet_search.score.cost import Cost, Layer

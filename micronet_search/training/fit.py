@@ -1,7 +1,5 @@
 """Fitting a network, an epoch at a time, and judging what it predicts."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -1,7 +1,5 @@
 """Optimizers by name, Muon with AdamW among them, and the schedules of their learning rate."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any
