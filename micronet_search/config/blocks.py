@@ -63,10 +63,8 @@ class Family(Model):
         for name in self._per_block():
             found = len(getattr(self, name))
             if found != self.blocks:
-                raise ValueError(
-                    f"{name} has {found} entries and {self.listed} {self.blocks}, "
-                    "expected one for each block"
-                )
+                lengths = f"{name} has {found} entries and {self.listed} {self.blocks}"
+                raise ValueError(f"{lengths}, expected one for each block")
         return self
 
     @property

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -34,49 +34,36 @@ class Candidate(Compression, Fitted):
     """
 
     # What is judged here is judged against `network` or `input`: `options` relies on it.
-
     @model_validator(mode="after")
-    def _image_survives_the_strides(self) -> Candidate:
-        side = min(self.input.height, self.input.width)
-        for key, network in self._networks():
-            if side < 2**network.halvings:
-                most, image = int(math.log2(side)), f"{self.input.height} x {self.input.width}"
-                raise ValueError(
-                    f"{key}'s strides and blocks halve the image {network.halvings} times, "
-                    f"expected at most {most} for {image} pixels"
-                )
+    def _parts_go_together(self) -> Candidate:
+        for problem in chain(self._networks_that_cannot_be(), self._blocks_that_are_missing()):
+            raise ValueError(problem)
         return self
 
-    @model_validator(mode="after")
-    def _layers_that_can_be_built(self) -> Candidate:
-        for key, network in self._networks():
-            if (found := sum(network.layers)) > MAX_LAYERS:
-                raise ValueError(
-                    f"{key} has {found} layers in its blocks, expected at most {MAX_LAYERS}"
-                )
-        return self
+    def _networks_that_cannot_be(self) -> Iterator[str]:
+        networks: dict[str, Network | None] = {"network": self.network}
+        if self.distillation is not None:
+            networks["distillation.teacher.network"] = self.distillation.teacher.network
+        most = min(self.input.height, self.input.width).bit_length() - 1
+        for key, network in networks.items():
+            if network is not None and network.halvings > most:
+                found = f"{key}'s strides and blocks halve the image {network.halvings} times"
+                image = f"{self.input.height} x {self.input.width} pixels"
+                yield f"{found}, expected at most {most} for {image}"
+            if network is not None and (layers := sum(network.layers)) > MAX_LAYERS:
+                yield f"{key} has {layers} layers in its blocks, expected at most {MAX_LAYERS}"
 
-    @model_validator(mode="after")
-    def _blocks_that_are_there(self) -> Candidate:
+    def _blocks_that_are_missing(self) -> Iterator[str]:
         blocks = self.network.blocks
-        for key, name in self._named_blocks():
-            if int(name.removeprefix("block")) > blocks:
-                raise ValueError(
-                    f"{key} names {name} and network has {blocks} blocks, expected one of them"
-                )
-        return self
-
-    def _networks(self) -> Iterator[tuple[str, Network]]:
-        yield "network", self.network
-        if self.distillation is not None and self.distillation.teacher.network is not None:
-            yield "distillation.teacher.network", self.distillation.teacher.network
-
-    def _named_blocks(self) -> Iterator[tuple[str, str]]:
-        for name in self.quantization.blocks if self.quantization else ():
-            yield "quantization.blocks", name
-        for name in self.pruning.exclude if self.pruning else ():
-            if name.startswith("block"):
-                yield "pruning.exclude", name
+        named = {
+            "quantization.blocks": self.quantization.blocks if self.quantization else (),
+            "pruning.exclude": self.pruning.exclude if self.pruning else (),
+        }
+        for key, names in named.items():
+            for name in names:
+                if name.startswith("block") and int(name.removeprefix("block")) > blocks:
+                    found = f"{key} names {name} and network has {blocks} blocks"
+                    yield f"{found}, expected one of them"
 
     def teacher(self) -> Candidate:
         """The candidate that its teacher's network and training are, for the same images."""

@@ -139,10 +139,9 @@ class Quantization(Model):
 
     @model_validator(mode="after")
     def _nothing_to_learn_without_integers(self) -> Quantization:
-        apart = [self.first, self.last, *self.blocks.values()]
-        asked = [bits for found in apart for bits in (found.weight_bits, found.activation_bits)]
-        asked += [self.weight_bits, self.activation_bits]
-        if min(bits for bits in asked if bits is not None) > INTEGER:
+        widths: list[Quantization | Widths] = [self, self.first, self.last, *self.blocks.values()]
+        asked = [bits for found in widths for bits in (found.weight_bits, found.activation_bits)]
+        if min(filter(None, asked)) > INTEGER:
             self._settle(mode="static", epochs=0)
         return self
 

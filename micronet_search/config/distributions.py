@@ -24,14 +24,10 @@ SHORT = 32
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`, both included.
+    """Whole numbers or fractions from `low` to `high`, both included and on the grid of `step`.
 
-    Attributes:
-        low: The least value.
-        high: The greatest value, on the grid of `step`.
-        step: Distance of neighbouring values; None for 1 between whole numbers, none otherwise.
-        log: Whether a draw is even in the logarithm.
-        whole: Whether the values are whole numbers.
+    Without a step whole numbers are 1 apart, and fractions a continuum. With `log` draws are even
+    in the logarithm.
     """
 
     low: float

@@ -67,10 +67,8 @@ def dotted(key: Key) -> str:
 
 def describe(value: Any) -> str:
     """Returns a value as an error message shows it: short, and close to how YAML has it."""
-    if isinstance(value, str):
-        text = repr(value)
-    else:
-        text = re.sub(r'"(\w+)":', r"\1:", json.dumps(value, ensure_ascii=False, default=str))
+    dumped = json.dumps(value, ensure_ascii=False, default=str)
+    text = repr(value) if isinstance(value, str) else re.sub(r'"(\w+)":', r"\1:", dumped)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -119,20 +117,21 @@ class Document:
 
     def __init__(self, node: yaml.Node) -> None:
         self.problems: list[Problem] = []
-        self._root, self._count = node, 0
-        self.tree = self._read(node, ())
+        self._count = 0
+        self._places: dict[Key, tuple[tuple[int, int], bool]] = {}
+        self.tree = self._read(node, (), node)
 
     def problem(self, key: Key, message: str) -> Problem:
         """Returns a problem at `key`, placed at the nearest enclosing key that the file has."""
-        node, place, depth = self._root, (1, 1), 0
-        while depth < len(key) and (item := _item(node, key[depth])):
-            (place, node), depth = item, depth + 1
+        depth = max(end for end in range(len(key) + 1) if key[:end] in self._places)
+        place, is_mapping = self._places[key[:depth]]
         # A key below a scalar or a list comes from a value that stands for a whole mapping.
-        named = key if isinstance(node, yaml.MappingNode) else key[:depth]
-        return Problem(*place, dotted(named), message)
+        named = key if is_mapping else key[:depth]
+        return Problem(*(place if depth else (1, 1)), dotted(named), message)
 
-    def _read(self, node: yaml.Node, key: Key) -> Any:
+    def _read(self, node: yaml.Node, key: Key, start: yaml.Node) -> Any:
         self._count += 1
+        self._places[key] = _place(start), isinstance(node, yaml.MappingNode)
         # Aliases make a tree as large as they like from a few lines.
         if len(key) > MAX_DEPTH or self._count > MAX_VALUES:
             raise _refusal(node, f"more than {MAX_DEPTH} levels or {MAX_VALUES} values")
@@ -140,7 +139,7 @@ class Document:
             case "map", yaml.MappingNode():
                 return self._read_mapping(node, key)
             case "seq", yaml.SequenceNode():
-                return [self._read(item, (*key, i)) for i, item in enumerate(node.value)]
+                return [self._read(item, (*key, i), item) for i, item in enumerate(node.value)]
             case kind, yaml.ScalarNode(value=text) if kind in _CORE:
                 pattern, read = _CORE[kind]
                 if not re.fullmatch(pattern, text):
@@ -164,18 +163,8 @@ class Document:
                 message = f"duplicate key, first given on line {lines[name]}"
                 self.problems.append(Problem(*place, dotted((*key, name)), message))
             else:
-                lines[name], found[name] = place[0], self._read(value, (*key, name))
+                lines[name], found[name] = place[0], self._read(value, (*key, name), name_node)
         return found
-
-
-def _item(node: yaml.Node, part: str | int) -> tuple[tuple[int, int], yaml.Node] | None:
-    """Returns the place and the node of an item of a mapping or a list; None if it has none."""
-    items: Iterable[tuple[Any, yaml.Node, yaml.Node]] = ()
-    if isinstance(node, yaml.MappingNode):
-        items = ((name.value, name, value) for name, value in node.value)
-    elif isinstance(node, yaml.SequenceNode):
-        items = ((i, item, item) for i, item in enumerate(node.value))
-    return next(((_place(start), item) for name, start, item in items if name == part), None)
 
 
 def _place(node: yaml.Node) -> tuple[int, int]:

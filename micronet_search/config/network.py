@@ -100,10 +100,9 @@ class DenseNet(Family):
     def _widths_that_groups_divide(self) -> DenseNet:
         multiple = math.lcm(*self.groups, *self.pointwise_groups)
         if multiple > MAX_GROWTH:
-            raise ValueError(
-                f"growth_rate has to be a multiple of {multiple} for groups and pointwise_groups, "
-                f"expected groups with a least common multiple of at most {MAX_GROWTH}"
-            )
+            found = f"growth_rate has to be a multiple of {multiple}"
+            expected = f"groups with a least common multiple of at most {MAX_GROWTH}"
+            raise ValueError(f"{found} for groups and pointwise_groups, expected {expected}")
         self._settle(
             growth_rate=round_within(self.growth_rate, multiple, MAX_GROWTH),
             stem=self.stem.rounded(self.groups_reading(0)),

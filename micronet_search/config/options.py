@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -94,14 +93,15 @@ def valid_draw(
     values: Values,
     input: Input | None = None,
     classes: int | None = None,
-    beside: Values = MappingProxyType({}),
+    beside: Values | None = None,
 ) -> Draw | None:
     """Returns a draw that is a candidate and makes the given choices; None if none is found.
 
     Tries the choices in `beside` and the first options with them, and then a hundred random draws.
     """
     at_random = pick_from(values, distributions.pick_random(random.Random(0)))
-    for pick in (pick_from({**beside, **values}), *[at_random] * distributions.DRAWS):
+    first = pick_from({**(beside or {}), **values})
+    for pick in (first, *[at_random] * distributions.DRAWS):
         drawn = draw(space, pick)
         if not refusals(drawn.tree, input, classes):
             return drawn

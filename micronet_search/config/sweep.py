@@ -95,11 +95,10 @@ class Execution(Model):
             is more than one slot.
         device: `auto` takes CUDA where there is a device, and `cuda` every one that there is.
         trials_per_device: Trials that share a device: a GPU, or a node's processors.
-        address: HOST:PORT of a Ray cluster that runs already; null for one of this machine alone,
-            made for the study.
+        address: HOST:PORT of a Ray cluster; null for one of this machine, made for the study.
         retries: How often a trial that crashed is tried again from its last checkpoint.
-        checkpoint_minutes: The most training that a crash costs: a checkpoint is written at the end
-            of an epoch where the next one would go beyond. Also at rungs and ends of stages.
+        checkpoint_minutes: The most training that a crash costs. Checkpoints are written at ends of
+            epochs, and at rungs and ends of stages anyway.
     """
 
     engine: Literal["auto", "inline", "ray"] = "auto"
@@ -116,10 +115,8 @@ class Execution(Model):
             if self.engine == "inline" and found != plain:
                 raise ValueError(f"found {name}: {found}, expected engine: ray with it")
         if self.address is not None and self.device.startswith("cuda:"):
-            raise ValueError(
-                f"found device: {self.device} beside an address, expected cuda, cpu or auto: "
-                "the devices of a cluster are Ray's to give"
-            )
+            found = f"found device: {self.device} beside an address, expected cuda, cpu or auto"
+            raise ValueError(f"{found}: the devices of a cluster are Ray's to give")
         return self
 
 
@@ -155,11 +152,7 @@ class Sweep(Model):
         return self.model_dump(mode="json")
 
     def override(self, **changes: dict[str, Any]) -> Sweep:
-        """Returns the sweep with other values of some options, validated as those of a file are.
-
-        Args:
-            changes: The options and their values, by the part of the sweep that has them, as in
-                `search={"trials": 3}`. None keeps the value of the file.
+        """Returns the sweep with other options, as in `search={"trials": 3}`; None changes nothing.
 
         Raises:
             ValueError: A value is not valid; the message names the option as `--OPTION`.

@@ -34,12 +34,9 @@ class OutsideSpaceError(ValueError):
 
 def suggest(trial: optuna.trial.BaseTrial, space: Any) -> dict[str, Any]:
     """Draws a candidate's plain tree by asking `trial` for every choice of `Sweep.space`."""
-
-    def pick(path: str, distribution: Distribution) -> Any:
-        return decode(distribution, _ask(trial, path, distribution))
-
-    drawn: dict[str, Any] = distributions.draw(space, pick).tree
-    return drawn
+    asked = distributions.draw(space, lambda path, found: decode(found, _ask(trial, path, found)))
+    tree: dict[str, Any] = asked.tree
+    return tree
 
 
 def _ask(trial: optuna.trial.BaseTrial, path: str, distribution: Distribution) -> Parameter:
@@ -195,11 +192,9 @@ class _Search:
     def explain(self, drawn: _Drawn) -> str:
         """Returns how a draw differs from the candidate, and what the space allows there."""
         at = {key: self._leaves[path][0] for path, key in drawn.picks.items()}
-        shown = drawn.differences[:MAX_EXPLAINED]
-        lines = [_line(item, at.get(item.key)) for item in shown]
-        if more := len(drawn.differences) - len(shown):
-            lines.append(f"and {more} more")
-        return "; ".join(lines)
+        lines = [_line(item, at.get(item.key)) for item in drawn.differences]
+        more = [f"and {len(lines) - MAX_EXPLAINED} more"] if len(lines) > MAX_EXPLAINED else []
+        return "; ".join(lines[:MAX_EXPLAINED] + more)
 
 
 def _matters_elsewhere(before: _Drawn, after: _Drawn, path: str) -> bool:
