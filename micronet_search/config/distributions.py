@@ -7,7 +7,6 @@ for a known candidate's choices are four ways to pick.
 from __future__ import annotations
 
 import json
-import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -38,10 +37,11 @@ class Range:
 
     def options(self) -> list[Any]:
         """Returns the ends, and the values between them if they are few."""
-        count = self.count() or math.inf
-        between = range(1, int(count) - 1) if count <= SHORT else ()
         ends = [self.low, self.high] if self.low != self.high else [self.low]
-        return ends + [self.low + i * (self.step or 1) for i in between]
+        count = self.count()
+        if count is None or count > SHORT:
+            return ends
+        return ends + [self.low + i * (self.step or 1) for i in range(1, count - 1)]
 
     def count(self) -> int | None:
         """Returns how many values there are; None for a continuum."""

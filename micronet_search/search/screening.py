@@ -58,8 +58,7 @@ def screen(
     if score > at_most:
         message = f"predicted score {score:.4g}, expected at most {at_most:.4g}"
         return Screened("score", message, score)
-    if digest in seen:
-        of = seen[digest]
+    if (of := seen.get(digest)) is not None:
         return Screened("duplicate", f"the same candidate as trial {of}", score, of)
     return None
 

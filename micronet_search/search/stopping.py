@@ -106,10 +106,9 @@ def finished(outcomes: Iterable[Outcome], share: float) -> Points:
     """
     found = []
     for outcome in outcomes:
-        if outcome.state == "complete":
-            here = at_share([row.accuracy for row in outcome.curve if row.stage == "fit"], share)
-            if here is not None:
-                found.append((here, outcome.accuracy))
+        here = at_share([row.accuracy for row in outcome.curve if row.stage == "fit"], share)
+        if outcome.state == "complete" and here is not None:
+            found.append((here, outcome.accuracy))
     return np.array(found, dtype=float).reshape(-1, 2)
 
 
