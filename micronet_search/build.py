@@ -1,7 +1,5 @@
 """Candidate -> network, compressed as it asks, and its predicted cost."""
 
-from __future__ import annotations
-
 import math
 
 import torch

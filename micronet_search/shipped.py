@@ -1,7 +1,5 @@
 """The network that a trial ships, as a file and read back from it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import asdict

@@ -4,8 +4,6 @@
 for a known candidate's choices are four ways to pick.
 """
 
-from __future__ import annotations
-
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping

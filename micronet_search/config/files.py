@@ -1,7 +1,5 @@
 """Sweeps and candidates as files: how they are read, checked and written."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from itertools import chain

@@ -1,7 +1,5 @@
 """How distributions are written in a sweep: `low`/`high`, `choices`, `one_of`."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

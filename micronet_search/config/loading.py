@@ -4,8 +4,6 @@ Scalars are those of YAML 1.2's core schema (`1e-3` is a number, `off` a string)
 an error.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

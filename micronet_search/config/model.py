@@ -1,7 +1,5 @@
 """What every part of a sweep or a candidate is made of."""
 
-from __future__ import annotations
-
 import re
 from typing import Annotated, Any, Literal, TypeVar
 

@@ -1,7 +1,5 @@
 """Tries the options of a space: tells which make no candidate, and writes the defaults out."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Turns pydantic's errors into messages for the user who wrote the file."""
 
-from __future__ import annotations
-
 import difflib
 import re
 import types

@@ -1,7 +1,5 @@
 """Which engine and which device a study's trials run on."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from importlib.util import find_spec
 

@@ -1,7 +1,5 @@
 """A slot, where one trial runs, and the engine that has just one, in the driver's process."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Generator, Iterator
 

@@ -1,7 +1,5 @@
 """One trial as a slot runs it: a conversation of events and orders, the same for every engine."""
 
-from __future__ import annotations
-
 import math
 import time
 import traceback

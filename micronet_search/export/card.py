@@ -1,7 +1,5 @@
 """The model card: what is shipped, how to run it, and every measured figure."""
 
-from __future__ import annotations
-
 import json
 import platform
 import time

@@ -1,7 +1,5 @@
 """Whether the ONNX file predicts what the PyTorch network does."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager

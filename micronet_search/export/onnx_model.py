@@ -5,8 +5,6 @@ weights and activations are half precision computes in half precision; every oth
 single precision, and keeps its 16-bit tensors in 16 bits.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """An ONNX graph while it is written, and how weights and inputs of few bits are written in it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

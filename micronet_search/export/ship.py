@@ -1,7 +1,5 @@
 """A complete trial as a folder that runs elsewhere, or nothing at all."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from contextlib import suppress

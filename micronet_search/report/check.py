@@ -1,7 +1,5 @@
 """Describes a sweep's space before anything is trained."""
 
-from __future__ import annotations
-
 import random
 import statistics
 

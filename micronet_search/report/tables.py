@@ -1,7 +1,5 @@
 """What the commands print: tables for people, JSON and CSV for programs."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter

@@ -1,7 +1,5 @@
 """What the files of a study say, whether its driver runs or not."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager

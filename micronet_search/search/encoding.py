@@ -1,7 +1,5 @@
 """Turns values of a sweep's tree into parameters of Optuna, and back."""
 
-from __future__ import annotations
-
 import json
 from decimal import Decimal
 from typing import Any

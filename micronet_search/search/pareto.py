@@ -4,8 +4,6 @@ Points are float arrays of shape (N, 2) with the columns accuracy and score. One
 another if it is at least as good on both objectives and better on one.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """The Optuna samplers that draw candidates, and the seeds of their randomness."""
 
-from __future__ import annotations
-
 import warnings
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Which draws are screened out before training, and how far a trial misses the constraints."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ Optuna has no pruners for several objectives. Here a stopping rule is a function
 stores: the accuracy of every trial after each epoch, and the scores, known before training.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@
 state bit by bit: the `state_dict` of a network, for example, or a mapping of several.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from typing import Any

@@ -1,7 +1,5 @@
 """Files that are whole or absent, whatever happens while they are written."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Repairs Optuna's journal after a crash, under the driver's lock and before Optuna opens it."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

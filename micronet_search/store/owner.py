@@ -1,7 +1,5 @@
 """Who owns a study: the one driver that runs it, and the folder that its MLflow run belongs to."""
 
-from __future__ import annotations
-
 import os
 import socket
 import time

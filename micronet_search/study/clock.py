@@ -1,7 +1,5 @@
 """When a study has to pause: its hours, and the signals that ask for it."""
 
-from __future__ import annotations
-
 import signal
 import threading
 import time

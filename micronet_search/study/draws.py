@@ -1,7 +1,5 @@
 """The draws of a study: Optuna is asked for them, and most are candidates to train."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import optuna

@@ -1,7 +1,5 @@
 """The driver: the one process that owns a study, asks, decides, tells and records."""
 
-from __future__ import annotations
-
 import hashlib
 
 import optuna

@@ -1,7 +1,5 @@
 """The trials that have ended: in the study's folder, in Optuna and in MLflow, in this order."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Opens a study: everything that can refuse it comes before anything runs."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

@@ -1,7 +1,5 @@
 """How far a study is: the driver keeps it up to date, and the display shows it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal

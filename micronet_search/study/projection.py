@@ -1,7 +1,5 @@
 """MLflow as a projection of what is in a study's folder."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress

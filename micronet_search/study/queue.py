@@ -1,7 +1,5 @@
 """Where each trial of a study is, from the draw to its end, and how often it was tried."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

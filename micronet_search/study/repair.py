@@ -1,7 +1,5 @@
 """What an earlier start of a study left, put back where it belongs."""
 
-from __future__ import annotations
-
 import optuna
 from optuna.trial import Trial, TrialState
 

@@ -1,7 +1,5 @@
 """What must stay the same over all starts of a study: its sweep, its images and its storage."""
 
-from __future__ import annotations
-
 import difflib
 import socket
 from collections.abc import Callable

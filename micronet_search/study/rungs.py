@@ -1,7 +1,5 @@
 """The rungs of a study: which trials go on past them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

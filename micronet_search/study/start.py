@@ -1,7 +1,5 @@
 """The driver's last start, as `start.json` keeps it for MLflow: what it ran on, how it ended."""
 
-from __future__ import annotations
-
 import platform
 import subprocess
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """Optuna's storage of a study, opened under the driver's lock."""
 
-from __future__ import annotations
-
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend

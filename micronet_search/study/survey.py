@@ -1,7 +1,5 @@
 """Which trials are feasible, which of them are on the front, and how good the front is."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

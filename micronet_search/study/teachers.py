@@ -1,7 +1,5 @@
 """Teachers: networks that are trained once, outside any study, and shared by all students."""
 
-from __future__ import annotations
-
 import hashlib
 import random
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """MLflow's own pages, on every study under a root."""
 
-from __future__ import annotations
-
 import ipaddress
 import os
 import signal

@@ -1,7 +1,5 @@
 """The images of a trial, in batches that its seed and the epoch decide."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """What a trial has done so far, and how it ended."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager

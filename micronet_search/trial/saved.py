@@ -1,7 +1,5 @@
 """The checkpoint of a trial: what it holds, and how one that does not fit is told."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """The stages of a trial that train, in their order."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from micronet_search.compression.technique import Technique, techniques_of

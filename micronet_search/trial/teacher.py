@@ -1,7 +1,5 @@
 """The teacher of a trial, as the trial uses it."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """A trial: a loop over the stages of one candidate."""
 
-from __future__ import annotations
-
 import time
 
 import torch

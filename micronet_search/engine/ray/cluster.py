@@ -1,7 +1,5 @@
 """A Ray cluster as a driver sees it: its nodes, and the slots that each node can have."""
 
-from __future__ import annotations
-
 import os
 import re
 import socket

@@ -1,7 +1,5 @@
 """The engine whose slots are spread over the devices of a Ray cluster."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections import Counter

@@ -5,8 +5,6 @@ they wait a minute for an answer from the cluster that is gone. This file is als
 process that ends them, so it imports the standard library alone.
 """
 
-from __future__ import annotations
-
 import glob
 import os
 import re
