@@ -77,7 +77,9 @@ def run(
             from micronet_search.study import opening  # takes seconds
 
             progress = opening.run(loaded, _folder(root), display, new_total=trials is not None)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OSError) as error:
+        if not _is_interrupt(error):
+            raise
         hint = "left at once; run the same command to repair the study and continue"
         print(hint, file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
@@ -196,6 +198,12 @@ def ui(
     from micronet_search.tracking.ui import serve
 
     raise typer.Exit(serve(_folder(root), tracking(_folder(root)), host, port))
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Returns whether Ctrl-C came, or led to an error where it came in the middle of a cleanup."""
+    cause = error.__context__
+    return isinstance(error, KeyboardInterrupt) or (cause is not None and _is_interrupt(cause))
 
 
 def _folder(root: Path) -> paths.Root:

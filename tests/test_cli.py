@@ -19,6 +19,8 @@ import yaml
 from PIL import Image
 from studies import Command, Done, Kill, cli, tiny, write
 
+from micronet_search.cli import _is_interrupt
+
 COMMANDS = ["check", "run", "status", "front", "score", "export", "ui"]
 HEAVY = ["torch", "optuna", "mlflow", "numpy", "yaml"]
 
@@ -577,3 +579,15 @@ def test_ui_without_records_or_a_port(tmp_path: Path, runs: Path) -> None:
         port = taken.getsockname()[1]
         found = cli("ui", "--root", runs, "--port", port, cwd=tmp_path).error
     assert f"port {port}" in found
+
+
+def test_ctrl_c_in_the_middle_of_a_cleanup_is_still_ctrl_c(tmp_path: Path) -> None:
+    """Optuna removes a lock file that is gone when Ctrl-C comes while it removes the file."""
+    try:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            (tmp_path / "gone").unlink()
+    except OSError as error:
+        assert _is_interrupt(error)
+    assert not _is_interrupt(FileNotFoundError(2, "no such file"))

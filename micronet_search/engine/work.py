@@ -127,7 +127,8 @@ def work(
     """Runs a trial on a device, which holds the dataset.
 
     It yields events, and must be sent an order after each `Reached`. After every epoch `pausing`
-    says whether a checkpoint is wanted now. Every error inside the trial ends it as failed.
+    says whether a checkpoint is wanted now. A trial that diverges has failed. After any other
+    error, exhausted memory for example, it has crashed, and the driver may try it again.
     """
     trial = Trial(job.candidate, splits, seed=job.seed, device=device, teacher=job.teacher)
     try:

@@ -16,7 +16,7 @@ from micronet_search.config.network import Input
 from micronet_search.config.sweep import Dataset, Sweep
 from micronet_search.export.check import Agreement
 from micronet_search.network.precision import Plan
-from micronet_search.score.cost import Cost
+from micronet_search.score.cost import Cost, Layer
 from micronet_search.score.rules import scores
 from micronet_search.store.outcome import Outcome
 from micronet_search.store.paths import MODEL_FILE
@@ -118,10 +118,7 @@ def write(facts: Facts) -> str:
             (rule, *(f"{part:.6f}" for part in (found.score, found.parameters, found.operations)))
             for rule, found in scores(cost).items()
         ),
-        layers=_rows(
-            (layer.name, layer.kind, *(f"{figure:,}" for figure in attrgetter(*_LAYER)(layer)))
-            for layer in cost.layers
-        ),
+        layers=_rows(map(_layer, cost.layers)),
         folder=f" `{folder}`" if folder else "",
         limit=f", at most {dataset.limit:,} images of each split" if dataset.limit else "",
         trained=_date(facts.outcome.ended),
@@ -129,6 +126,10 @@ def write(facts: Facts) -> str:
         python=platform.python_version(),
         packages=_rows((name, _version(name)) for name in PACKAGES),
     )
+
+
+def _layer(layer: Layer) -> tuple[str, ...]:
+    return layer.name, layer.kind, *(f"{figure:,}" for figure in attrgetter(*_LAYER)(layer))
 
 
 def tags(candidate: Candidate) -> Iterator[str]:

@@ -18,7 +18,7 @@ from micronet_search.export.check import Agreement
 from micronet_search.score.rules import scores
 from micronet_search.shipped import MAX_BYTES, load
 from micronet_search.store.files import write_bytes
-from micronet_search.store.outcome import read_outcome
+from micronet_search.store.outcome import Outcome, read_outcome
 from micronet_search.store.owner import study_id
 from micronet_search.store.paths import MODEL_FILE, StudyFolder, TrialFolder
 
@@ -83,15 +83,19 @@ def _refuse_foreign(destination: Path, study: str) -> None:
     )
 
 
-def _prepare(
-    trial: TrialFolder, sweep: Sweep, study: str, splits: Splits
-) -> tuple[dict[str, bytes], card.Facts]:
+def _complete(trial: TrialFolder) -> Outcome:
     outcome = read_outcome(trial.outcome) if trial.outcome.exists() else None
     if outcome is None or outcome.state != "complete" or not trial.model.exists():
         state = "nothing" if outcome is None else f"a {outcome.state} trial"
         raise ValueError(f"found {state} in {trial.path}, expected a complete trial with its model")
+    return outcome
+
+
+def _prepare(
+    trial: TrialFolder, sweep: Sweep, study: str, splits: Splits
+) -> tuple[dict[str, bytes], card.Facts]:
+    outcome, shipped = _complete(trial), load(trial.model)
     assert outcome.accuracy is not None
-    shipped = load(trial.model)
     candidate = shipped.candidate
     if (candidate.input, candidate.classes) != (splits.input, splits.classes):
         raise ValueError(

@@ -50,6 +50,7 @@ class Driver:
         self._folder = root.study(sweep.name)
         self._study = study
         self._engine = engine
+        self._projection = projection
         self._teachers = teachers
         self._progress = progress
         self._observe = observe
@@ -93,7 +94,7 @@ class Driver:
             heard = self._engine.wait()
             if heard is not None:
                 self._handle(*heard)
-            self._ledger.deliver()
+            self._projection.update()
 
     def _is_over(self) -> bool:
         """Returns whether no further trial is to be started."""

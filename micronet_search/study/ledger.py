@@ -76,12 +76,8 @@ class Ledger:
     def catch_up(self) -> None:
         """Brings the survey, MLflow and the checkpoints up to date with what was entered."""
         self._progress.survey = survey(self._outcomes, self._objectives)
-        self.deliver()
-        self._tidy()
-
-    def deliver(self) -> None:
-        """Brings MLflow up to date, in case it did not answer before."""
         self._projection.update()
+        self._tidy()
 
     def line(self, number: int) -> str:
         """Returns how a trial ended, for the log."""

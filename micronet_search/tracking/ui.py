@@ -37,16 +37,9 @@ def serve(root: Root, tracking: Tracking, host: str, port: int) -> int:
     # MLflow opens its pages for language models first, and remembers what was chosen.
     hint = 'choose "Model training" at its top left; Ctrl-C ends it'
     print(f"MLflow on http://{_name(host)}:{port}, {hint}", flush=True)
-    command = [
-        *(sys.executable, "-m", "mlflow", "server"),
-        # for uploads; other artifacts are read where they lie
-        *("--artifacts-destination", root.artifacts.absolute().as_uri()),
-        *("--host", host, "--port", str(port), "--workers", "1"),
-        *("--uvicorn-opts", "--no-access-log"),
-    ]
     ours = _QUIET | {"MLFLOW_SERVER_ALLOWED_HOSTS": _allowed_hosts(host)}
     server = subprocess.Popen(
-        ["sh", "-c", _TOGETHER, "sh", *command],
+        ["sh", "-c", _TOGETHER, "sh", *_command(root, host, port)],
         stdin=subprocess.PIPE,
         # everyone can read a command line, and the store's address may hold a password
         env=ours | os.environ | {"MLFLOW_BACKEND_STORE_URI": uri},
@@ -67,6 +60,16 @@ def serve(root: Root, tracking: Tracking, host: str, port: int) -> int:
                 os.killpg(server.pid, number)
             with suppress(subprocess.TimeoutExpired):
                 server.wait(_PATIENCE)
+
+
+def _command(root: Root, host: str, port: int) -> list[str]:
+    return [
+        *(sys.executable, "-m", "mlflow", "server"),
+        # for uploads; other artifacts are read where they lie
+        *("--artifacts-destination", root.artifacts.absolute().as_uri()),
+        *("--host", host, "--port", str(port), "--workers", "1"),
+        *("--uvicorn-opts", "--no-access-log"),
+    ]
 
 
 def _check_store(uri: str) -> None:
