@@ -583,11 +583,10 @@ def test_ui_without_records_or_a_port(tmp_path: Path, runs: Path) -> None:
 
 def test_ctrl_c_in_the_middle_of_a_cleanup_is_still_ctrl_c(tmp_path: Path) -> None:
     """Optuna removes a lock file that is gone when Ctrl-C comes while it removes the file."""
-    try:
+    with pytest.raises(OSError, match="gone") as caught:
         try:
             raise KeyboardInterrupt
         except KeyboardInterrupt:
             (tmp_path / "gone").unlink()
-    except OSError as error:
-        assert _is_interrupt(error)
+    assert _is_interrupt(caught.value)
     assert not _is_interrupt(FileNotFoundError(2, "no such file"))

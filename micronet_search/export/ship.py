@@ -16,7 +16,7 @@ from micronet_search.data.splits import Splits
 from micronet_search.export import ExportError, card, check, onnx_model
 from micronet_search.export.check import Agreement
 from micronet_search.score.rules import scores
-from micronet_search.shipped import MAX_BYTES, load
+from micronet_search.shipped import MAX_BYTES, Shipped, load
 from micronet_search.store.files import write_bytes
 from micronet_search.store.outcome import Outcome, read_outcome
 from micronet_search.store.owner import study_id
@@ -91,6 +91,16 @@ def _complete(trial: TrialFolder) -> Outcome:
     return outcome
 
 
+def _agreement(content: bytes, shipped: Shipped, splits: Splits) -> check.Agreement:
+    found = check.compare(content, shipped, splits.test)
+    if not found.agrees:
+        raise ExportError(
+            f"ONNX Runtime and PyTorch predict {found.differing} of {found.images} test images "
+            f"differently, expected at most {found.allowed}; nothing was exported"
+        )
+    return found
+
+
 def _prepare(
     trial: TrialFolder, sweep: Sweep, study: str, splits: Splits
 ) -> tuple[dict[str, bytes], card.Facts]:
@@ -112,12 +122,7 @@ def _prepare(
         **{f"score.{rule}": str(found.score) for rule, found in scores(cost).items()},
     }
     files = {ONNX: onnx_model.write(shipped, metadata), MODEL_FILE: trial.model.read_bytes()}
-    agreement = check.compare(files[ONNX], shipped, splits.test)
-    if not agreement.agrees:
-        raise ExportError(
-            f"ONNX Runtime and PyTorch predict {agreement.differing} of {agreement.images} test "
-            f"images differently, expected at most {agreement.allowed}; nothing was exported"
-        )
+    agreement = _agreement(files[ONNX], shipped, splits)
     facts = card.Facts(
         sweep=sweep,
         trial=int(trial.path.name),
