@@ -139,6 +139,7 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 
 def _may_pass(uri: str, error: Exception) -> bool:
+    """Returns whether the store may take the same later: it is away, locked, or ill (5xx)."""
     from mlflow.exceptions import ERROR_CODE_TO_HTTP_STATUS, MlflowException
     from sqlalchemy.exc import DBAPIError
 
@@ -146,9 +147,9 @@ def _may_pass(uri: str, error: Exception) -> bool:
         return any(map(is_locked, _causes(error)))
     if not is_server(uri):
         return any(isinstance(cause, DBAPIError) for cause in _causes(error))
-    status = getattr(getattr(error, "response", None), "status_code", 500)  # of an artifact
+    status = getattr(getattr(error, "response", None), "status_code", 500)  # of an upload
     if isinstance(error, MlflowException):
-        said = _STATUS.search(str(error))  # MLflow makes a 500 of those that it does not know
+        said = _STATUS.search(str(error))  # MLflow makes a 500 of a status unknown to it
         status = int(said[1]) if said else ERROR_CODE_TO_HTTP_STATUS.get(error.error_code, 500)
     return not 400 <= status < 500 or status in _TRY_LATER
 
