@@ -131,18 +131,19 @@ def test_a_store_that_does_not_answer_is_asked_now_and_then(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now, asked = time.monotonic(), []
+    clock = [now]
 
     def fail(*_: object) -> None:
         asked.append(1)
         raise TrackingError("silence", passing=True)
 
     with monkeypatch.context() as patch:
-        patch.setattr(time, "monotonic", lambda: now)
+        patch.setattr(time, "monotonic", lambda: clock[0])
         patch.setattr(Recorder, "__init__", fail)
         found = start()
         end(root, outcomes, 0, 0.8, 40.0)
         for seconds in (0, projection.PATIENCE - 1, projection.PATIENCE):
-            patch.setattr(time, "monotonic", lambda: now + seconds)  # noqa: B023
+            clock[0] = now + seconds
             found.update()
     assert asked == [1, 1]
     monkeypatch.setattr(time, "monotonic", lambda: now + 3 * projection.PATIENCE)
