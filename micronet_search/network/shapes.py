@@ -1,7 +1,7 @@
 """The shapes that pass through a network, without any values.
 
-Torch finds them too on its `meta` device, but takes up to 2 ms for a layer, and imports its
-compiler for the first one, which takes half as long as Torch itself.
+Torch finds them too on its `meta` device. But that takes up to 2 ms a layer, and the first layer
+makes Torch import its compiler, which takes half a second.
 """
 
 from collections.abc import Callable
@@ -55,11 +55,11 @@ def passes(network: nn.Module, image: Input) -> list[Passed]:
 
 def _made(name: str, module: nn.Module, shape: torch.Size) -> torch.Size:
     match module:
-        case nn.Conv2d():
+        case nn.Conv2d(dilation=(1, 1)):
             return torch.Size((shape[0], module.out_channels, *_sides(module, shape)))
-        case nn.AvgPool2d():
+        case nn.AvgPool2d(ceil_mode=False):
             return torch.Size((*shape[:2], *_sides(module, shape)))
-        case nn.AdaptiveAvgPool2d():  # always to one pixel
+        case nn.AdaptiveAvgPool2d(output_size=1):
             return torch.Size((*shape[:2], 1, 1))
         case nn.Linear():
             return torch.Size((*shape[:-1], module.out_features))
@@ -69,12 +69,13 @@ def _made(name: str, module: nn.Module, shape: torch.Size) -> torch.Size:
 
 
 def _sides(module: nn.Conv2d | nn.AvgPool2d, shape: torch.Size) -> list[int]:
-    """Returns the height and the width that a square window leaves."""
-    kernel, stride, padding = (
-        int(size[0] if isinstance(size, tuple) else size)
-        for size in (module.kernel_size, module.stride, module.padding)
-    )
-    return [(side + 2 * padding - kernel) // stride + 1 for side in shape[2:]]
+    """Returns the height and the width that a window leaves."""
+    sizes: list[Any] = [module.kernel_size, module.stride, module.padding]
+    pairs = [size if isinstance(size, tuple) else (size, size) for size in sizes]
+    windows = zip(shape[2:], *pairs, strict=True)
+    return [
+        (side + 2 * padding - kernel) // stride + 1 for side, kernel, stride, padding in windows
+    ]
 
 
 class ShapesOnly(TorchFunctionMode):
