@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from micronet_search import build
 from micronet_search.config import distributions
 from micronet_search.config.candidate import Candidate
+from micronet_search.config.distributions import DRAWS
 from micronet_search.config.options import read_candidate
 from micronet_search.config.sweep import Sweep
 from micronet_search.config.validation import validation_problems
@@ -15,8 +16,6 @@ from micronet_search.data import splits
 from micronet_search.score.rules import scores
 from micronet_search.search.space import size
 from micronet_search.study.opening import check_space, find_known
-
-DRAWS = distributions.DRAWS
 
 
 def describe(sweep: Sweep) -> list[str]:

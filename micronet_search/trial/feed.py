@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from micronet_search.config.training import Training
 from micronet_search.data.batches import (
@@ -35,6 +35,10 @@ class Feed:
         self._splits = splits
         self._training = training
         self._seed = seed
+
+    def place(self, network: nn.Module) -> nn.Module:
+        """Moves a network to where the images are, with its channels last as theirs."""
+        return network.to(self.device).to(memory_format=torch.channels_last)
 
     def training(self, epoch: int, mixing: bool) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields the augmented images (B, C, H, W) and targets (B, classes) of an epoch.

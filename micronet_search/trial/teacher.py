@@ -1,6 +1,5 @@
 """The teacher of a trial, as the trial uses it."""
 
-import torch
 from torch import Tensor, nn
 
 from micronet_search import shipped
@@ -48,10 +47,5 @@ def soft_targets(candidate: Candidate, content: bytes | None, feed: Feed) -> Sof
     if asked is None:
         return None
     assert content is not None
-    network = place(Teacher(content, feed.normalization), feed.device)
+    network = feed.place(Teacher(content, feed.normalization))
     return SoftTargets(network, asked.temperature, asked.weight)
-
-
-def place(network: nn.Module, device: torch.device) -> nn.Module:
-    """Moves a network to a device; convolutions are faster with their channels last."""
-    return network.to(device).to(memory_format=torch.channels_last)

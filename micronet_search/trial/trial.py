@@ -18,10 +18,7 @@ from micronet_search.trial import saved
 from micronet_search.trial.feed import Feed
 from micronet_search.trial.history import History
 from micronet_search.trial.stages import Stage, stages
-from micronet_search.trial.teacher import place, soft_targets
-
-EVALUATION_BATCH = 1000
-CALIBRATION_BATCHES = 4
+from micronet_search.trial.teacher import soft_targets
 
 
 class Trial:
@@ -85,7 +82,7 @@ class Trial:
         for stage in self.stages[: self._entered]:
             if stage.technique is not None:
                 stage.technique.transform(self.network, self.candidate)
-        place(self.network, self.device)
+        self.feed.place(self.network)
         if found is None:
             return
         if found.fit is not None:
@@ -157,7 +154,7 @@ class Trial:
         with self.history.clock(stage.name):
             if stage.technique is not None:
                 stage.technique.transform(self.network, self.candidate)
-                place(self.network, self.device)
+                self.feed.place(self.network)
                 stage.technique.calibrate(self.network, self.feed.calibration())
                 if not stage.epochs:
                     stage.technique.before_epoch(self.network, self.candidate, 1.0)
