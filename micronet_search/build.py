@@ -51,6 +51,7 @@ def compressed(candidate: Candidate) -> tuple[nn.Sequential, Plan]:
     for technique in techniques_of(candidate):
         if not technique.reshapes:
             technique.transform(shipped, candidate)
+            technique.finish(shipped, candidate)
     return shipped, widths
 
 

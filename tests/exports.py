@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from micronet_search import build
 from micronet_search.compression import stored
+from micronet_search.compression.graph import fold
 from micronet_search.compression.pruning import prune
 from micronet_search.compression.quantization import calibrate, insert
 from micronet_search.config.candidate import Candidate
@@ -143,6 +144,7 @@ def _quantize(candidate: Candidate, network: nn.Sequential, images: Tensor) -> P
     insert(network.eval(), plan)
     if plan.integer:
         calibrate(network, [images])
+    fold(network, plan)
     return plan
 
 

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from micronet_search import build
 from micronet_search.compression import stored, structured_pruning
+from micronet_search.compression.graph import fold
 from micronet_search.compression.pruning import prune
 from micronet_search.compression.quantization import calibrate, insert
 from micronet_search.config.candidate import Candidate
@@ -69,6 +70,7 @@ def compressed(candidate: Candidate) -> dict[str, Tensor]:
     if plan.integer:
         size = candidate.input
         calibrate(network, [torch.randn(2, size.channels, size.height, size.width)])
+    fold(network, plan)
     return stored.store(network, plan)
 
 

@@ -11,8 +11,10 @@ from torch import nn
 from micronet_search import build
 from micronet_search.compression.factorization import factorize
 from micronet_search.compression.graph import affine, fold
+from micronet_search.compression.quantization import calibrate, insert
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.compression import FactorizationKind
+from micronet_search.network.precision import layers_of
 
 
 def candidate(bottleneck: int, **quantization: Any) -> Candidate:
@@ -119,3 +121,45 @@ def test_a_bias_that_was_there_is_folded_too() -> None:
     fold(network, widths)
     assert isinstance(network[1], nn.Identity)
     torch.testing.assert_close(network(image), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("weight_bits", [1, 4, 8])
+def test_norms_fold_into_the_scales_of_quantized_weights(weight_bits: int) -> None:
+    """The integers stay, but for those whose sign a negative factor changes."""
+    asked = candidate(0, weight_bits=weight_bits, activation_bits=8)
+    asked = Candidate.model_validate(asked.model_dump() | {"network": RESNET})
+    network = trained(build.network(asked))
+    for norm in norms(network):
+        norm.weight.data.abs_()
+    widths, image = build.plan(asked, network), torch.randn(4, 3, 16, 16)
+    insert(network, widths)
+    calibrate(network, [image])
+    expected, before = network(image), integers(network)
+    fold(network, widths)
+    torch.testing.assert_close(network(image), expected, rtol=1e-4, atol=1e-4)
+    assert not norms(network)
+    assert all(torch.equal(before[name], found) for name, found in integers(network).items())
+
+
+def test_a_negative_factor_changes_the_sign_of_the_integers() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 1, (1, 4), bias=False), nn.BatchNorm2d(1))
+    network[0].weight.data = torch.tensor([-8.0, -3.0, 2.0, 7.0]).view(1, 1, 1, 4) / 16
+    network[1].weight.data.fill_(-2.0)
+    widths = build.precision.plan(
+        candidate(0, weight_bits=4, activation_bits=4).quantization, ["0"]
+    )
+    insert(network, widths)
+    network[0].weight_quantizer.set_scale(torch.tensor([1 / 16]))
+    fold(network.eval(), widths)
+    # the least integer has no counterpart
+    assert integers(network)["0"].flatten().tolist() == [7, 3, -2, -7]
+    assert network[0].weight_quantizer.scale.item() == pytest.approx(1 / 8, rel=1e-4)
+
+
+def integers(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {
+        name: layer.weight_quantizer.integers(
+            layer.weight, layer.weight_quantizer.scale_of(layer.weight)
+        )
+        for name, layer in layers_of(network).items()
+    }

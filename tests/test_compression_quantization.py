@@ -46,7 +46,7 @@ def test_best_scale_of_zeros_is_the_smallest() -> None:
     assert torch.equal(found, torch.full((2,), SMALLEST_SCALE))
 
 
-def test_insert_keeps_the_parameters_and_folds() -> None:
+def test_insert_keeps_the_parameters_and_the_norms() -> None:
     network = little_network()
     weight = network[2].weight
     insert(network, planned(network, 8))
@@ -54,7 +54,7 @@ def test_insert_keeps_the_parameters_and_folds() -> None:
     assert isinstance(network[0].input_quantizer, nn.Identity)
     assert isinstance(network[2].input_quantizer, InputQuantizer)
     assert network[2].input_quantizer.low == 0
-    assert isinstance(network[3], nn.Identity)
+    assert isinstance(network[3], nn.BatchNorm2d)
     assert isinstance(network[6].input_quantizer, InputQuantizer)
 
 

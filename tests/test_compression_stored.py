@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from micronet_search import build
 from micronet_search.compression import quantizers, stored
+from micronet_search.compression.graph import fold
 from micronet_search.compression.pruning import prune
 from micronet_search.compression.quantization import calibrate, insert
 from micronet_search.config.candidate import Candidate
@@ -119,6 +120,7 @@ def trained(asked: Candidate) -> tuple[nn.Sequential, Plan]:
     insert(network, widths)
     if widths.integer:
         calibrate(network, [torch.randn(16, 3, 8, 8)])
+    fold(network, widths)
     return network.eval(), widths
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from micronet_search import build
 from micronet_search.compression import stored
+from micronet_search.compression.graph import fold
 from micronet_search.compression.pruning import prune
 from micronet_search.compression.quantization import calibrate, insert
 from micronet_search.compression.quantizers import bounds
@@ -112,6 +113,7 @@ def trained(asked: Candidate) -> tuple[nn.Sequential, Plan]:
     insert(network, plan)
     if plan.integer:
         calibrate(network, [torch.randn(4, 3, 8, 8)])
+    fold(network, plan)
     return network, plan
 
 

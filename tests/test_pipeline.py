@@ -14,6 +14,7 @@ import torch
 
 from micronet_search import build, shipped
 from micronet_search.compression import stored
+from micronet_search.compression.graph import fold
 from micronet_search.compression.pruning import prune
 from micronet_search.compression.quantization import calibrate, insert
 from micronet_search.config.candidate import Candidate
@@ -84,6 +85,7 @@ def test_all_that_can_be_drawn_is_built_counted_and_learns(chunk: int) -> None:
         learning = [p for p in network.parameters() if p.grad is not None]
         assert learning
         assert all(p.grad.isfinite().all() for p in learning)
+        fold(network, widths)
         # asserts that what is stored is what was counted
         measured = predicted.measured(stored.store(network, widths))
         assert measured.macs == predicted.macs

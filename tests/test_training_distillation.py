@@ -61,7 +61,7 @@ def test_a_fit_weighs_true_and_soft_targets(weight: float) -> None:
     hard = -(targets * logits.log_softmax(1)).sum(1).mean()
     expected = (1 - weight) * hard + weight * soft.loss(images, logits)
     config = Training(epochs=1, learning_rate=0.1)
-    fit = Fit(student, config, epochs=1, steps_per_epoch=1, learning_rate=0.1, soft_targets=soft)
+    fit = Fit(student, config, learning_rate=0.1, steps=1, soft_targets=soft)
     found = fit.epoch([(images, targets)], lambda: None)
     assert found == pytest.approx(expected.item(), rel=1e-5)
 
@@ -72,7 +72,7 @@ def test_a_teacher_is_not_changed() -> None:
     soft = SoftTargets(teacher, 3.0, 0.5)
     student = network()
     config = Training(epochs=1, learning_rate=0.1, optimizer="adamw", weight_decay=0.1)
-    fit = Fit(student, config, epochs=1, steps_per_epoch=4, learning_rate=0.1, soft_targets=soft)
+    fit = Fit(student, config, learning_rate=0.1, steps=4, soft_targets=soft)
     fit.epoch([(torch.randn(8, 1, 4, 4), torch.eye(3)[[0, 1, 2, 0] * 2])] * 4, lambda: None)
     assert not any(module.training for module in teacher.modules())
     assert all(parameter.grad is None for parameter in teacher.parameters())

@@ -36,7 +36,7 @@ def batches(count: int, seed: int) -> list[Batch]:
 
 def fit(fitted: nn.Module, **changes: Any) -> Fit:
     config = Training.model_validate({"epochs": 3, "learning_rate": 0.05} | changes)
-    return Fit(fitted, config, epochs=3, steps_per_epoch=4, learning_rate=0.05)
+    return Fit(fitted, config, learning_rate=0.05, steps=12)
 
 
 def nothing() -> None:

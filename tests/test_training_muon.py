@@ -135,7 +135,7 @@ def test_one_cycle_moves_the_momentum_of_both() -> None:
     )
     made = network(torch.contiguous_format)
     steps = optimizer.create(made, config, 0.1)
-    schedule = optimizer.schedule(steps, config, 0.1, 10, 0)
+    schedule = optimizer.schedule(steps, config, steps=10)
     seen = set()
     for _ in range(10):
         backward(made, 0)

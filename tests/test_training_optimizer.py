@@ -37,7 +37,7 @@ def network() -> nn.Module:
 def rates(steps: int = STEPS, warmup: int = 0, **changes: Any) -> list[float]:
     """The learning rate of each step."""
     made = optimizer.create(network(), config(**changes), 0.1)
-    schedule = optimizer.schedule(made, config(**changes), 0.1, steps, warmup)
+    schedule = optimizer.schedule(made, config(**changes), steps=steps, warmup=warmup)
     found = []
     for _ in range(steps):
         found.append(made.param_groups[0]["lr"])
@@ -217,11 +217,30 @@ def test_milestones_are_shares_of_the_whole_stage() -> None:
     assert found[2:] == pytest.approx([0.1] + [0.01] * 4 + [0.001] * 3)
 
 
+@pytest.mark.parametrize("name", ["cosine", "linear", "multi-step", "one-cycle"])
+def test_a_stage_takes_up_the_schedule_where_the_one_before_left_it(name: str) -> None:
+    asked = config(optimizer="sgd", schedule=name, warmup=0 if name == "one-cycle" else 3)
+    whole = groups(asked, 0)
+    assert groups(asked, 7) == pytest.approx(whole[14:])
+
+
+def groups(asked: Training, first_step: int) -> list[float]:
+    """The rate and the momentum of each step from the first one to the last."""
+    made = optimizer.create(network(), asked, 0.1)
+    schedule = optimizer.schedule(made, asked, steps=12, first_step=first_step, warmup=asked.warmup)
+    seen = []
+    for _ in range(first_step, 12):
+        seen += [made.param_groups[0]["lr"], made.param_groups[0]["momentum"]]
+        made.step()
+        schedule.step()
+    return seen
+
+
 @pytest.mark.parametrize("momentum", [0.5, 0.9, 0.98])
 def test_one_cycle_swings_around_the_momentum(momentum: float) -> None:
     asked = config(optimizer="sgd", momentum=momentum, schedule="one-cycle")
     found = optimizer.create(network(), asked, 0.1)
-    schedule = optimizer.schedule(found, asked, 0.1, STEPS, 0)
+    schedule = optimizer.schedule(found, asked, steps=STEPS)
     seen = []
     for _ in range(STEPS):
         seen.append(found.param_groups[0]["momentum"])

@@ -22,6 +22,7 @@ from micronet_search.score.rules import imt
 from micronet_search.store import checkpoint
 from micronet_search.store.outcome import Result
 from micronet_search.training.fit import DivergenceError
+from micronet_search.trial.stages import Rates
 from micronet_search.trial.trial import Trial
 
 CPU = torch.device("cpu")
@@ -104,12 +105,21 @@ def test_the_curve_goes_through_the_stages() -> None:
 
 
 def test_stages_start_where_the_one_before_ends() -> None:
-    found = [(s.name, s.start, s.end, s.learning_rate) for s in begun(EVERYTHING).stages]
+    found = [(s.name, s.start, s.end, s.rates) for s in begun(EVERYTHING).stages]
     assert found == [
-        ("fit", 0, 2, 0.01),
-        ("prune", 2, 5, pytest.approx(0.003)),
-        ("quantize", 5, 7, pytest.approx(0.001)),
+        ("fit", 0, 2, Rates(0, 2, 0.01)),
+        ("prune", 2, 5, Rates(2, 5, pytest.approx(0.003))),
+        ("quantize", 5, 7, Rates(5, 7, pytest.approx(0.001))),
     ]
+
+
+def test_stages_share_a_schedule_that_spans_the_trial() -> None:
+    asked = candidate(
+        pruning={"sparsity": 0.6, "epochs": 3}, quantization=FOUR_BITS, span="trial", warmup=1
+    )
+    found = [(s.name, s.start, s.end, s.rates) for s in begun(asked).stages]
+    rates = Rates(0, 7, 0.01, warmup=1)
+    assert found == [("fit", 0, 2, rates), ("prune", 2, 5, rates), ("quantize", 5, 7, rates)]
 
 
 def test_half_precision_has_nothing_to_learn() -> None:

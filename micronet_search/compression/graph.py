@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, fx, nn
 
+from micronet_search.compression.quantizers import WeightQuantizer
 from micronet_search.network.layers import Add, GlobalMean, Scale
 from micronet_search.network.precision import Plan
 
@@ -73,7 +74,12 @@ def affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def fold(network: nn.Module, plan: Plan) -> None:
-    """Folds each norm into the convolution with integer weights that it alone reads, in place."""
+    """Folds each norm into the convolution with integer weights that it alone reads, in place.
+
+    The scales of quantized weights take the size of the norm's factors, so that the integers stay.
+    Where a factor is negative they change their sign, and the least one, which has no counterpart,
+    becomes the greatest.
+    """
     if not any(precision.scales_weights for precision in plan.layers.values()):
         return  # without tracing the network, which takes long
     for norm_name, conv_name in foldable_norms(network).items():
@@ -86,6 +92,9 @@ def fold(network: nn.Module, plan: Plan) -> None:
         if not norm.bias.is_meta:  # where nothing is to compute, Torch would take milliseconds
             factor, summand = affine(norm)
             conv.weight.mul_(factor[:, None, None, None])
+            quantizer = getattr(conv, "weight_quantizer", None)
+            if isinstance(quantizer, WeightQuantizer):
+                quantizer.set_scale(quantizer.scale * factor.abs())
             bias = summand if conv.bias is None else summand + conv.bias * factor
         conv.bias = nn.Parameter(bias)
         network.set_submodule(norm_name, nn.Identity())

@@ -29,10 +29,9 @@ _GRID = 40
 
 
 def insert(network: nn.Module, plan: Plan) -> None:
-    """Folds norms and inserts quantizers, in place. Learned scales are 1 until `calibrate`."""
+    """Inserts quantizers, in place. Learned scales are 1 until `calibrate`."""
     if plan.rest_bits == 32:
         return
-    fold(network, plan)
     nonnegative = nonnegative_inputs(network)
     for name, layer in layers_of(network).items():
         precision = plan.layers[name]
@@ -112,7 +111,11 @@ _MODES = {
 
 
 class LearnedQuantization(Technique):
-    """Folds norms, inserts quantizers, and fine-tunes the network with them."""
+    """Inserts quantizers and fine-tunes the network with them, then folds its norms.
+
+    The norms stay while the network trains, because it learns badly without them. Folding them
+    afterwards changes nothing: their factors go into the scales of the output channels.
+    """
 
     stage, field = "quantize", "quantization"
 
@@ -121,8 +124,12 @@ class LearnedQuantization(Technique):
         return super().epochs(candidate, plan) if plan.integer else 0
 
     def transform(self, network: nn.Module, candidate: Candidate) -> None:
-        """Folds norms and inserts quantizers, in place."""
+        """Inserts quantizers, in place."""
         insert(network, plan(candidate.quantization, layers_of(network)))
+
+    def finish(self, network: nn.Module, candidate: Candidate) -> None:
+        """Folds norms into integer weights, in place."""
+        fold(network, plan(candidate.quantization, layers_of(network)))
 
     def calibrate(self, network: nn.Module, images: Iterable[Tensor]) -> None:
         """Sets the learned scales to those with the least error, in place."""

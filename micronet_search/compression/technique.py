@@ -59,6 +59,9 @@ class Technique:
         """Returns a repair to apply after each step of this stage and of all later ones."""
         return None
 
+    def finish(self, network: nn.Module, candidate: Candidate) -> None:
+        """Gives the layers the form that is shipped, in place, after the last epoch of all."""
+
     def sparsity(self, network: nn.Module, candidate: Candidate) -> dict[str, float]:
         """Returns the fraction of zeros that the technique leaves in each layer, by name."""
         return {}

@@ -36,9 +36,17 @@ class Candidate(Compression, Fitted):
     # What is judged here is judged against `network` or `input`: `options` relies on it.
     @model_validator(mode="after")
     def _parts_go_together(self) -> Candidate:
+        if self.training.span == "trial":
+            self._settle(**dict(self._with_the_rates_of_the_schedule()))
         for problem in chain(self._networks_that_cannot_be(), self._blocks_that_are_missing()):
             raise ValueError(problem)
         return self
+
+    def _with_the_rates_of_the_schedule(self) -> Iterator[tuple[str, Model]]:
+        for name in Compression.model_fields:
+            if (part := getattr(self, name)) is not None:
+                default = type(part).model_fields["learning_rate_factor"].default
+                yield name, part.model_copy(update={"learning_rate_factor": default})
 
     def _networks_that_cannot_be(self) -> Iterator[str]:
         networks: dict[str, Network | None] = {"network": self.network}

@@ -52,7 +52,7 @@ class Augmentation(Model):
         mixup: Alpha of mixup (Zhang et al., 2018).
         cutmix: Alpha of cutmix (Yun et al., 2019). With both, each batch takes one, evenly.
         mix_probability: Share of the batches that are mixed, by either.
-        unmixed_epochs: Last epochs of each stage in which nothing is mixed.
+        unmixed_epochs: Last epochs of what the schedule spans in which nothing is mixed.
     """
 
     crop: Annotated[int, Field(ge=0, le=64)] = 0
@@ -115,6 +115,9 @@ class Training(Model):
         momentum: Momentum of `sgd` and `muon`, first beta of the others; `one-cycle` moves it by
             0.05 around this, against the rate.
         schedule: Its name, or a mapping with its name and options.
+        span: What the schedule spans. `stage`: each stage, with a peak of its own. `trial`: all
+            stages, so that the network is compressed on the tail of one schedule, and no
+            `learning_rate_factor` counts.
         warmup: Epochs of linear warm-up before the schedule; `one-cycle`, which has a rise of its
             own, takes none, and keeps the default.
         weight_decay: On weights alone, not on biases, norms and scales.
@@ -129,6 +132,7 @@ class Training(Model):
     learning_rate: Positive
     momentum: Fraction = 0.9
     schedule: Annotated[Schedule, BY_NAME] = Cosine(name="cosine")
+    span: Literal["stage", "trial"] = "stage"
     warmup: NotNegative = 0
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     label_smoothing: Fraction = 0.0

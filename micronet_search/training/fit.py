@@ -50,17 +50,28 @@ class Fit:
         network: nn.Module,
         config: Training,
         *,
-        epochs: int,
-        steps_per_epoch: int,
         learning_rate: float,
+        steps: int,
+        first_step: int = 0,
         warmup: int = 0,
         soft_targets: SoftTargets | None = None,
     ) -> None:
-        """Starts a stage, with a peak of the learning rate and so many epochs of warm-up."""
+        """Starts a stage.
+
+        Args:
+            network: What is fitted, in place.
+            config: How.
+            learning_rate: The peak of the schedule.
+            steps: All steps of the schedule.
+            first_step: The step of the schedule at which the stage begins.
+            warmup: Steps of the warm-up.
+            soft_targets: What it learns beside the true targets.
+        """
         self.network, self.config, self.soft_targets = network, config, soft_targets
         self.optimizer = optimizer.create(network, config, learning_rate)
-        steps, rise = epochs * steps_per_epoch, warmup * steps_per_epoch
-        self.schedule = optimizer.schedule(self.optimizer, config, learning_rate, steps, rise)
+        self.schedule = optimizer.schedule(
+            self.optimizer, config, steps=steps, first_step=first_step, warmup=warmup
+        )
         self.average: AveragedModel | None = None
         if config.ema is not None:
             average = get_ema_multi_avg_fn(config.ema)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -44,20 +45,32 @@ def create(network: nn.Module, config: Training, learning_rate: float) -> Optimi
 
 
 def schedule(
-    optimizer: Optimizer, config: Training, learning_rate: float, steps: int, warmup: int
+    optimizer: Optimizer, config: Training, *, steps: int, first_step: int = 0, warmup: int = 0
 ) -> LRScheduler:
-    """Makes the schedule of a stage of so many steps; one-cycle has a warm-up of its own."""
+    """Makes a schedule, the peaks of which are the rates that the optimizer has.
+
+    Args:
+        optimizer: Whose rates it sets.
+        config: Which schedule.
+        steps: All of its steps.
+        first_step: The step at which it begins, where the ones before are over.
+        warmup: Steps of a linear rise. One-cycle has a rise of its own, and takes none.
+    """
     chosen = config.schedule
-    if isinstance(chosen, OneCycle):
-        return OneCycleLR(
-            optimizer,
-            learning_rate,
-            total_steps=steps + 1,
-            cycle_momentum=config.momentum > 0,
-            base_momentum=max(0.0, config.momentum - MOMENTUM_SWING),
-            max_momentum=min(0.999, config.momentum + MOMENTUM_SWING),
-        )
-    return LambdaLR(optimizer, lambda step: factor(chosen, step, steps, warmup))
+    if not isinstance(chosen, OneCycle):
+        return LambdaLR(optimizer, lambda step: factor(chosen, first_step + step, steps, warmup))
+    one_cycle = partial(
+        OneCycleLR,
+        optimizer,
+        [group["lr"] for group in optimizer.param_groups],
+        total_steps=steps + 1,
+        cycle_momentum=config.momentum > 0,
+        base_momentum=max(0.0, config.momentum - MOMENTUM_SWING),
+        max_momentum=min(0.999, config.momentum + MOMENTUM_SWING),
+    )
+    begun = one_cycle()
+    # one that begins later reads what the first one has left in the optimizer's groups
+    return one_cycle(last_epoch=first_step - 1) if first_step else begun
 
 
 def factor(chosen: Cosine | Linear | MultiStep, step: int, steps: int, warmup: int = 0) -> float:

@@ -16,7 +16,7 @@ from micronet_search.data.batches import (
 from micronet_search.data.splits import Splits
 
 EVALUATION_BATCH = 1000
-CALIBRATION_BATCHES = 4
+CALIBRATION_IMAGES, CALIBRATION_BATCH = 1024, 128
 
 
 class Feed:
@@ -62,10 +62,10 @@ class Feed:
         return evaluation_batches(self._splits.validation, self.normalization, EVALUATION_BATCH)
 
     def calibration(self) -> Iterator[Tensor]:
-        """Yields a few batches of training images (B, C, H, W), without augmentation."""
+        """Yields about a thousand training images in batches (B, C, H, W), without augmentation."""
         images, generator = self._splits.train.images, self._generator(-1)
         chosen = torch.randperm(len(images), generator=generator, device=self.device)
-        for part in chosen.split(self._training.batch_size)[:CALIBRATION_BATCHES]:
+        for part in chosen[:CALIBRATION_IMAGES].split(CALIBRATION_BATCH):
             yield normalized(images[part], self.normalization)
 
     def _generator(self, epoch: int) -> torch.Generator:

@@ -1,6 +1,7 @@
 """The stages of a trial that train, in their order."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
 from micronet_search.compression.technique import Technique, techniques_of
 from micronet_search.config.candidate import Candidate
@@ -11,6 +12,23 @@ FIT = "fit"
 
 
 @dataclass(frozen=True)
+class Rates:
+    """One run of the learning-rate schedule, over a stage or a whole trial.
+
+    Attributes:
+        start: Epochs trained before it.
+        end: Epochs trained after it.
+        peak: The largest rate.
+        warmup: Epochs of warm-up.
+    """
+
+    start: int
+    end: int
+    peak: float
+    warmup: int = 0
+
+
+@dataclass(frozen=True)
 class Stage:
     """A step of a trial that trains.
 
@@ -18,16 +36,14 @@ class Stage:
         name: `fit`, or the stage of a technique.
         start: Epochs trained before it.
         epochs: Epochs that it trains.
-        learning_rate: The peak.
-        warmup: Epochs of warm-up.
+        rates: The learning rates from which it takes its own.
         technique: What it applies to the network; None for the first fit.
     """
 
     name: str
     start: int
     epochs: int
-    learning_rate: float
-    warmup: int = 0
+    rates: Rates
     technique: Technique | None = None
 
     @property
@@ -44,10 +60,16 @@ def stages(candidate: Candidate, plan: Plan) -> tuple[Stage, ...]:
         plan: The widths of its layers.
     """
     training = candidate.training
-    found = [Stage(FIT, 0, training.epochs, training.learning_rate, training.warmup)]
-    for technique in techniques_of(candidate):
-        epochs = technique.epochs(candidate, plan)
-        rate = training.learning_rate * technique.config(candidate).learning_rate_factor
-        start = found[-1].end
-        found.append(Stage(technique.stage, start, epochs, rate, technique=technique))
+    techniques = techniques_of(candidate)
+    epochs = [training.epochs, *(one.epochs(candidate, plan) for one in techniques)]
+    ends = list(accumulate(epochs))
+    rates = Rates(0, ends[-1], training.learning_rate, training.warmup)
+    if training.span == "stage":
+        rates = replace(rates, end=ends[0])
+    found = [Stage(FIT, 0, training.epochs, rates)]
+    for technique, own, (start, end) in zip(techniques, epochs[1:], pairwise(ends), strict=True):
+        if training.span == "stage":
+            peak = training.learning_rate * technique.config(candidate).learning_rate_factor
+            rates = Rates(start, end, peak)
+        found.append(Stage(technique.stage, start, own, rates, technique))
     return tuple(found)

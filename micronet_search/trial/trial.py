@@ -7,12 +7,13 @@ from torch import nn
 
 from micronet_search import build, shipped
 from micronet_search.compression import stored
-from micronet_search.compression.technique import Repair
+from micronet_search.compression.technique import Repair, techniques_of
 from micronet_search.config.candidate import Candidate
 from micronet_search.data.splits import Splits
 from micronet_search.store.files import to_csv
 from micronet_search.store.outcome import Epoch, Result
 from micronet_search.store.paths import MODEL_FILE
+from micronet_search.training import norms
 from micronet_search.training.fit import DivergenceError, Fit, accuracy
 from micronet_search.trial import saved
 from micronet_search.trial.feed import Feed
@@ -122,6 +123,9 @@ class Trial:
         assert self.epoch == self.epochs, (self.epoch, self.epochs)
         while self._entered < len(self.stages):
             self._enter()
+        norms.estimate(self.network, self.feed.calibration())
+        for technique in techniques_of(self.candidate):
+            technique.finish(self.network, self.candidate)
         tensors = stored.store(self.network, self.plan)
         for name, tensor in tensors.items():
             if not tensor.isfinite().all():
@@ -163,30 +167,31 @@ class Trial:
                 self._fit = self._new_fit(stage)
 
     def _new_fit(self, stage: Stage) -> Fit:
-        training = self.candidate.training
+        rates, steps = stage.rates, self.feed.steps_per_epoch
         return Fit(
             self.network,
-            training,
-            epochs=stage.epochs,
-            steps_per_epoch=self.feed.steps_per_epoch,
-            learning_rate=stage.learning_rate,
-            warmup=stage.warmup,
+            self.candidate.training,
+            learning_rate=rates.peak,
+            steps=steps * (rates.end - rates.start),
+            first_step=steps * (stage.start - rates.start),
+            warmup=steps * rates.warmup,
             soft_targets=self._soft_targets,
         )
 
     def _train(self, stage: Stage, fit: Fit) -> None:
         """Trains one epoch, and adds its row to the curve."""
         begun = time.perf_counter()
-        done = self.epoch - stage.start
         if stage.technique is not None:
-            progress = (done + 1) / stage.epochs
+            progress = (self.epoch + 1 - stage.start) / stage.epochs
             stage.technique.before_epoch(self.network, self.candidate, progress)
         repair = self._repair()
-        mixing = done < stage.epochs - self.candidate.training.augmentation.unmixed_epochs
+        unmixed = self.candidate.training.augmentation.unmixed_epochs
+        mixing = self.epoch < stage.rates.end - unmixed
         batches = self.feed.training(self.epoch, mixing)
         loss = fit.epoch(batches, lambda: repair(self.network))
         if fit.judged is not self.network:
             repair(fit.judged)
+        norms.estimate(fit.judged, self.feed.calibration())
         found = accuracy(fit.judged, self.feed.validation())
         seconds, epoch = time.perf_counter() - begun, self.epoch + 1
         self.history.curve.append(Epoch(epoch, stage.name, loss, found, seconds, time.time()))
