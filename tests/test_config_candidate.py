@@ -509,3 +509,16 @@ def test_layers_in_all_blocks_are_bounded(blocks: list[int]) -> None:
     network = {"family": "densenet", "stem": {"width": 4}, "growth_rate": 4, "layers": blocks}
     with pytest.raises(ValidationError, match=r"network has 201 layers in its blocks, expected"):
         Candidate.model_validate({"network": network, "training": TRAINING})
+
+
+def test_a_schedule_over_the_trial_leaves_stages_no_rates_of_their_own() -> None:
+    """So that candidates that differ in these alone are duplicates."""
+    parts = {"pruning": {"sparsity": 0.5}, "quantization": {"weight_bits": 4, "activation_bits": 4}}
+    slow = {name: part | {"learning_rate_factor": 0.01} for name, part in parts.items()}
+    for span, same in (("trial", True), ("stage", False)):
+        training = {"epochs": 2, "learning_rate": 0.1, "span": span}
+        found, other = (
+            Candidate.model_validate({"network": RESNET, "training": training} | asked)
+            for asked in (parts, slow)
+        )
+        assert (found.digest() == other.digest()) == same
