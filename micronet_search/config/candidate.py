@@ -13,17 +13,23 @@ from pydantic import Field, model_validator
 from micronet_search.config.compression import Compression
 from micronet_search.config.model import Model
 from micronet_search.config.network import MAX_LAYERS, Input, Network
-from micronet_search.config.training import Distillation, Training
+from micronet_search.config.training import Distillation, StartingPoint, Training
 
 
 class Fitted(Model):
-    """The network of a candidate, and how it is fitted before it is compressed."""
+    """The network of a candidate, and how it is fitted before it is compressed.
+
+    Attributes:
+        start: The trial whose network the fit begins with, and trains for `training.epochs` more;
+            null for fresh weights.
+    """
 
     input: Input = Input()
     classes: Annotated[int, Field(ge=2, le=100_000)] = 10
     network: Network
     training: Training
     distillation: Distillation | None = None
+    start: StartingPoint | None = None
 
 
 class Candidate(Compression, Fitted):

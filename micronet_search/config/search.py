@@ -8,7 +8,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_serializer, model_validator
 
 from micronet_search.config.loading import describe
-from micronet_search.config.model import BY_NAME, Fraction, Listed, Model, Positive, PositiveInt
+from micronet_search.config.model import (
+    BY_NAME,
+    Fraction,
+    Listed,
+    Model,
+    Name,
+    NotNegative,
+    Positive,
+    PositiveInt,
+)
 
 
 class Tpe(Model):
@@ -101,6 +110,25 @@ class EarlyStopping(Model):
         return sorted(found - {epochs})
 
 
+class StartFrom(Model):
+    """Trials of another study under the same root: tried first, and their networks continued.
+
+    Attributes:
+        study: The name of the study, for which the name alone can be written.
+        trials: The numbers of the trials; null for its front. Where it has no feasible trial yet,
+            these are the complete trials to which no other is at least as good on both objectives
+            and better on one. They are written out when the new study begins.
+    """
+
+    study: Name
+    trials: Annotated[Listed[NotNegative], Field(min_length=1)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_its_name(cls, value: Any) -> Any:
+        return {"study": value} if isinstance(value, str) else value
+
+
 class Search(Model):
     """How far and how the space is searched.
 
@@ -110,6 +138,8 @@ class Search(Model):
         sampler: Its name, or a mapping with its name and options.
         seed: Of the sampler and of the trials.
         start_with: Files of candidates to try first, relative to the sweep's.
+        start_from: A study whose candidates are tried next, with what this sweep fixes in the place
+            of theirs. Every trial with the network of one of them continues that one's fit.
     """
 
     trials: PositiveInt
@@ -117,4 +147,5 @@ class Search(Model):
     sampler: Annotated[Sampler, BY_NAME] = Tpe(name="tpe")
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     start_with: Listed[str] = ()
+    start_from: StartFrom | None = None
     early_stopping: EarlyStopping = EarlyStopping()

@@ -175,6 +175,17 @@ class Teacher(Model):
         return {name: value for name, value in handler(self).items() if value is not None}
 
 
+class StartingPoint(Model):
+    """The trial of another study, under the same root, with whose network a fit begins.
+
+    It is the network that the trial had after its own first fit, in full precision. Both have the
+    same `network` and training images.
+    """
+
+    study: Name
+    trial: NotNegative
+
+
 class Distillation(Model):
     """Learning from a teacher's outputs, in every stage (Hinton et al., 2015).
 

@@ -22,8 +22,9 @@ class Job:
     """A trial, or a teacher under a negative number, that a slot is asked to train.
 
     After the epochs in `stops`, the rungs, it reports a checkpoint and waits for an order. Without
-    a checkpoint it begins anew. `teacher` is the model file of the trial's teacher. Training lasts
-    `checkpoint_minutes` at most without a checkpoint, or one epoch that takes longer.
+    a checkpoint it begins anew, with the fitted network of another trial where `start` has one.
+    `teacher` is the model file of the trial's teacher. Training lasts `checkpoint_minutes` at most
+    without a checkpoint, or one epoch that takes longer.
     """
 
     number: int
@@ -32,6 +33,7 @@ class Job:
     stops: tuple[int, ...]
     checkpoint: bytes | None = None
     teacher: bytes | None = None
+    start: bytes | None = None
     checkpoint_minutes: float = math.inf
 
 
@@ -130,7 +132,14 @@ def work(
     says whether a checkpoint is wanted now. A trial that diverges has failed. After any other
     error, exhausted memory for example, it has crashed, and the driver may try it again.
     """
-    trial = Trial(job.candidate, splits, seed=job.seed, device=device, teacher=job.teacher)
+    trial = Trial(
+        job.candidate,
+        splits,
+        seed=job.seed,
+        device=device,
+        teacher=job.teacher,
+        start=job.start,
+    )
     try:
         trial.begin(job.checkpoint)
         stop = yield from _train(trial, job, pausing)

@@ -145,6 +145,8 @@ def figures(candidate: Candidate, plan: Plan) -> Iterator[tuple[str, str]]:
     """Yields a line for each technique that is used, and for the widths of the layers."""
     for technique in techniques():
         yield from technique.figures(candidate, plan)
+    if (start := candidate.start) is not None:
+        yield "continued from", f"trial {start.trial} of the study `{start.study}`"
     if candidate.distillation is None:
         return
     teacher, distillation = candidate.distillation.teacher, candidate.distillation

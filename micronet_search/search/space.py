@@ -66,7 +66,7 @@ def size(space: Any) -> int | None:
     return 1
 
 
-def find_choices(space: Any, candidate: dict[str, Any]) -> Parameters:
+def find_choices(space: Any, candidate: dict[str, Any], part: str | None = None) -> Parameters:
     """Finds the Optuna parameters that draw a known candidate, for `Study.enqueue_trial`.
 
     Starts from the choices that look like the candidate's values, and changes one at a time while
@@ -77,6 +77,8 @@ def find_choices(space: Any, candidate: dict[str, Any]) -> Parameters:
         space: A tree of distributions, `Sweep.space`.
         candidate: `Candidate.model_dump(mode="json")`. Its `input` and `classes`, which a space
             does not have, are taken as they are.
+        part: The one field, such as `network`, in which the draw must equal the candidate. In
+            others what the space leaves open is as close as possible. None for all fields.
 
     Raises:
         OutsideSpaceError: No draw is the candidate; the message names the keys that differ from
@@ -86,9 +88,10 @@ def find_choices(space: Any, candidate: dict[str, Any]) -> Parameters:
     best = search.draw({})
     for ahead in (False, True):
         best = search.closest(best, ahead)
-        if not best.differences:
+        wrong = [item for item in best.differences if part in (None, item.key[0])]
+        if not wrong:
             return best.params
-    raise OutsideSpaceError(search.explain(best))
+    raise OutsideSpaceError(search.explain(best, wrong))
 
 
 def _guess(node: Any, value: Any, given: Parameters, path: str = "") -> tuple[Parameters, int]:
@@ -189,10 +192,10 @@ class _Search:
         options = [encode(found, option) for option in found.options()]
         return [option for option in options if option != drawn.params[path]]
 
-    def explain(self, drawn: _Drawn) -> str:
-        """Returns how a draw differs from the candidate, and what the space allows there."""
+    def explain(self, drawn: _Drawn, wrong: list[_Difference]) -> str:
+        """Returns in words where a draw must not differ, and what the space allows there."""
         at = {key: self._leaves[path][0] for path, key in drawn.picks.items()}
-        lines = [_line(item, at.get(item.key)) for item in drawn.differences]
+        lines = [_line(item, at.get(item.key)) for item in wrong]
         more = [f"and {len(lines) - MAX_EXPLAINED} more"] if len(lines) > MAX_EXPLAINED else []
         return "; ".join(lines[:MAX_EXPLAINED] + more)
 

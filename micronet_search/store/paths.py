@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from micronet_search.config.sweep import Sweep
 
 MODEL_FILE = "model.safetensors"  # the network that a trial or an export ships
+FITTED_FILE = "fitted.safetensors"  # the network of a trial after its first fit
 # The pattern of a sweep's name keeps a study inside the root: no separator, no leading dot.
 _NAME: TypeAdapter[str] = TypeAdapter(Annotated[str, Sweep.model_fields["name"]])
 
@@ -37,6 +38,7 @@ class TrialFolder(_Folder):
     candidate = _Inside("candidate.yaml")  # the candidate, with every choice made
     checkpoint = _Inside("checkpoint.safetensors")  # the state from which the trial continues
     model = _Inside(MODEL_FILE)  # the tensors that are shipped
+    fitted = _Inside(FITTED_FILE)  # the network after the first fit, where other trials start
     layers = _Inside("layers.csv")  # the cost of each layer
     curve = _Inside("curve.csv")  # the figures of each training epoch
     traceback = _Inside("traceback.txt")  # the error of a failed trial

@@ -44,7 +44,11 @@ def resumed(
         early = early.model_copy(update={"first_rung": known.first_rung})
         if early.rule:
             tell(f"first_rung stays {early.first_rung}, as the study was started with it")
-    search = search.model_copy(update={"trials": total, "early_stopping": early})
+    source, begun = search.start_from, before.search.start_from
+    if source and begun and (source.study, source.trials) == (begun.study, None):
+        source = begun  # whatever is on that study's front by now
+    update = {"trials": total, "early_stopping": early, "start_from": source}
+    search = search.model_copy(update=update)
     return sweep.model_copy(update={"search": search})
 
 
@@ -90,12 +94,7 @@ def refuse_other_images(folder: StudyFolder, fingerprints: Fingerprints) -> None
     """
     if not folder.dataset.exists():
         return
-    try:
-        known = TypeAdapter(Fingerprints).validate_python(read_json(folder.dataset))
-    except ValidationError:
-        known = {}
-    if known.keys() != fingerprints.keys():
-        raise ValueError(f"{folder.dataset} is damaged, expected the fingerprints of three splits")
+    known = read_fingerprints(folder)
     for name, split in fingerprints.items():
         if split != known[name]:
             raise ValueError(
@@ -103,6 +102,21 @@ def refuse_other_images(folder: StudyFolder, fingerprints: Fingerprints) -> None
                 f"({_difference(split, known[name])}), expected the same, or another name for the "
                 "sweep"
             )
+
+
+def read_fingerprints(folder: StudyFolder) -> Fingerprints:
+    """Returns the fingerprints of the images that a study's trials are trained on.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    try:
+        known = TypeAdapter(Fingerprints).validate_python(read_json(folder.dataset))
+    except ValidationError:
+        known = {}
+    if known.keys() != {"train", "validation", "test"}:
+        raise ValueError(f"{folder.dataset} is damaged, expected the fingerprints of three splits")
+    return known
 
 
 def _difference(found: Fingerprint, expected: Fingerprint) -> str:

@@ -43,6 +43,14 @@ def is_feasible(outcome: Outcome, objectives: Objectives) -> bool:
     return complete and screening.feasible(violations(outcome, objectives))
 
 
+def leaders(outcomes: Mapping[int, Outcome], objectives: Objectives) -> tuple[int, ...]:
+    """Returns the front, or that of all complete trials where none of them is feasible."""
+    complete = {n: o for n, o in sorted(outcomes.items()) if o.state == "complete"}
+    points = np.array([(o.accuracy, score_of(o, objectives)) for o in complete.values()])
+    numbers = [list(complete)[i] for i in pareto.front(points.reshape(-1, 2))]
+    return survey(outcomes, objectives).front or tuple(numbers)
+
+
 def survey(outcomes: Mapping[int, Outcome], objectives: Objectives) -> Survey:
     """Finds the front among the trials; of equal trials, the first is on it."""
     feasible = {n: o for n, o in sorted(outcomes.items()) if is_feasible(o, objectives)}

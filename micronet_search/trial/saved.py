@@ -26,6 +26,8 @@ class Saved:
         started: Unix time of the first start.
         network: The network's state.
         fit: The state of the current stage's training; None between two stages.
+        fitted: The network's state after the first fit; None before it ends, and in checkpoints of
+            versions that did not keep it.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -37,6 +39,7 @@ class Saved:
     started: float
     network: dict[str, Any]
     fit: dict[str, Any] | None
+    fitted: dict[str, Any] | None = None
 
     @property
     def history(self) -> History:
@@ -48,7 +51,11 @@ _SAVED = TypeAdapter(Saved)
 
 
 def pack(
-    history: History, entered: int, network: dict[str, Any], fit: dict[str, Any] | None
+    history: History,
+    entered: int,
+    network: dict[str, Any],
+    fit: dict[str, Any] | None,
+    fitted: dict[str, Any] | None,
 ) -> bytes:
     """Packs a trial, as `unpack` reads it; the arguments are those of `Saved`."""
     state = {
@@ -59,6 +66,7 @@ def pack(
         "started": history.started,
         "network": network,
         "fit": fit,
+        "fitted": fitted,
     }
     return checkpoint.pack(*checkpoint.flatten(state))
 

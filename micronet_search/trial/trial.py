@@ -3,7 +3,7 @@
 import time
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from micronet_search import build, shipped
 from micronet_search.compression import stored
@@ -12,10 +12,10 @@ from micronet_search.config.candidate import Candidate
 from micronet_search.data.splits import Splits
 from micronet_search.store.files import to_csv
 from micronet_search.store.outcome import Epoch, Result
-from micronet_search.store.paths import MODEL_FILE
+from micronet_search.store.paths import FITTED_FILE, MODEL_FILE
 from micronet_search.training import norms
 from micronet_search.training.fit import DivergenceError, Fit, accuracy
-from micronet_search.trial import saved
+from micronet_search.trial import fitted, saved
 from micronet_search.trial.feed import Feed
 from micronet_search.trial.history import History
 from micronet_search.trial.stages import Stage, stages
@@ -37,6 +37,7 @@ class Trial:
         seed: int,
         device: torch.device,
         teacher: bytes | None = None,
+        start: bytes | None = None,
     ) -> None:
         """Prepares a trial.
 
@@ -46,17 +47,20 @@ class Trial:
             seed: Where all of the randomness comes from.
             device: Where it trains.
             teacher: The model file of the teacher, where the candidate has one.
+            start: The fitted network of the trial that the candidate starts from, if from any.
         """
         self.candidate = candidate
         self.seed = seed
         self.device = device
         self.teacher = teacher
+        self.start = start
         self.feed = Feed(splits, candidate.training, seed, device)
         self.plan, self.cost = build.planned(candidate)
         self.stages = stages(candidate, self.plan)
         self.history = History()
         self._entered = 0
         self._fit: Fit | None = None
+        self._fitted: dict[str, Tensor] | None = None
 
     @property
     def epoch(self) -> int:
@@ -69,17 +73,21 @@ class Trial:
         return self.stages[-1].end
 
     def begin(self, content: bytes | None = None) -> None:
-        """Makes the network, or takes it from a checkpoint.
+        """Makes the network with the weights that it starts from, or takes it from a checkpoint.
 
         Raises:
             DamagedCheckpointError: The checkpoint is not what was saved.
-            ValueError: The teacher is not the model of a trial.
+            ValueError: The teacher is not the model of a trial, or the network to start from is
+                another one.
         """
         self.network = build.network(self.candidate, self.seed)
         self._soft_targets = soft_targets(self.candidate, self.teacher, self.feed)
         found = None if content is None else saved.unpack(content, self.stages)
         if found is not None:
             self.history, self._entered = found.history, found.entered
+            self._take_fitted(found.fitted)
+        elif self.start is not None:
+            fitted.load(self.network, self.start)
         for stage in self.stages[: self._entered]:
             if stage.technique is not None:
                 stage.technique.transform(self.network, self.candidate)
@@ -96,7 +104,8 @@ class Trial:
     def checkpoint(self) -> bytes:
         """Returns all that `begin` needs to go on from here."""
         fit = None if self._fit is None else self._fit.state()
-        return saved.pack(self.history, self._entered, dict(self.network.state_dict()), fit)
+        state = dict(self.network.state_dict())
+        return saved.pack(self.history, self._entered, state, fit, self._fitted)
 
     def advance(self, to_epoch: int) -> None:
         """Trains until `to_epoch` epochs are done, over as many stages as they lie in.
@@ -113,6 +122,8 @@ class Trial:
                 if self.epoch == stage.end:
                     self._fit.finish()
                     self._fit = None
+                    if stage.technique is None:
+                        self._keep_fitted()
 
     def finish(self) -> Result:
         """Evaluates and scores the shipped network, after the last epoch.
@@ -138,6 +149,8 @@ class Trial:
             MODEL_FILE: shipped.pack(self.candidate, tensors, self.feed.normalization),
             "layers.csv": to_csv([layer.to_json() for layer in cost.layers]).encode(),
         }
+        if self._fitted is not None:
+            files[FITTED_FILE] = fitted.pack(self._fitted)
         device = str(self.device)
         return self.history.result("complete", device, cost=cost, accuracy=found, files=files)
 
@@ -151,6 +164,18 @@ class Trial:
     def failed(self, reason: str) -> Result:
         """Returns the result of a trial that cannot go on."""
         return self.history.result("failed", str(self.device), reason=reason)
+
+    def _keep_fitted(self) -> None:
+        """Keeps the network as it is after the first fit, for trials that start from it."""
+        state = self.network.state_dict()
+        self._fitted = {name: each.detach().to("cpu", copy=True) for name, each in state.items()}
+
+    def _take_fitted(self, state: dict[str, Tensor] | None) -> None:
+        """Takes over what a checkpoint kept of the first fit; the network is the plain one."""
+        if state is not None:
+            with saved.damaged_where_it_does_not_fit():
+                shipped.compare(state, self.network.state_dict())
+        self._fitted = state
 
     def _enter(self) -> None:
         """Begins the next stage; one without epochs is over with that."""
