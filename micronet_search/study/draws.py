@@ -17,6 +17,7 @@ from micronet_search.search import screening, space
 from micronet_search.search.screening import Screened
 from micronet_search.study.progress import Progress
 from micronet_search.study.queue import Drawn
+from micronet_search.study.starting_points import StartingPoints
 from micronet_search.study.survey import violations
 
 DIGEST = "digest"
@@ -31,7 +32,12 @@ class Draws:
     """
 
     def __init__(
-        self, sweep: Sweep, study: optuna.Study, progress: Progress, report: Callable[[str], None]
+        self,
+        sweep: Sweep,
+        study: optuna.Study,
+        progress: Progress,
+        starts: StartingPoints,
+        report: Callable[[str], None],
     ) -> None:
         """Takes over the draws of a study whose lock is held.
 
@@ -39,6 +45,7 @@ class Draws:
             sweep: Its space and its goals.
             study: Optuna's.
             progress: Counts what is screened, and knows how trials ended.
+            starts: Says where candidates start.
             report: Is told of each draw that is screened.
         """
         self.are_exhausted = False
@@ -47,6 +54,7 @@ class Draws:
         self._images, self._classes = splits.describe(sweep.dataset)
         self._study = study
         self._progress = progress
+        self._starts = starts
         self._report = report
         self._seen: dict[str, int] = {}
 
@@ -82,7 +90,7 @@ class Draws:
             TooLargeError: The network cannot be built.
         """
         tree = space.suggest(trial, self._space)
-        candidate = read_candidate(tree, self._images, self._classes)
+        candidate = self._starts.at(read_candidate(tree, self._images, self._classes))
         found = scores(build.predict(candidate))[self._objectives.score.rule]
         return Drawn(trial, candidate, found.score)
 

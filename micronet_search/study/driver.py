@@ -28,6 +28,7 @@ from micronet_search.study.projection import Projection
 from micronet_search.study.queue import Drawn, Queue, Tries
 from micronet_search.study.repair import repair
 from micronet_search.study.rungs import Rungs
+from micronet_search.study.starting_points import StartingPoints
 from micronet_search.study.teachers import Teachers
 
 
@@ -42,6 +43,7 @@ class Driver:
         engine: Engine,
         projection: Projection,
         teachers: Teachers,
+        starts: StartingPoints,
         progress: Progress,
         observe: Observer,
     ) -> None:
@@ -52,12 +54,13 @@ class Driver:
         self._engine = engine
         self._projection = projection
         self._teachers = teachers
+        self._starts = starts
         self._progress = progress
         self._observe = observe
         goals, early = sweep.objectives, sweep.search.early_stopping
         self._ledger = Ledger(sweep, self._folder, study, projection, progress)
         self._queue = Queue(progress.total, progress.outcomes)
-        self._draws = Draws(sweep, study, progress, self._report)
+        self._draws = Draws(sweep, study, progress, starts, self._report)
         self._rungs = Rungs(early, goals.accuracy.at_least, progress.outcomes)
         self._tries = Tries(sweep.execution.retries)
         self._clock = Clock(self._folder, sweep.search.hours)
@@ -113,24 +116,23 @@ class Driver:
             self._start(drawn)
 
     def _start(self, drawn: Drawn) -> None:
-        """Gives a trial a slot, or has it wait for its teacher, or fail with it."""
+        """Gives a trial a slot, or has it wait for its teacher, or fail without what it needs."""
         self._progress.phase = None
         number, candidate = drawn.number, drawn.candidate
         files = self._folder.trial(number)
         write_text(files.candidate, dump_yaml(candidate.model_dump(mode="json")))
-        failure = self._teachers.failure(candidate)
+        failure = self._teachers.failure(candidate) or self._starts.failure(candidate)
         if failure is not None:
             self._fail(drawn, failure)
             return
-        teacher = self._teachers.job(candidate)
-        if teacher is not None:
+        if (teacher := self._teachers.job(candidate)) is not None:
             self._queue.wait_for(teacher.number, drawn)
             if teacher.number not in self._queue.running:
                 self._give_slot(teacher, None)
             self._report(f"trial {number} waits for its teacher to be trained")
             return
-        taught = self._teachers.content(candidate)
-        self._give_slot(_job(drawn, self._sweep, files, taught), drawn)
+        others = self._teachers.content(candidate), self._starts.content(candidate)
+        self._give_slot(_job(drawn, self._sweep, files, *others), drawn)
         self._report(None)
 
     def _give_slot(self, job: Job, drawn: Drawn | None) -> None:
@@ -193,7 +195,7 @@ class Driver:
             self._fail(drawn, failure)
 
     def _fail(self, drawn: Drawn, reason: str) -> None:
-        """Enters a trial whose teacher failed."""
+        """Enters a trial that lacks its teacher, or the network that it starts from."""
         self._ledger.enter(drawn.trial, lost(reason))
         self._report(self._ledger.line(drawn.number))
 
@@ -230,7 +232,9 @@ class Driver:
         self._observe(self._progress, line)
 
 
-def _job(drawn: Drawn, sweep: Sweep, files: TrialFolder, teacher: bytes | None) -> Job:
+def _job(
+    drawn: Drawn, sweep: Sweep, files: TrialFolder, teacher: bytes | None, start: bytes | None
+) -> Job:
     """Returns what a slot is asked to do for a trial."""
     digest = hashlib.blake2b(f"{sweep.search.seed}/{drawn.number}".encode(), digest_size=4).digest()
     return Job(
@@ -240,5 +244,6 @@ def _job(drawn: Drawn, sweep: Sweep, files: TrialFolder, teacher: bytes | None) 
         stops=tuple(sweep.search.early_stopping.rungs(drawn.candidate.training.epochs)),
         checkpoint=files.checkpoint.read_bytes() if files.checkpoint.exists() else None,
         teacher=teacher,
+        start=start,
         checkpoint_minutes=sweep.execution.checkpoint_minutes,
     )

@@ -20,11 +20,12 @@ from micronet_search.engine.work import Engine
 from micronet_search.search import samplers, space
 from micronet_search.store.owner import driver_lock, study_id
 from micronet_search.store.paths import Root, StudyFolder
-from micronet_search.study import resume, teachers
+from micronet_search.study import resume, starting_points, teachers
 from micronet_search.study.driver import Driver
 from micronet_search.study.progress import Observer, Progress
 from micronet_search.study.projection import Projection
 from micronet_search.study.resume import Fingerprints
+from micronet_search.study.starting_points import StartingPoints
 from micronet_search.study.storage import open_study, reason
 
 
@@ -49,10 +50,12 @@ def run(sweep: Sweep, root: Root, observe: Observer, *, new_total: bool = False)
         with _removed_on_failure(opening.folder, is_new):
             engine, device, fingerprints = opening.open_engine()
             stack.callback(engine.close)
+            starts = StartingPoints(opening.sweep, root, fingerprints["train"])
             study = opening.open_optuna(known)
             resume.keep(opening.folder, opening.sweep, fingerprints)
             projection = opening.open_mlflow(study, device)
-        opening.drive(study, engine, projection, fingerprints["train"].digest)
+        shared = teachers.Teachers(root, fingerprints["train"].digest, opening.sweep)
+        opening.drive(study, engine, projection, shared, starts)
     return opening.progress
 
 
@@ -89,7 +92,11 @@ class _Opening:
         images, classes = splits.describe(self.sweep.dataset)
         check_space(self.sweep, images, classes)
         teachers.check(self.sweep, self.root)
-        return [] if self.folder.sweep.exists() else find_known(self.sweep, images, classes)
+        if self.folder.sweep.exists():
+            return []
+        self.sweep = starting_points.resolved(self.sweep, self.root)
+        known = find_known(self.sweep, images, classes)
+        return known + starting_points.choices(self.sweep, self.root, self._tell)
 
     def resume(self, new_total: bool) -> None:
         """Takes over what an earlier start decided, if there was one."""
@@ -128,13 +135,25 @@ class _Opening:
         return projection
 
     def drive(
-        self, study: optuna.Study, engine: Engine, projection: Projection, fingerprint: str
+        self,
+        study: optuna.Study,
+        engine: Engine,
+        projection: Projection,
+        shared: teachers.Teachers,
+        starts: StartingPoints,
     ) -> None:
-        sweep, root, finished = self.sweep, self.root, False
+        sweep, finished = self.sweep, False
         try:
-            shared = teachers.Teachers(root, fingerprint, sweep)
             driver = Driver(
-                sweep, root, study, engine, projection, shared, self.progress, self._observe
+                sweep,
+                self.root,
+                study,
+                engine,
+                projection,
+                shared,
+                starts,
+                self.progress,
+                self._observe,
             )
             finished = driver.run()
         except StorageInternalError as error:

@@ -40,17 +40,19 @@ class StartingPoints:
         """
         self._root = root
         self._images = images
-        self._points: list[tuple[Network, StartingPoint]] = []
+        self._points: list[tuple[Network, StartingPoint]] = []  # the most accurate first
         source = sweep.search.start_from
         if source is None:
             return
         folder = root.started(source.study)
-        ended = {number: read_outcome(folder.trial(number).outcome) for number in source.trials or ()}
-        for number in sorted(ended, key=lambda number: _fitted_accuracy(ended[number]), reverse=True):
-            point = StartingPoint(study=source.study, trial=number)
+        found: list[tuple[float, Network, StartingPoint]] = []
+        for number in source.trials or ():
+            point, files = StartingPoint(study=source.study, trial=number), folder.trial(number)
             self._file(point)
-            network = load_candidate(folder.trial(number).candidate).network
-            self._points.append((network, point))
+            accuracy = _fitted_accuracy(read_outcome(files.outcome))
+            found.append((accuracy, load_candidate(files.candidate).network, point))
+        found.sort(key=lambda each: -each[0])
+        self._points = [(network, point) for _, network, point in found]
 
     def at(self, candidate: Candidate) -> Candidate:
         """Returns a drawn candidate with the point at which it starts, if there is one for it."""
@@ -62,8 +64,9 @@ class StartingPoints:
     def failure(self, candidate: Candidate) -> str | None:
         """Returns why a candidate cannot start where it says; None if it can."""
         try:
-            self.content(candidate)
-        except (OSError, ValueError) as error:
+            if candidate.start is not None:
+                self._file(candidate.start)
+        except ValueError as error:
             return str(error)
         return None
 
@@ -103,18 +106,20 @@ def resolved(sweep: Sweep, root: Root) -> Sweep:
     if source is None:
         return sweep
     if source.study == sweep.name:
-        raise ValueError(f"start_from: found {source.study}, the sweep itself, expected another study")
+        raise ValueError(f"start_from: found {source.study}, this study, expected another one")
     try:
         folder = root.started(source.study)
     except ValueError as error:
         raise ValueError(f"start_from: {error}") from None
-    objectives = load_stored_sweep(folder.sweep).objectives
-    outcomes = read_outcomes(folder, objectives.score.rule)
-    complete = {number for number, outcome in outcomes.items() if outcome.state == "complete"}
-    trials = leaders(outcomes, objectives) if source.trials is None else source.trials
-    if not trials or not complete.issuperset(trials):
-        ...
-    return sweep
+    if source.trials is not None:
+        return sweep
+    goals = load_stored_sweep(folder.sweep).objectives
+    trials = leaders(read_outcomes(folder, goals.score.rule), goals)
+    if not trials:
+        raise ValueError(f"start_from: found no complete trial in {source.study}, expected one")
+    found = source.model_copy(update={"trials": trials})
+    search = sweep.search.model_copy(update={"start_from": found})
+    return sweep.model_copy(update={"search": search})
 
 
 def choices(sweep: Sweep, root: Root, tell: Callable[[str], None]) -> list[Parameters]:
@@ -123,8 +128,10 @@ def choices(sweep: Sweep, root: Root, tell: Callable[[str], None]) -> list[Param
     What the sweep fixes is taken from it, what it leaves open from them as far as it allows that.
     `tell` is given a line for each candidate whose network the sweep cannot draw.
     """
-    source, found = sweep.search.start_from, []
-    for number in (source.trials or ()) if source else ():
+    source, found = sweep.search.start_from, list[Parameters]()
+    if source is None:
+        return found
+    for number in source.trials or ():
         candidate = load_candidate(root.study(source.study).trial(number).candidate)
         try:
             tree = candidate.model_dump(mode="json")

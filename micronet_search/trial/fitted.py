@@ -8,8 +8,13 @@ from micronet_search import shipped
 from micronet_search.store import checkpoint
 
 
+def state(network: nn.Module) -> dict[str, Tensor]:
+    """Returns a copy of a network's state, on the CPU."""
+    return {name: each.detach().to("cpu", copy=True) for name, each in network.state_dict().items()}
+
+
 def pack(state: Mapping[str, Tensor]) -> bytes:
-    """Returns the file of a network's state, which is that before any technique."""
+    """Returns the file of a state."""
     return checkpoint.pack(dict(state), None)
 
 

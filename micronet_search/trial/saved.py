@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import ConfigDict, Field, TypeAdapter
+from torch import Tensor
 
 from micronet_search.store import checkpoint
 from micronet_search.store.outcome import Epoch
@@ -30,7 +31,7 @@ class Saved:
             versions that did not keep it.
     """
 
-    __pydantic_config__ = ConfigDict(extra="forbid")
+    __pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
     epoch: int
     entered: Annotated[int, Field(ge=0)]
@@ -39,7 +40,7 @@ class Saved:
     started: float
     network: dict[str, Any]
     fit: dict[str, Any] | None
-    fitted: dict[str, Any] | None = None
+    fitted: dict[str, Tensor] | None = None
 
     @property
     def history(self) -> History:
@@ -55,7 +56,7 @@ def pack(
     entered: int,
     network: dict[str, Any],
     fit: dict[str, Any] | None,
-    fitted: dict[str, Any] | None,
+    fitted: dict[str, Tensor] | None,
 ) -> bytes:
     """Packs a trial, as `unpack` reads it; the arguments are those of `Saved`."""
     state = {

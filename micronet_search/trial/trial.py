@@ -84,8 +84,7 @@ class Trial:
         self._soft_targets = soft_targets(self.candidate, self.teacher, self.feed)
         found = None if content is None else saved.unpack(content, self.stages)
         if found is not None:
-            self.history, self._entered = found.history, found.entered
-            self._take_fitted(found.fitted)
+            self.history, self._entered, self._fitted = found.history, found.entered, found.fitted
         elif self.start is not None:
             fitted.load(self.network, self.start)
         for stage in self.stages[: self._entered]:
@@ -123,7 +122,7 @@ class Trial:
                     self._fit.finish()
                     self._fit = None
                     if stage.technique is None:
-                        self._keep_fitted()
+                        self._fitted = fitted.state(self.network)
 
     def finish(self) -> Result:
         """Evaluates and scores the shipped network, after the last epoch.
@@ -164,18 +163,6 @@ class Trial:
     def failed(self, reason: str) -> Result:
         """Returns the result of a trial that cannot go on."""
         return self.history.result("failed", str(self.device), reason=reason)
-
-    def _keep_fitted(self) -> None:
-        """Keeps the network as it is after the first fit, for trials that start from it."""
-        state = self.network.state_dict()
-        self._fitted = {name: each.detach().to("cpu", copy=True) for name, each in state.items()}
-
-    def _take_fitted(self, state: dict[str, Tensor] | None) -> None:
-        """Takes over what a checkpoint kept of the first fit; the network is the plain one."""
-        if state is not None:
-            with saved.damaged_where_it_does_not_fit():
-                shipped.compare(state, self.network.state_dict())
-        self._fitted = state
 
     def _enter(self) -> None:
         """Begins the next stage; one without epochs is over with that."""
