@@ -301,6 +301,38 @@ def test_what_is_outside_is_named(space: Any, path: str, value: Any, message: st
     assert str(error.value) == message
 
 
+def test_a_network_is_found_in_a_space_with_other_constants(tmp_path: Path, space: Any) -> None:
+    """What is fixed wins, what is open is the candidate's, or the next lower, or the first."""
+    candidate = some_candidate(space, 5, sparsity=0.3, pruning="some", quantization="mixed")
+    candidate = changed(candidate, "training.learning_rate", 0.003)
+    changes = {
+        "epochs: 10": "epochs: 30\n    batch_size: {choices: [64, 256]}",
+        "{low: 1.0e-4, high: 1.0e-2, log: true}": "{low: 1.0e-4, high: 1.0e-3, log: true}",
+        "none: null\n      some: {sparsity: {low: 0.0, high: 0.8}": (
+            "some: {sparsity: {choices: [0.3, 0.5]}"
+        ),
+    }
+    other = space_of(tmp_path, changes)
+    expected = changed(candidate, "training.epochs", 30)
+    expected = changed(expected, "training.batch_size", 64)  # 128 is not to be had
+    expected = changed(expected, "training.learning_rate", 0.001)
+    assert drawn_by(other, find_choices(other, candidate, "network")) == expected
+
+    unpruned = changed(candidate, "pruning", None)
+    found = drawn_by(other, find_choices(other, unpruned, "network"))
+    assert found["pruning"]["sparsity"] == 0.3
+    assert found["network"] == candidate["network"]
+
+
+def test_another_network_is_outside_whatever_else_fits(tmp_path: Path, space: Any) -> None:
+    other = space_of(tmp_path, {"{low: 8, high: 32, step: 4}": "12"})
+    candidate = some_candidate(space, growth_rate=16, groups=1)
+    candidate = changed(candidate, "training.epochs", 3)
+    with pytest.raises(OutsideSpaceError) as error:
+        find_choices(other, candidate, "network")
+    assert str(error.value) == "network.growth_rate: found 16, expected 12"
+
+
 def test_every_difference_is_counted(space: Any) -> None:
     candidate = some_candidate(space, 0)
     for path in ("epochs", "batch_size", "momentum", "warmup"):

@@ -6,7 +6,7 @@ import pytest
 
 from micronet_search.config.sweep import Objectives
 from micronet_search.store.outcome import Outcome
-from micronet_search.study.survey import Survey, is_feasible, survey, violations
+from micronet_search.study.survey import Survey, is_feasible, leaders, survey, violations
 
 GOALS = Objectives.model_validate({"accuracy": {"at_least": 0.5}, "score": {"at_most": 0.4}})
 
@@ -35,6 +35,20 @@ def test_the_front_is_of_feasible_complete_trials() -> None:
     assert found.hypervolume == pytest.approx(0.2 * 0.2 + 0.2 * 0.1)
     feasible = {n for n, found in outcomes.items() if is_feasible(found, GOALS)}
     assert feasible == {0, 3, 5, 8, 9}
+
+
+def test_the_leaders_are_the_front_or_what_would_be_without_goals() -> None:
+    outcomes = {
+        0: outcome(0.45, 0.3),
+        1: outcome(0.3, 0.1),
+        2: outcome(0.4, 0.3),  # dominated
+        3: outcome(0.9, 0.5),  # above the ceiling
+        4: outcome(0.99, 0.01, "stopped"),
+        5: Outcome(state="failed", started=0, ended=1, device="cpu"),
+    }
+    assert leaders(outcomes, GOALS) == (1, 0, 3)
+    assert leaders(outcomes | {6: outcome(0.5, 0.4)}, GOALS) == (6,)
+    assert leaders({5: outcomes[5]}, GOALS) == ()
 
 
 def test_nothing_is_found_without_trials() -> None:

@@ -97,6 +97,7 @@ FIXED = {
     "network.stem.kernel",
     "network.width_multiplier",  # likewise
     "pruning.kind",
+    "start",
     "training.epochs",
 }
 """What does not differ between two draws of cifar10-all; every other field is searched."""

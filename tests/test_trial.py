@@ -56,18 +56,20 @@ def candidate(
     )
 
 
-def begun(asked: Candidate, seed: int = 0, content: bytes | None = None) -> Trial:
-    trial = Trial(asked, digits(), seed=seed, device=CPU)
+def begun(
+    asked: Candidate, seed: int = 0, content: bytes | None = None, start: bytes | None = None
+) -> Trial:
+    trial = Trial(asked, digits(), seed=seed, device=CPU, start=start)
     trial.begin(content)
     return trial
 
 
-def run(asked: Candidate, *pauses: int, seed: int = 0) -> Result:
+def run(asked: Candidate, *pauses: int, seed: int = 0, start: bytes | None = None) -> Result:
     """The result of a trial that is broken off and goes on from its checkpoint at these epochs."""
-    trial = begun(asked, seed)
+    trial = begun(asked, seed, start=start)
     for epoch in pauses:
         trial.advance(epoch)
-        trial = begun(asked, seed, trial.checkpoint())
+        trial = begun(asked, seed, trial.checkpoint(), start)
     trial.advance(trial.epochs)
     return trial.finish()
 
@@ -78,8 +80,10 @@ def tensors(result: Result) -> dict[str, Tensor]:
 
 def same(first: Result, second: Result) -> bool:
     ours, theirs = tensors(first), tensors(second)
-    return first.outcome.accuracy == second.outcome.accuracy and all(
-        torch.equal(ours[name], theirs[name]) for name in ours.keys() | theirs.keys()
+    return (
+        first.outcome.accuracy == second.outcome.accuracy
+        and all(torch.equal(ours[name], theirs[name]) for name in ours.keys() | theirs.keys())
+        and first.files["fitted.safetensors"] == second.files["fitted.safetensors"]
     )
 
 
@@ -288,3 +292,86 @@ def test_values_beyond_half_precision_are_divergence() -> None:
 
 def test_a_batch_larger_than_the_images_is_all_of_them() -> None:
     assert run(candidate(batch_size=100_000)).outcome.state == "complete"
+
+
+# --- the network after the first fit, and trials that start from it ---
+
+
+def fitted() -> bytes:
+    return uninterrupted().files["fitted.safetensors"]
+
+
+def test_the_fitted_network_is_kept_as_the_first_fit_left_it() -> None:
+    """With the averaged weights and the norms as they are, before a technique touches it."""
+    trial = begun(EVERYTHING)
+    trial.advance(1)
+    assert "fitted.safetensors" not in trial.stopped("").files
+    trial.advance(2)
+    expected = {name: each.clone() for name, each in trial.network.state_dict().items()}
+    assert any("running_var" in name for name in expected)
+    found, _ = checkpoint.unpack(fitted())
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_trial_starts_from_the_fitted_network() -> None:
+    trial = begun(EVERYTHING, seed=9, start=fitted())
+    found, _ = checkpoint.unpack(fitted())
+    state = trial.network.state_dict()
+    assert all(torch.equal(state[name], found[name]) for name in found)
+    trial = begun(EVERYTHING, seed=9, content=trial.checkpoint(), start=b"not read any more")
+    assert all(torch.equal(trial.network.state_dict()[name], found[name]) for name in found)
+
+
+def test_epochs_are_trained_on_top_of_the_start() -> None:
+    fresh = run(long := candidate(epochs=8))
+    content = fresh.files["fitted.safetensors"]
+    curve = run(long, seed=1, start=content).outcome.curve
+    assert [row.epoch for row in curve] == list(range(1, 9))
+    assert curve[0].accuracy > fresh.outcome.curve[0].accuracy + 0.3
+    assert curve[0].loss < fresh.outcome.curve[4].loss
+
+
+@pytest.mark.parametrize("pauses", [(0,), (1,), (2,), (4,), (1, 2, 3, 4, 5, 6, 7)])
+def test_a_break_changes_nothing_in_a_continued_trial(pauses: tuple[int, ...]) -> None:
+    assert same(run(EVERYTHING, *pauses, start=fitted()), continued())
+
+
+@functools.cache
+def continued() -> Result:
+    return run(EVERYTHING, start=fitted())
+
+
+def test_a_checkpoint_from_before_fitted_networks_were_kept() -> None:
+    trial = begun(EVERYTHING)
+    trial.advance(3)
+    state = checkpoint.unflatten(*checkpoint.unpack(trial.checkpoint()))
+    assert state.pop("fitted") is not None
+    trial = begun(EVERYTHING, 0, checkpoint.pack(*checkpoint.flatten(state)))
+    trial.advance(trial.epochs)
+    result = trial.finish()
+    assert "fitted.safetensors" not in result.files
+    assert result.outcome.accuracy == uninterrupted().outcome.accuracy
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (lambda: fitted()[:-1], "the checkpoint is damaged"),
+        (lambda: uninterrupted().files["model.safetensors"], "found no "),
+        (
+            lambda: changed_tensor("classifier.bias", torch.zeros(3)),
+            r"found classifier\.bias of \(3,\), torch\.float32, expected \(\(10,\), ",
+        ),
+        (lambda: changed_tensor("block9.weight", torch.zeros(1)), "found the tensor block9.weight"),
+    ],
+    ids=["damaged", "a model", "a shape", "a name"],
+)
+def test_another_network_is_no_start(content: Any, error: str) -> None:
+    with pytest.raises(ValueError, match=f"^the network to start from does not fit: {error}"):
+        begun(EVERYTHING, start=content())
+
+
+def changed_tensor(name: str, tensor: Tensor) -> bytes:
+    found, meta = checkpoint.unpack(fitted())
+    return checkpoint.pack(found | {name: tensor}, meta)

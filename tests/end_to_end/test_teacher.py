@@ -40,6 +40,7 @@ def test_two_studies_share_a_teacher(tmp_path: Path, runs: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {
         "candidate.yaml",
         "curve.csv",
+        "fitted.safetensors",
         "layers.csv",
         "model.safetensors",
         "outcome.json",
