@@ -187,6 +187,7 @@ def test_defaults_are_written_out_in_branches_at_the_root(tmp_path: Path) -> Non
         "network",
         "training",
         "distillation",
+        "start",
         "structured_pruning",
         "factorization",
         "pruning",

@@ -324,10 +324,10 @@ def test_a_trial_starts_from_the_fitted_network() -> None:
 
 
 def test_epochs_are_trained_on_top_of_the_start() -> None:
-    fresh = run(long := candidate(epochs=8))
+    fresh = run(long := candidate(epochs=16))
     content = fresh.files["fitted.safetensors"]
     curve = run(long, seed=1, start=content).outcome.curve
-    assert [row.epoch for row in curve] == list(range(1, 9))
+    assert [row.epoch for row in curve] == list(range(1, 17))
     assert curve[0].accuracy > fresh.outcome.curve[0].accuracy + 0.3
     assert curve[0].loss < fresh.outcome.curve[4].loss
 

@@ -29,8 +29,8 @@ def wide(**changes: Any) -> dict[str, Any]:
     return tree
 
 
-def narrow(name: str = "narrow", **changes: Any) -> dict[str, Any]:
-    tree = tiny(name, search__start_from="wide", search__seed=5, **changes)
+def narrow(name: str = "narrow", start: Any = "wide", **changes: Any) -> dict[str, Any]:
+    tree = tiny(name, search__start_from=start, search__seed=5, **changes)
     tree["candidate"]["network"] = NETWORK
     tree["candidate"]["training"] |= {"epochs": 10, "learning_rate": {"choices": [0.01, 0.005]}}
     return tree
@@ -137,27 +137,22 @@ def test_a_network_that_the_sweep_does_not_draw_is_left_out(tmp_path: Path, root
 
 
 def test_trials_can_be_named(tmp_path: Path, root: Path) -> None:
-    tree = narrow(search__trials=1)
-    tree["search"]["start_from"] = {"study": "wide", "trials": [3]}
-    run(tmp_path, root, tree)
+    run(tmp_path, root, narrow(start={"study": "wide", "trials": [3]}, search__trials=1))
     (found,) = candidates(root, "narrow").values()
     assert found["start"] == {"study": "wide", "trial": 3}
 
 
 def test_a_start_that_cannot_be_is_told(tmp_path: Path, root: Path) -> None:
-    unknown = narrow(search__start_from="wild")
-    error = refusal(tmp_path, root, unknown)
+    error = refusal(tmp_path, root, narrow(start="wild"))
     assert "start_from: no study wild under" in error
-    assert "expected one of: wide" in error
-    others = narrow(dataset={"name": "digits", "validation": 100, "limit": 301})
-    error = refusal(tmp_path, root, others)
+    assert error.endswith("expected one of: wide")
+    error = refusal(tmp_path, root, narrow(start="narrow"))
+    assert error == "start_from: found narrow, this study, expected another one"
+    error = refusal(tmp_path, root, narrow(start={"study": "wide", "trials": [99]}))
+    assert "studies/wide/trials/0099/candidate.yaml: " in error
+    images = {"name": "digits", "validation": 100, "limit": 301}
+    error = refusal(tmp_path, root, narrow(dataset=images))
     assert "of the study wide: found that it was trained on other images" in error
-    nowhere = narrow()
-    nowhere["search"]["start_from"] = {"study": "wide", "trials": [99]}
-    assert "0099" in refusal(tmp_path, root, nowhere)
-    itself = narrow("itself", search__start_from="itself")
-    error = refusal(tmp_path, root, itself)
-    assert error == "start_from: found itself, this study, expected another one"
     source = leaders(root)[0]
     (root / f"studies/wide/trials/{source:04d}/fitted.safetensors").unlink()
     assert f"trial {source} of the study wide: found no" in refusal(tmp_path, root, narrow())
@@ -173,9 +168,7 @@ def test_a_study_without_complete_trials_is_no_start(tmp_path: Path, runs: Path)
 
 def test_the_start_cannot_be_changed(tmp_path: Path, root: Path) -> None:
     run(tmp_path, root, narrow(search__trials=1))
-    tree = narrow(search__trials=2)
-    del tree["search"]["start_from"]
-    sweep = write(tmp_path / "narrow.yaml", tree)
+    sweep = write(tmp_path / "narrow.yaml", narrow(start=None, search__trials=2))
     done = cli("run", sweep, "--root", root, cwd=tmp_path)
     assert done.code == 2
     assert "-    study: wide" in done.err
@@ -185,8 +178,7 @@ def test_a_start_in_the_candidate_itself(tmp_path: Path, root: Path) -> None:
     """A trial whose network is damaged, another's or missing fails, and says why."""
     file = root / "studies/wide/trials/0001/fitted.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
-    tree = narrow("own", search__trials=6, execution={"retries": 0})
-    del tree["search"]["start_from"]
+    tree = narrow("own", None, search__trials=6, execution={"retries": 0})
     tree["candidate"]["start"] = {"study": "wide", "trial": {"choices": [0, 1, 7]}}
     tree["candidate"]["network"] = candidates(root, "wide")[0]["network"]
     run(tmp_path, root, tree)
