@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from micronet_search.data.batches import beta, crop_and_flip, cutmix, erase, mixup
+from micronet_search.data.batches import beta, cutmix, erase, mixup
+from micronet_search.data.views import VIEWS, Views
 
 
 def generator(seed: int = 0) -> Generator:
@@ -30,7 +31,7 @@ def test_each_image_is_one_of_its_windows_and_all_are_drawn_evenly(
     padding: int, flip: bool
 ) -> None:
     images = torch.randint(0, 256, (3000, 2, 3, 5), generator=generator()).byte()
-    moved = crop_and_flip(images, padding, flip, 7, generator(1))
+    moved = Views.random(len(images), padding, flip, generator(1)).cut(images, 7)
     assert moved.dtype == torch.uint8
     drawn = []
     for image, result in zip(images, moved, strict=True):
@@ -45,7 +46,29 @@ def test_each_image_is_one_of_its_windows_and_all_are_drawn_evenly(
 
 def test_nothing_to_do_changes_nothing() -> None:
     images = torch.ones((2, 3, 4, 4))
-    assert crop_and_flip(images, 0, False, 0, generator()) is images
+    assert Views.random(2, 0, False, generator()).cut(images, 0) is images
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("padding", [0, 1, 2])
+def test_each_view_has_the_number_of_its_window(padding: int, flip: bool) -> None:
+    """Numbers count the windows of the widest crop; a narrower one draws those in the middle."""
+    images = torch.randint(0, 256, (400, 2, 5, 4), generator=generator()).byte()
+    drawn = Views.random(len(images), padding, flip, generator(1))
+    numbers = drawn.numbers()
+    for image, result, number in zip(images, drawn.cut(images, 7), numbers.tolist(), strict=True):
+        assert torch.equal(windows(image, 2, True, 7)[number], result)
+    assert len(numbers.unique()) == (2 * padding + 1) ** 2 * (1 + flip)
+
+
+def test_a_number_is_the_same_window_of_every_image() -> None:
+    images = torch.randint(0, 256, (3, 2, 5, 4), generator=generator()).byte()
+    assert len(windows(images[0], 2, True, 7)) == VIEWS
+    for number in range(VIEWS):
+        views = Views.numbered(number, len(images), torch.device("cpu"))
+        assert views.numbers().tolist() == [number] * len(images)
+        expected = [windows(image, 2, True, 7)[number] for image in images]
+        assert torch.equal(views.cut(images, 7), torch.stack(expected))
 
 
 def erased(height: int, width: int, count: int = 4000, probability: float = 1.0) -> Tensor:

@@ -11,9 +11,10 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from micronet_search.config.compression import Compression
+from micronet_search.config.loading import describe
 from micronet_search.config.model import Model
 from micronet_search.config.network import MAX_LAYERS, Input, Network
-from micronet_search.config.training import Distillation, StartingPoint, Training
+from micronet_search.config.training import REACH, Distillation, StartingPoint, Training
 
 
 class Fitted(Model):
@@ -44,7 +45,11 @@ class Candidate(Compression, Fitted):
     def _parts_go_together(self) -> Candidate:
         if self.training.span == "trial":
             self._settle(**dict(self._with_the_rates_of_the_schedule()))
-        for problem in chain(self._networks_that_cannot_be(), self._blocks_that_are_missing()):
+        for problem in chain(
+            self._networks_that_cannot_be(),
+            self._blocks_that_are_missing(),
+            self._views_that_are_missing(),
+        ):
             raise ValueError(problem)
         return self
 
@@ -78,6 +83,15 @@ class Candidate(Compression, Fitted):
                 if name.startswith("block") and int(name.removeprefix("block")) > blocks:
                     found = f"{key} names {name} and network has {blocks} blocks"
                     yield f"{found}, expected one of them"
+
+    def _views_that_are_missing(self) -> Iterator[str]:
+        beyond = self.training.augmentation.beyond_views()
+        if self.distillation is not None and self.distillation.cached and beyond:
+            found = ", ".join(f"{name} {describe(value)}" for name, value in beyond.items())
+            yield (
+                f"distillation.cached is true and training.augmentation has {found}, "
+                f"expected a crop of at most {REACH}, flip and nothing else"
+            )
 
     def teacher(self) -> Candidate:
         """The candidate that its teacher's network and training are, for the same images."""

@@ -23,6 +23,9 @@ from micronet_search.config.network import Network
 Alpha = Annotated[float, Field(ge=0.0, le=10.0)]
 """Of a Beta distribution; 0 turns mixing off."""
 
+REACH = 2
+"""The widest crop, in pixels, whose views have cached soft targets."""
+
 
 class ColorJitter(Model):
     """The largest changes of colours, drawn for each image; `hue` is in turns, the others relative.
@@ -65,6 +68,14 @@ class Augmentation(Model):
     cutmix: Alpha = 0.0
     mix_probability: Probability = 1.0
     unmixed_epochs: NotNegative = 0
+
+    def beyond_views(self) -> dict[str, Any]:
+        """Returns the values that make other images than the views of cached soft targets."""
+        harmless = {"flip", "mix_probability", "unmixed_epochs"}
+        if self.crop <= REACH:
+            harmless.add("crop")
+        changed = self.model_dump(exclude=harmless, exclude_defaults=True)
+        return {name: value for name, value in changed.items() if value}
 
 
 class Cosine(Model):
@@ -189,10 +200,15 @@ class StartingPoint(Model):
 class Distillation(Model):
     """Learning from a teacher's outputs, in every stage (Hinton et al., 2015).
 
-    `temperature` divides the logits of both. `weight` is the share of the soft targets in the loss;
-    the true ones have the rest.
+    Attributes:
+        temperature: What divides the logits of both.
+        weight: Share of the soft targets in the loss; the true ones have the rest.
+        cached: Whether the teacher's outputs are made once, for 50 views of each training image:
+            crops that move it by 2 pixels at most, and their mirrors. The student trains on these
+            views alone, as fast as without a teacher. Otherwise the teacher computes along.
     """
 
     teacher: Teacher
     temperature: Annotated[float, Field(gt=0.0, le=100.0)] = 4.0
     weight: Share = 0.5
+    cached: bool = False

@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 from micronet_search.config.training import Augmentation
 from micronet_search.data.splits import Images, Normalization
 from micronet_search.data.transforms import apply_policy, jitter, policy_counts, rotate
+from micronet_search.data.views import Views
 
 ERASED = (0.02, 0.33)
 """Smallest and largest share of an image that is erased (Zhong et al., 2020)."""
@@ -39,11 +40,15 @@ def training_batches(
     generator: Generator,
     *,
     mixing: bool = True,
-) -> Iterator[tuple[Tensor, Tensor]]:
+    of_views: Tensor | None = None,
+) -> Iterator[tuple[Tensor, ...]]:
     """Yields one epoch of shuffled and augmented images, on their device.
 
     The batches are float32 images (B, C, H, W) and the probability of each class (B, classes). The
     last, short one is dropped unless it is the only one. Without `mixing`, no images are mixed.
+
+    `of_views` has some values for each view of each image, (VIEWS, N, values). Then a batch also
+    has those of its views (B, values), and nothing but crops and mirrors may change the images.
     """
     device = images.images.device
     count, size = batches_in_epoch(len(images), batch_size), min(batch_size, len(images))
@@ -55,15 +60,17 @@ def training_batches(
     one_hot, fill = torch.eye(classes, device=device), normalization.mean
     for batch, (rows, mix) in enumerate(zip(order.split(batch_size), mixes, strict=False)):
         # uint8 images, which are a quarter of the bytes of normalised ones
-        changed = crop_and_flip(
-            images.images[rows], augmentation.crop, augmentation.flip, fill, generator
-        )
+        views = Views.random(len(rows), augmentation.crop, augmentation.flip, generator)
+        changed = views.cut(images.images[rows], fill)
         changed = rotate(changed, augmentation.rotation, fill, generator)
         changed = jitter(changed, augmentation.jitter, generator)
         for counts in operations[rounds * batch : rounds * (batch + 1)]:
             changed = apply_policy(changed, counts, fill, generator)
         changed = erase(changed, augmentation.erasing, fill, generator)
         inputs, targets = normalized(changed, normalization), one_hot[images.labels[rows]]
+        if of_views is not None:
+            yield inputs, targets, of_views[views.numbers(), rows]
+            continue
         yield mix(inputs, targets, generator=generator) if mix else (inputs, targets)
 
 
@@ -93,26 +100,6 @@ def _mixes(augmentation: Augmentation, batches: int, generator: Generator) -> li
         mixes[int(share / probability * len(mixes))] if share < probability else None
         for share in drawn
     ]
-
-
-def crop_and_flip(
-    images: Tensor, padding: int, flip: bool, fill: int, generator: Generator
-) -> Tensor:
-    """Adds a border to each image, crops a window of the old size, and mirrors half of them."""
-    if not padding and not flip:
-        return images
-    count, channels, height, width = images.shape
-    device = images.device
-    padded = torch.nn.functional.pad(images, (padding,) * 4, value=fill)
-    offsets = torch.randint(2 * padding + 1, (2, count, 1), generator=generator, device=device)
-    rows = offsets[0] + torch.arange(height, device=device)
-    columns = offsets[1] + torch.arange(width, device=device)
-    if flip:
-        mirrored = torch.rand((count, 1), generator=generator, device=device) < 0.5
-        columns = torch.where(mirrored, columns.flip(1), columns)
-    pixels = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]
-    index = pixels.view(count, 1, -1).expand(-1, channels, -1)
-    return padded.flatten(2).gather(2, index).view(images.shape)
 
 
 def erase(images: Tensor, probability: float, fill: int, generator: Generator) -> Tensor:

@@ -15,6 +15,7 @@ from micronet_search.store.checkpoint import DamagedCheckpointError
 from micronet_search.store.outcome import TRACEBACK, Epoch, Result
 from micronet_search.training.fit import DivergenceError
 from micronet_search.trial.trial import Trial
+from micronet_search.trial.views import Viewing
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,12 @@ class Job:
 
     After the epochs in `stops`, the rungs, it reports a checkpoint and waits for an order. Without
     a checkpoint it begins anew, with the fitted network of another trial where `start` has one.
-    `teacher` is the model file of the trial's teacher. Training lasts `checkpoint_minutes` at most
-    without a checkpoint, or one epoch that takes longer.
+    `teacher` is what a trial needs of its teacher: the model file, or the outputs that are cached.
+    Training lasts `checkpoint_minutes` at most without a checkpoint, or one epoch that takes
+    longer.
+
+    A job that `makes_views` trains nothing: the `teacher`, a model file, computes the outputs that
+    the candidate and other students of it look up. Each view counts as an epoch.
     """
 
     number: int
@@ -35,6 +40,7 @@ class Job:
     teacher: bytes | None = None
     start: bytes | None = None
     checkpoint_minutes: float = math.inf
+    makes_views: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,14 +138,19 @@ def work(
     says whether a checkpoint is wanted now. A trial that diverges has failed. After any other
     error, exhausted memory for example, it has crashed, and the driver may try it again.
     """
-    trial = Trial(
-        job.candidate,
-        splits,
-        seed=job.seed,
-        device=device,
-        teacher=job.teacher,
-        start=job.start,
-    )
+    trial: Trial | Viewing
+    if job.makes_views:
+        assert job.teacher is not None
+        trial = Viewing(job.teacher, splits, device)
+    else:
+        trial = Trial(
+            job.candidate,
+            splits,
+            seed=job.seed,
+            device=device,
+            teacher=job.teacher,
+            start=job.start,
+        )
     try:
         trial.begin(job.checkpoint)
         stop = yield from _train(trial, job, pausing)
@@ -155,7 +166,7 @@ def work(
 
 
 def _train(
-    trial: Trial, job: Job, pausing: Callable[[], bool]
+    trial: Trial | Viewing, job: Job, pausing: Callable[[], bool]
 ) -> Generator[Event, Order | None, Stop | None]:
     """Trains a trial to its last epoch, or returns the order that stops it before."""
     checkpoints = {*job.stops, *(stage.end for stage in trial.stages)}

@@ -13,6 +13,7 @@ from micronet_search.config.sweep import Sweep
 
 MODEL_FILE = "model.safetensors"  # the network that a trial or an export ships
 FITTED_FILE = "fitted.safetensors"  # the network of a trial after its first fit
+VIEWS_FILE = "views.safetensors"  # the outputs of a teacher that students look up
 # The pattern of a sweep's name keeps a study inside the root: no separator, no leading dot.
 _NAME: TypeAdapter[str] = TypeAdapter(Annotated[str, Sweep.model_fields["name"]])
 
@@ -41,6 +42,7 @@ class TrialFolder(_Folder):
     fitted = _Inside(FITTED_FILE)  # the network after the first fit, where other trials start
     layers = _Inside("layers.csv")  # the cost of each layer
     curve = _Inside("curve.csv")  # the figures of each training epoch
+    views = _Inside(VIEWS_FILE)  # of a teacher: its outputs for each view of the training images
     traceback = _Inside("traceback.txt")  # the error of a failed trial
     outcome = _Inside("outcome.json")  # how the trial ended, in numbers
 

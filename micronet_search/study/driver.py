@@ -129,7 +129,8 @@ class Driver:
             self._queue.wait_for(teacher.number, drawn)
             if teacher.number not in self._queue.running:
                 self._give_slot(teacher, None)
-            self._report(f"trial {number} waits for its teacher to be trained")
+            what = "soft targets to be made" if teacher.makes_views else "teacher to be trained"
+            self._report(f"trial {number} waits for its {what}")
             return
         others = self._teachers.content(candidate), self._starts.content(candidate)
         self._give_slot(_job(drawn, self._sweep, files, *others), drawn)
@@ -186,7 +187,8 @@ class Driver:
             return
         failure = self._teachers.keep(number, result)
         accuracy = result.outcome.accuracy
-        news = "failed" if failure is not None else f"accuracy {accuracy:.4f}"
+        news = "its soft targets are made" if accuracy is None else f"accuracy {accuracy:.4f}"
+        news = "failed" if failure is not None else news
         self._report(f"{self._name(number)}: {news}")
         if failure is None:
             self._queue.make_ready(trials)
@@ -195,7 +197,7 @@ class Driver:
             self._fail(drawn, failure)
 
     def _fail(self, drawn: Drawn, reason: str) -> None:
-        """Enters a trial that lacks its teacher, or the network that it starts from."""
+        """Enters a trial that lacks its teacher, its soft targets, or what it starts from."""
         self._ledger.enter(drawn.trial, lost(reason))
         self._report(self._ledger.line(drawn.number))
 

@@ -15,6 +15,7 @@ from micronet_search.config.network import Input
 from micronet_search.config.options import invalid_options
 from micronet_search.config.sweep import SHAPES, Sweep
 from micronet_search.data import splits
+from micronet_search.data.splits import Fingerprint
 from micronet_search.engine.choice import choose_device, open_engine
 from micronet_search.engine.work import Engine
 from micronet_search.search import samplers, space
@@ -54,7 +55,7 @@ def run(sweep: Sweep, root: Root, observe: Observer, *, new_total: bool = False)
             study = opening.open_optuna(known)
             resume.keep(opening.folder, opening.sweep, fingerprints)
             projection = opening.open_mlflow(study, device)
-        shared = teachers.Teachers(root, fingerprints["train"].digest, opening.sweep)
+        shared = teachers.Teachers(root, fingerprints["train"], opening.sweep)
         opening.drive(study, engine, projection, shared, starts)
     return opening.progress
 

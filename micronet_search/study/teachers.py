@@ -4,7 +4,9 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import chain, repeat
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,37 +16,64 @@ from micronet_search.config.candidate import Candidate
 from micronet_search.config.files import dump_yaml, load_stored_sweep
 from micronet_search.config.sweep import Sweep
 from micronet_search.config.training import Teacher
+from micronet_search.data.splits import Fingerprint
 from micronet_search.engine.work import Job
 from micronet_search.store.files import write_bytes, write_json, write_text
 from micronet_search.store.outcome import Result, read_outcome
-from micronet_search.store.paths import Root, TrialFolder
+from micronet_search.store.paths import VIEWS_FILE, Root, TrialFolder
+from micronet_search.study import soft_targets
 
 SEED = 0
 """The seed of every teacher, so that studies with different seeds share it."""
 
 
-class Teachers:
-    """Finds the teachers of a study's students, and makes the jobs that train them."""
+@dataclass(frozen=True)
+class _Task:
+    """What the jobs of one number do: they train a teacher, or make its soft targets.
 
-    def __init__(self, root: Root, fingerprint: str, sweep: Sweep) -> None:
+    Attributes:
+        folder: Where the teacher or its soft targets are kept.
+        makes_views: Whether they make soft targets.
+        candidate: The teacher, or the first student that needs the soft targets.
+    """
+
+    folder: TrialFolder
+    makes_views: bool
+    candidate: Candidate = field(compare=False)
+
+
+class Teachers:
+    """Finds the teachers of a study's students, and makes the jobs that train them.
+
+    Soft targets that are cached are made by a job of their own, from the teacher's model, whether
+    the teacher has just been trained, was there before, or is a trial of another study.
+    """
+
+    def __init__(self, root: Root, images: Fingerprint, sweep: Sweep) -> None:
         """Prepares for the students that a sweep draws.
 
         Args:
             root: The folder of all studies and teachers.
-            fingerprint: The fingerprint of the training images; each dataset has its own teachers.
+            images: The training images; each dataset has its own teachers.
+            sweep: What draws the students.
         """
         self._root = root
-        self._fingerprint = fingerprint
+        self._images = images
         self._checkpoint_minutes = sweep.execution.checkpoint_minutes
-        self._is_everyones = not any(map(_decides_the_teacher, distributions.leaves(sweep.space)))
-        self._jobs: list[tuple[Candidate, TrialFolder]] = []  # job -1, -2, and so on
+        leaves = distributions.leaves(sweep.space)
+        self._is_everyones = not any(map(_decides_the_teacher, leaves))
+        self._tasks: list[_Task] = []  # of the jobs -1, -2, and so on
+        self._without_views: dict[TrialFolder, str] = {}  # why their soft targets failed
 
     def content(self, student: Candidate) -> bytes | None:
-        """Returns the model file of a student's teacher; None if it has no teacher."""
+        """Returns what a student needs of its teacher; None if it has no teacher.
+
+        It is the teacher's model file, or its soft targets where the student has them cached.
+        """
         if student.distillation is None:
             return None
-        folder = self._folder_of(student) or _trial(self._root, student.distillation.teacher)
-        return folder.model.read_bytes()
+        cached = student.distillation.cached
+        return (self._views_folder(student).views if cached else self._model(student)).read_bytes()
 
     def job(self, student: Candidate) -> Job | None:
         """Returns the job that must end before a student can be trained; None if there is none.
@@ -52,23 +81,33 @@ class Teachers:
         The job's number is negative, and the same for all students of one teacher.
         """
         folder = self._folder_of(student)
-        if folder is None or folder.model.exists():
+        if folder is not None and not folder.model.exists():
+            return self._job(_Task(folder, False, student.teacher()), None)
+        if student.distillation is None or not student.distillation.cached:
             return None
-        teacher = student.teacher()
-        if (teacher, folder) not in self._jobs:
-            self._jobs.append((teacher, folder))
+        folder = self._views_folder(student)
+        if soft_targets.are_whole(folder.views, self._images):
+            return None
+        return self._job(_Task(folder, True, student), self._model(student).read_bytes())
+
+    def _job(self, task: _Task, teacher: bytes | None) -> Job:
+        if task not in self._tasks:
+            self._tasks.append(task)
+        saved = task.folder.checkpoint
         return Job(
-            number=-1 - self._jobs.index((teacher, folder)),
-            candidate=teacher,
+            number=-1 - self._tasks.index(task),
+            candidate=task.candidate,
             seed=SEED,
             stops=(),
-            checkpoint=folder.checkpoint.read_bytes() if folder.checkpoint.exists() else None,
+            checkpoint=saved.read_bytes() if saved.exists() else None,
+            teacher=teacher,
             checkpoint_minutes=self._checkpoint_minutes,
+            makes_views=task.makes_views,
         )
 
     def folder(self, number: int) -> TrialFolder:
         """Returns the folder of the teacher that a job trains."""
-        return self._jobs[-1 - number][1]
+        return self._tasks[-1 - number].folder
 
     def keep(self, number: int, result: Result) -> str | None:
         """Writes what a teacher's job left, the model last.
@@ -79,14 +118,20 @@ class Teachers:
         Raises:
             ValueError: The teacher failed, and every candidate of the sweep has it.
         """
-        candidate, folder = self._jobs[-1 - number]
-        if not folder.model.exists():  # else another study has trained it meanwhile
-            write_text(folder.candidate, dump_yaml(candidate.model_dump(mode="json")))
+        task = self._tasks[-1 - number]
+        folder = task.folder
+        if task.makes_views:
+            if VIEWS_FILE in result.files:
+                write_bytes(folder.views, result.files[VIEWS_FILE])
+            else:
+                self._without_views[folder] = f"its soft targets failed: {result.outcome.reason}"
+        elif not folder.model.exists():  # else another study has trained it meanwhile
+            write_text(folder.candidate, dump_yaml(task.candidate.model_dump(mode="json")))
             write_json(folder.outcome, result.outcome.to_json())
             for name in sorted(result.files, key=lambda name: name == folder.model.name):
                 write_bytes(folder.path / name, result.files[name])
         folder.checkpoint.unlink(missing_ok=True)
-        return self._failure(folder)
+        return self._without_views.get(folder) if task.makes_views else self._failure(folder)
 
     def failure(self, student: Candidate) -> str | None:
         """Returns why a student has to do without its teacher and fails; None if it does not.
@@ -97,13 +142,15 @@ class Teachers:
         Raises:
             ValueError: The teacher failed, and every candidate of the sweep has it.
         """
-        folder = self._folder_of(student)
-        if folder is not None:
-            return self._failure(folder)
         if student.distillation is None:
             return None
-        model = _trial(self._root, student.distillation.teacher).model
-        return None if model.exists() else f"found no {model}, expected the model of a teacher"
+        folder = self._folder_of(student)
+        if folder is not None and (reason := self._failure(folder)):
+            return reason
+        model = self._model(student)
+        if folder is None and not model.exists():
+            return f"found no {model}, expected the model of a teacher"
+        return self._views_failure(student) if student.distillation.cached else None
 
     def _failure(self, folder: TrialFolder) -> str | None:
         if folder.model.exists() or not folder.outcome.exists():
@@ -119,11 +166,37 @@ class Teachers:
             )
         return reason
 
+    def _views_failure(self, student: Candidate) -> str | None:
+        if reason := soft_targets.too_large(self._images):
+            return reason
+        if not self._model(student).exists():  # the teacher is trained first
+            return None
+        return self._without_views.get(self._views_folder(student))
+
+    def _model(self, student: Candidate) -> Path:
+        assert student.distillation is not None
+        folder = self._folder_of(student) or _trial(self._root, student.distillation.teacher)
+        return folder.model
+
     def _folder_of(self, student: Candidate) -> TrialFolder | None:
         """Returns the folder of a student's teacher, unless that is a trial of another study."""
         if student.distillation is None or student.distillation.teacher.study is not None:
             return None
-        text = f"{student.teacher().digest()}/{self._fingerprint}"
+        return self._folder(student.teacher().digest())
+
+    def _views_folder(self, student: Candidate) -> TrialFolder:
+        """Returns where the soft targets of a student's teacher are, whose model exists.
+
+        Those of a trial of another study have a folder named by its model, because the trial's own
+        is written by that study's driver alone.
+        """
+        folder = self._folder_of(student)
+        if folder is None:
+            folder = self._folder(hashlib.sha256(self._model(student).read_bytes()).hexdigest())
+        return folder
+
+    def _folder(self, key: str) -> TrialFolder:
+        text = f"{key}/{self._images.digest}"
         return self._root.teacher(hashlib.sha256(text.encode()).hexdigest()[:16])
 
 

@@ -20,21 +20,38 @@ class DivergenceError(ArithmeticError):
 class SoftTargets:
     """The softened outputs of a teacher (Hinton et al., 2015)."""
 
-    def __init__(self, network: nn.Module, temperature: float, weight: float) -> None:
-        """Freezes the teacher; `weight` is the share of the soft targets in the student's loss."""
-        self.network = network.eval().requires_grad_(False)
+    def __init__(
+        self,
+        network: nn.Module | None,
+        temperature: float,
+        weight: float,
+        of_views: Tensor | None = None,
+    ) -> None:
+        """Freezes the teacher.
+
+        Args:
+            network: The teacher; None where its outputs are given.
+            temperature: What divides the logits of teacher and student.
+            weight: The share of the soft targets in the student's loss.
+            of_views: The teacher's logits for each view of each image (VIEWS, N, classes).
+        """
+        self.network = None if network is None else network.eval().requires_grad_(False)
         self.temperature = temperature
         self.weight = weight
+        self.of_views = of_views
 
-    def loss(self, images: Tensor, logits: Tensor) -> Tensor:
+    def loss(self, images: Tensor, logits: Tensor, taught: Tensor | None = None) -> Tensor:
         """Returns how far a student with these logits (B, classes) is from the teacher.
 
         It is the mean over the images of T^2 KL(teacher || student), both softened by the
-        temperature T. The factor T^2 keeps the size of the gradient at any temperature. The teacher
-        computes under the student's autocast.
+        temperature T. The factor T^2 keeps the size of the gradient at any temperature. `taught`
+        are the teacher's logits for these images. Without them the teacher computes, under the
+        student's autocast.
         """
-        with torch.no_grad():
-            taught = self.network(images)
+        if taught is None:
+            assert self.network is not None
+            with torch.no_grad():
+                taught = self.network(images)
         student, teacher = (
             log_softmax(each.float() / self.temperature, 1) for each in (logits, taught)
         )
@@ -77,18 +94,17 @@ class Fit:
             average = get_ema_multi_avg_fn(config.ema)
             self.average = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
 
-    def epoch(
-        self, batches: Iterable[tuple[Tensor, Tensor]], after_step: Callable[[], None]
-    ) -> float:
+    def epoch(self, batches: Iterable[tuple[Tensor, ...]], after_step: Callable[[], None]) -> float:
         """Trains on each batch once, and returns the mean loss.
 
-        Batches are images (B, C, H, W) and the probabilities of their classes (B, classes). After
-        every step, `after_step` may change the network. A loss that is not finite is an error.
+        Batches are images (B, C, H, W), the probabilities of their classes (B, classes) and, if
+        they are known, the teacher's logits (B, classes). After every step, `after_step` may change
+        the network. A loss that is not finite is an error.
         """
         self.network.train()
         total, steps = torch.zeros((), device=next(self.network.parameters()).device), 0
-        for images, targets in batches:
-            total += self._step(images, targets)
+        for images, targets, *taught in batches:
+            total += self._step(images, targets, *taught)
             after_step()
             if self.average is not None:
                 self.average.update_parameters(self.network)
@@ -98,13 +114,13 @@ class Fit:
             raise DivergenceError(f"the training loss became {loss}")
         return loss
 
-    def _step(self, images: Tensor, targets: Tensor) -> Tensor:
+    def _step(self, images: Tensor, targets: Tensor, taught: Tensor | None = None) -> Tensor:
         # bfloat16 pays on a GPU alone; CPUs without native support are slower in it
         with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda):
             logits, smoothing = self.network(images), self.config.label_smoothing
             loss = cross_entropy(logits.float(), targets, label_smoothing=smoothing)
             if (soft := self.soft_targets) is not None:
-                loss = torch.lerp(loss, soft.loss(images, logits), soft.weight)
+                loss = torch.lerp(loss, soft.loss(images, logits, taught), soft.weight)
         self.optimizer.zero_grad()
         loss.backward()
         if self.config.gradient_clip is not None:

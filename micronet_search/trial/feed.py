@@ -25,12 +25,15 @@ class Feed:
     Attributes:
         normalization: What is done to every image.
         steps_per_epoch: Training batches in an epoch.
+        images: The number of training images.
+        classes: The number of classes.
     """
 
     def __init__(self, splits: Splits, training: Training, seed: int, device: torch.device) -> None:
         """Takes the dataset, which is on `device`."""
         self.normalization = splits.normalization
         self.steps_per_epoch = batches_in_epoch(len(splits.train), training.batch_size)
+        self.images, self.classes = len(splits.train), splits.classes
         self.device = device
         self._splits = splits
         self._training = training
@@ -40,12 +43,16 @@ class Feed:
         """Moves a network to where the images are, with its channels last as theirs."""
         return network.to(self.device).to(memory_format=torch.channels_last)
 
-    def training(self, epoch: int, mixing: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    def training(
+        self, epoch: int, mixing: bool, of_views: Tensor | None = None
+    ) -> Iterator[tuple[Tensor, ...]]:
         """Yields the augmented images (B, C, H, W) and targets (B, classes) of an epoch.
 
         Args:
             epoch: Epochs trained before it, over all stages.
             mixing: Whether mixup and cutmix are applied.
+            of_views: Values for each view (VIEWS, images, values), of which a batch has those of
+                its views (B, values) too.
         """
         return training_batches(
             self._splits.train,
@@ -55,6 +62,7 @@ class Feed:
             self._splits.classes,
             self._generator(epoch),
             mixing=mixing,
+            of_views=of_views,
         )
 
     def validation(self) -> Iterator[tuple[Tensor, Tensor]]:

@@ -6,6 +6,7 @@ from micronet_search import shipped
 from micronet_search.config.candidate import Candidate
 from micronet_search.data.splits import Normalization
 from micronet_search.training.fit import SoftTargets
+from micronet_search.trial import views
 from micronet_search.trial.feed import Feed
 
 
@@ -37,15 +38,18 @@ def soft_targets(candidate: Candidate, content: bytes | None, feed: Feed) -> Sof
 
     Args:
         candidate: The student's.
-        content: The model file of the teacher.
+        content: The model file of the teacher, or its outputs where the candidate has them cached.
         feed: The student's images.
 
     Raises:
-        ValueError: The file is not the model of a trial.
+        ValueError: The file is not the model of a trial, or not the outputs for these images.
     """
     asked = candidate.distillation
     if asked is None:
         return None
     assert content is not None
+    if asked.cached:
+        of_views = views.unpack(content, feed.images, feed.classes).to(feed.device)
+        return SoftTargets(None, asked.temperature, asked.weight, of_views)
     network = feed.place(Teacher(content, feed.normalization))
     return SoftTargets(network, asked.temperature, asked.weight)

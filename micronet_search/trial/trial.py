@@ -46,7 +46,8 @@ class Trial:
             splits: The dataset, on `device`.
             seed: Where all of the randomness comes from.
             device: Where it trains.
-            teacher: The model file of the teacher, where the candidate has one.
+            teacher: Where the candidate has a teacher, its model file, or its outputs for the
+                views of the training images if they are cached.
             start: The fitted network of the trial that the candidate starts from, if from any.
         """
         self.candidate = candidate
@@ -77,8 +78,8 @@ class Trial:
 
         Raises:
             DamagedCheckpointError: The checkpoint is not what was saved.
-            ValueError: The teacher is not the model of a trial, or the network to start from is
-                another one.
+            ValueError: The teacher is not the model of a trial, or not its outputs, or the network
+                to start from is another one.
         """
         self.network = build.network(self.candidate, self.seed)
         self._soft_targets = soft_targets(self.candidate, self.teacher, self.feed)
@@ -198,8 +199,8 @@ class Trial:
             stage.technique.before_epoch(self.network, self.candidate, progress)
         repair = self._repair()
         unmixed = self.candidate.training.augmentation.unmixed_epochs
-        mixing = self.epoch < stage.rates.end - unmixed
-        batches = self.feed.training(self.epoch, mixing)
+        mixing, soft = self.epoch < stage.rates.end - unmixed, self._soft_targets
+        batches = self.feed.training(self.epoch, mixing, None if soft is None else soft.of_views)
         loss = fit.epoch(batches, lambda: repair(self.network))
         if fit.judged is not self.network:
             repair(fit.judged)
