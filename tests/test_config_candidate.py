@@ -377,6 +377,48 @@ def test_teachers_that_cannot_be_are_refused(
     assert found[0].endswith(message)
 
 
+CACHED = {"teacher": {"study": "a", "trial": 1}, "cached": True}
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "found"),
+    [
+        ({"crop": 3}, "crop 3"),
+        ({"crop": 4, "flip": True, "rotation": 5.0}, "crop 4, rotation 5.0"),
+        ({"jitter": {"hue": 0.1}}, "jitter {hue: 0.1}"),
+        ({"policy": "rand", "erasing": 0.5}, "policy 'rand', erasing 0.5"),
+        ({"crop": 2, "mixup": 0.2, "cutmix": 1.0, "mix_probability": 0.5}, "mixup 0.2, cutmix 1.0"),
+    ],
+)
+def test_cached_soft_targets_have_no_other_views(
+    tmp_path: Path, augmentation: dict[str, Any], found: str
+) -> None:
+    training = TRAINING | {"augmentation": augmentation}
+    tree = {"network": NETWORK, "training": training, "distillation": CACHED}
+    (line,) = refusal(tmp_path, tree).splitlines()
+    assert line.endswith(
+        f"distillation.cached is true and training.augmentation has {found}, "
+        "expected a crop of at most 2, flip and nothing else"
+    )
+
+
+@pytest.mark.parametrize(
+    "augmentation",
+    [
+        {},
+        {"crop": 1},
+        {"crop": 2, "flip": True, "unmixed_epochs": 3, "mix_probability": 0.5},
+        {"crop": 2, "jitter": {"hue": 0.0}, "policy": None},
+    ],
+)
+def test_cached_soft_targets_have_these_views(augmentation: dict[str, Any]) -> None:
+    training = TRAINING | {"augmentation": augmentation}
+    tree = {"network": NETWORK, "training": training, "distillation": CACHED}
+    found = Candidate.model_validate(tree).distillation
+    assert found is not None
+    assert found.cached
+
+
 @pytest.mark.parametrize("family", ["densenet", "resnet", "efficientnet"])
 def test_a_random_candidate_of_each_family_is_loaded_again(tmp_path: Path, family: str) -> None:
     rng, path = random.Random(0), tmp_path / "candidate.yaml"

@@ -421,6 +421,27 @@ def test_options_that_go_together_in_some_draws_are_left_to_screening(
     assert found == {True, False}
 
 
+def with_cached(cached: str) -> list[tuple[str, str]]:
+    """A sweep of students, whose augmentation is one with cached soft targets or another."""
+    branches = "{one_of: {light: {crop: 2, flip: true}, strong: {crop: 4, flip: true}}}"
+    augmentation = "{crop: 4, flip: true, mixup: {low: 0.0, high: 1.0}, cutmix: 0.0}"
+    taught = f"distillation: {{teacher: {{study: a, trial: 0}}, cached: {cached}}}"
+    return [(augmentation, branches), ("  pruning:", f"  {taught}\n  pruning:")]
+
+
+def test_cached_soft_targets_are_told_which_option_they_do_not_go_with(tmp_path: Path) -> None:
+    assert refusal(tmp_path, *with_cached("true")).endswith(
+        "candidate.training.augmentation.one_of.strong: distillation.cached is true and "
+        "training.augmentation has crop 4, expected a crop of at most 2, flip and nothing else"
+    )
+    space = load(tmp_path, change(*with_cached("{choices: [true, false]}"))).space
+    for branch in ("light", "strong"):
+        for cached in (True, False):
+            chosen = {"training.augmentation.one_of": branch, "distillation.cached": cached}
+            tree = distributions.draw(space, distributions.pick_from(chosen)).tree
+            assert bool(refusals(tree, Input(), 10)) == (cached and branch == "strong")
+
+
 def test_a_candidate_is_found_for_an_option_that_goes_with_few_others(tmp_path: Path) -> None:
     epochs = ", ".join(map(str, range(1, 31)))
     text = change(("epochs: 60", f"epochs: {{choices: [{epochs}]}}, warmup: {{choices: [0, 29]}}"))

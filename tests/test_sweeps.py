@@ -4,11 +4,14 @@ import functools
 import os
 import random
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from optuna.trial import FixedTrial
+from pydantic import ValidationError
 
 from micronet_search import build
 from micronet_search.config import distributions
@@ -36,6 +39,17 @@ def drawn(sweep: Sweep, pick: distributions.Pick) -> Candidate:
     return read_candidate(tree, SHAPES[sweep.dataset.name], 10)
 
 
+def candidates(sweep: Sweep, pick: distributions.Pick, count: int) -> Iterator[Candidate]:
+    """Random candidates: choices that do not go together, which a study screens, are left out."""
+    for _ in range(10 * count):
+        with suppress(ValidationError):
+            yield drawn(sweep, pick)
+            count -= 1
+        if not count:
+            return
+    pytest.fail(f"most draws of {sweep.name} are no candidates")
+
+
 @pytest.mark.parametrize("name", SWEEPS)
 def test_a_sweep_that_ships(name: str, tmp_path: Path) -> None:
     """Candidates of its space build, and some are not screened."""
@@ -44,8 +58,7 @@ def test_a_sweep_that_ships(name: str, tmp_path: Path) -> None:
     goal = sweep.objectives.score
     pick = distributions.pick_random(random.Random(0))
     found = set()
-    for _ in range(5):
-        candidate = drawn(sweep, pick)
+    for candidate in candidates(sweep, pick, 5):
         cost = build.predict(candidate)
         found.add(scores(cost)[goal.rule].score)
         if candidate.structured_pruning is None and candidate.factorization is None:
@@ -133,7 +146,6 @@ def test_draws_of_cifar10_all_are_found_again() -> None:
     def pick(path: str, found: Distribution) -> Any:
         return decode(found, encode(found, found.sample(rng)))
 
-    for _ in range(20):
-        candidate = drawn(sweep, pick)
+    for candidate in candidates(sweep, pick, 20):
         params = find_choices(sweep.space, candidate.model_dump(mode="json"))
         assert read_candidate(suggest(FixedTrial(params), sweep.space), images, 10) == candidate

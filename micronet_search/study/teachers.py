@@ -62,6 +62,7 @@ class Teachers:
         self._checkpoint_minutes = sweep.execution.checkpoint_minutes
         leaves = distributions.leaves(sweep.space)
         self._is_everyones = not any(map(_decides_the_teacher, leaves))
+        self._all_look_up = self._is_everyones and "distillation.cached" not in leaves
         self._tasks: list[_Task] = []  # of the jobs -1, -2, and so on
         self._without_views: dict[TrialFolder, str] = {}  # why their soft targets failed
 
@@ -72,8 +73,9 @@ class Teachers:
         """
         if student.distillation is None:
             return None
-        cached = student.distillation.cached
-        return (self._views_folder(student).views if cached else self._model(student)).read_bytes()
+        if student.distillation.cached:
+            return self._views_folder(student).views.read_bytes()
+        return self._model(student).read_bytes()
 
     def job(self, student: Candidate) -> Job | None:
         """Returns the job that must end before a student can be trained; None if there is none.
@@ -116,7 +118,7 @@ class Teachers:
             Why its students cannot be trained; None if they can.
 
         Raises:
-            ValueError: The teacher failed, and every candidate of the sweep has it.
+            ValueError: The teacher or its soft targets failed, and every candidate has them.
         """
         task = self._tasks[-1 - number]
         folder = task.folder
@@ -124,14 +126,15 @@ class Teachers:
             if VIEWS_FILE in result.files:
                 write_bytes(folder.views, result.files[VIEWS_FILE])
             else:
-                self._without_views[folder] = f"its soft targets failed: {result.outcome.reason}"
+                reason = f"the soft targets of the teacher {folder.path.name} failed"
+                self._without_views[folder] = f"{reason}: {result.outcome.reason}"
         elif not folder.model.exists():  # else another study has trained it meanwhile
             write_text(folder.candidate, dump_yaml(task.candidate.model_dump(mode="json")))
             write_json(folder.outcome, result.outcome.to_json())
             for name in sorted(result.files, key=lambda name: name == folder.model.name):
                 write_bytes(folder.path / name, result.files[name])
         folder.checkpoint.unlink(missing_ok=True)
-        return self._without_views.get(folder) if task.makes_views else self._failure(folder)
+        return self._views_failure(folder) if task.makes_views else self._failure(folder)
 
     def failure(self, student: Candidate) -> str | None:
         """Returns why a student has to do without its teacher and fails; None if it does not.
@@ -140,7 +143,7 @@ class Teachers:
         the teacher again.
 
         Raises:
-            ValueError: The teacher failed, and every candidate of the sweep has it.
+            ValueError: The teacher or its soft targets failed, and every candidate has them.
         """
         if student.distillation is None:
             return None
@@ -150,7 +153,9 @@ class Teachers:
         model = self._model(student)
         if folder is None and not model.exists():
             return f"found no {model}, expected the model of a teacher"
-        return self._views_failure(student) if student.distillation.cached else None
+        if not student.distillation.cached:
+            return None
+        return self._views_failure(self._views_folder(student) if model.exists() else None)
 
     def _failure(self, folder: TrialFolder) -> str | None:
         if folder.model.exists() or not folder.outcome.exists():
@@ -166,17 +171,18 @@ class Teachers:
             )
         return reason
 
-    def _views_failure(self, student: Candidate) -> str | None:
-        if reason := soft_targets.too_large(self._images):
-            return reason
-        if not self._model(student).exists():  # the teacher is trained first
-            return None
-        return self._without_views.get(self._views_folder(student))
+    def _views_failure(self, folder: TrialFolder | None) -> str | None:
+        """Returns why there are no soft targets in a folder; None is that of an untrained model."""
+        reason = soft_targets.too_large(self._images)
+        if reason is None and folder is not None:
+            reason = self._without_views.get(folder)
+        if reason is not None and self._all_look_up:
+            raise ValueError(reason)
+        return reason
 
     def _model(self, student: Candidate) -> Path:
         assert student.distillation is not None
-        folder = self._folder_of(student) or _trial(self._root, student.distillation.teacher)
-        return folder.model
+        return (self._folder_of(student) or _trial(self._root, student.distillation.teacher)).model
 
     def _folder_of(self, student: Candidate) -> TrialFolder | None:
         """Returns the folder of a student's teacher, unless that is a trial of another study."""
@@ -187,13 +193,11 @@ class Teachers:
     def _views_folder(self, student: Candidate) -> TrialFolder:
         """Returns where the soft targets of a student's teacher are, whose model exists.
 
-        Those of a trial of another study have a folder named by its model, because the trial's own
-        is written by that study's driver alone.
+        Those of a trial of another study are not in its folder, which that study's driver owns.
         """
-        folder = self._folder_of(student)
-        if folder is None:
-            folder = self._folder(hashlib.sha256(self._model(student).read_bytes()).hexdigest())
-        return folder
+        if folder := self._folder_of(student):
+            return folder
+        return self._folder(hashlib.sha256(self._model(student).read_bytes()).hexdigest())
 
     def _folder(self, key: str) -> TrialFolder:
         text = f"{key}/{self._images.digest}"

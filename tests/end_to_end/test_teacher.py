@@ -5,21 +5,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studies import Command, Hold, Kill, assert_whole, cli, read, tiny, write
+from studies import Command, Fault, Hold, Kill, assert_whole, cli, read, tiny, write
 
 from micronet_search.config import distributions
 from micronet_search.config.files import load_sweep, read_candidate
 from micronet_search.config.sweep import SHAPES
+from micronet_search.data.splits import Fingerprint
 from micronet_search.store.paths import Root
-from micronet_search.study import teachers
+from micronet_search.study import soft_targets, teachers
 
 NETWORK = {"family": "resnet", "stem": {"width": 8}, "widths": [8, 12], "layers": 1}
 OFTEN = {"checkpoint_minutes": 1e-6}
 """A checkpoint after every epoch."""
 
 
-def taught(name: str, teacher: dict[str, Any], **changes: Any) -> dict[str, Any]:
+def taught(
+    name: str, teacher: dict[str, Any], cached: bool = False, **changes: Any
+) -> dict[str, Any]:
     distillation = {"teacher": teacher, "temperature": {"low": 1.0, "high": 8.0}, "weight": 0.5}
+    distillation["cached"] = cached
     return tiny(name, candidate__distillation=distillation, search__trials=2, **changes)
 
 
@@ -215,9 +219,130 @@ def test_a_student_whose_teacher_was_removed_fails_alone(tmp_path: Path, runs: P
     run(tmp_path, runs, tiny("school", search__trials=1))
     tree = taught("students", {"study": "school", "trial": 0})
     loaded = load_sweep(write(tmp_path / "students.yaml", tree))
-    found = teachers.Teachers(Root(runs), "fingerprint", loaded)
+    found = teachers.Teachers(Root(runs), Fingerprint("digest", (20,) * 10), loaded)
     drawn = distributions.draw(loaded.space, distributions.pick_from({})).tree
     student = read_candidate(drawn, SHAPES["digits"], 10)
     assert found.failure(student) is None
     Root(runs).study("school").trial(0).model.unlink()
     assert "found no" in str(found.failure(student))
+
+
+def test_cached_soft_targets_are_made_once_for_all_studies(tmp_path: Path, runs: Path) -> None:
+    """Of a teacher that a study without them has trained, too, and again when they are damaged."""
+    run(tmp_path, runs, taught("along", fitted()))
+    (folder,) = (runs / "teachers").iterdir()
+    model, views = folder / "model.safetensors", folder / "views.safetensors"
+    trained = model.stat().st_mtime_ns
+    assert not views.exists()
+
+    first = run(tmp_path, runs, taught("first", fitted(), cached=True))
+    assert first.count("waits for its soft targets to be made") == 1
+    assert first.count(f"teacher {folder.name}: its soft targets are made") == 1
+    assert "waits for its teacher" not in first
+    assert not (folder / "checkpoint.safetensors").exists()
+    content, made = views.read_bytes(), views.stat().st_mtime_ns
+
+    second = run(tmp_path, runs, taught("second", fitted(), cached=True, search__seed=7))
+    assert "waits" not in second
+    assert views.stat().st_mtime_ns == made
+
+    views.write_bytes(content[:-1])
+    third = run(tmp_path, runs, taught("third", fitted(), cached=True, search__seed=8))
+    assert third.count("waits for its soft targets to be made") == 1
+    assert views.read_bytes() == content
+    assert model.stat().st_mtime_ns == trained
+    for name in ("first", "second", "third"):
+        assert_whole(read(runs, name), trials=2)
+
+
+@pytest.mark.parametrize(
+    ("function", "call", "are_made"),
+    [
+        pytest.param("micronet_search.trial.views:Viewing._see", 30, False, id="while-made"),
+        # the teacher's three epochs come first
+        pytest.param("micronet_search.trial.trial:Trial._train", 5, True, id="while-used"),
+    ],
+)
+def test_soft_targets_go_on_after_a_break(
+    tmp_path: Path, runs: Path, function: str, call: int, are_made: bool
+) -> None:
+    unbroken = tmp_path / "unbroken"
+    unbroken.mkdir()
+    tree = taught("broken", fitted(), cached=True, execution=OFTEN)
+    run(unbroken, unbroken / "runs", tree)
+    (expected,) = (unbroken / "runs/teachers").iterdir()
+
+    sweep = write(tmp_path / "sweep.yaml", tree)
+    kill = Kill(function, "after", call)
+    killed = Command("run", sweep, "--root", runs, cwd=tmp_path, kill=kill)
+    assert killed.wait().code == -signal.SIGKILL
+    (folder,) = (runs / "teachers").iterdir()
+    assert (folder / "views.safetensors").exists() == are_made
+
+    done = cli("run", sweep, "--root", runs, cwd=tmp_path)
+    assert done.code == 0, done
+    for name in ("model.safetensors", "views.safetensors"):
+        assert (folder / name).read_bytes() == (expected / name).read_bytes()
+    left, other = read(runs, "broken"), read(unbroken / "runs", "broken")
+    assert_whole(left, trials=2)
+    assert left.outcomes[0].accuracy == other.outcomes[0].accuracy
+    file = "model.safetensors"
+    assert (left.folder(0) / file).read_bytes() == (other.folder(0) / file).read_bytes()
+
+
+def test_ctrl_c_pauses_the_job_of_soft_targets(tmp_path: Path, runs: Path) -> None:
+    sweep = write(tmp_path / "sweep.yaml", taught("paused", fitted(), cached=True, execution=OFTEN))
+    hold = Hold("micronet_search.trial.views:Viewing.advance", 5, tmp_path / "go")
+    command = Command("run", sweep, "--root", runs, cwd=tmp_path, kill=hold)
+    assert command.until(lambda: any((runs / "teachers").glob("*/model.safetensors")))
+    assert command.until(lambda: any((runs / "teachers").glob("*/checkpoint.safetensors")))
+    command.send(signal.SIGINT)
+    (tmp_path / "go").touch()
+    done = command.wait()
+    assert done.code == 130, done
+    assert "paused after epoch" in done.out
+    assert not any((runs / "teachers").glob("*/views.safetensors"))
+    assert cli("run", sweep, "--root", runs, cwd=tmp_path).code == 0
+    assert_whole(read(runs, "paused"), trials=2)
+
+
+def test_a_trial_of_another_study_has_its_soft_targets_cached(tmp_path: Path, runs: Path) -> None:
+    """Under the root's teachers: the trial's folder is another driver's."""
+    run(tmp_path, runs, tiny("school", search__trials=1))
+    before = {path.name for path in Root(runs).study("school").trial(0).path.iterdir()}
+    out = run(tmp_path, runs, taught("pupils", {"study": "school", "trial": 0}, cached=True))
+    assert out.count("waits for its soft targets to be made") == 1
+    (folder,) = (runs / "teachers").iterdir()
+    assert {path.name for path in folder.iterdir()} == {"views.safetensors"}
+    assert {path.name for path in Root(runs).study("school").trial(0).path.iterdir()} == before
+    assert_whole(read(runs, "pupils"), trials=2)
+
+
+def test_soft_targets_that_fail_end_the_study(tmp_path: Path, runs: Path) -> None:
+    """Every candidate learns from them; those with a teacher that computes along go on."""
+    broken = Fault("micronet_search.trial.views:Viewing._see", 1, MemoryError("none"), lasts=True)
+    sweep = write(tmp_path / "all.yaml", taught("all", fitted(), cached=True))
+    done = Command("run", sweep, "--root", runs, cwd=tmp_path, kill=broken).wait()
+    assert "failed: MemoryError: none" in done.error
+
+    tree = taught("some", fitted(), search__seed=1)
+    tree["candidate"]["distillation"]["cached"] = {"choices": [False, True]}
+    tree["search"] = {"trials": 6, "sampler": {"name": "random"}, "seed": 1}
+    sweep = write(tmp_path / "some.yaml", tree)
+    done = Command("run", sweep, "--root", runs, cwd=tmp_path, kill=broken).wait()
+    assert done.code == 0, done
+    left = read(runs, "some")
+    cached = {t.number for t in left.optuna if t.params["distillation.cached"]}
+    assert 0 < len(cached) < 6
+    for number, outcome in left.outcomes.items():
+        assert outcome.state == ("failed" if number in cached else "complete")
+        assert number not in cached or "the soft targets of the teacher" in (outcome.reason or "")
+
+
+def test_soft_targets_of_too_many_images_are_told() -> None:
+    fits, beyond = Fingerprint("a", (500,) * 100), Fingerprint("b", (12_000,) * 30)
+    assert soft_targets.too_large(fits) is None
+    assert soft_targets.too_large(beyond) == (
+        "distillation.cached: found 1,080,000,000 bytes of soft targets for 50 views of each "
+        "training image, expected at most 536,870,912"
+    )
