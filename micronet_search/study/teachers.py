@@ -45,8 +45,7 @@ class _Task:
 class Teachers:
     """Finds the teachers of a study's students, and makes the jobs that train them.
 
-    Soft targets that are cached are made by a job of their own, from the teacher's model, whether
-    the teacher has just been trained, was there before, or is a trial of another study.
+    A job of its own makes the soft targets that are cached, from any teacher's model.
     """
 
     def __init__(self, root: Root, images: Fingerprint, sweep: Sweep) -> None:
@@ -55,7 +54,6 @@ class Teachers:
         Args:
             root: The folder of all studies and teachers.
             images: The training images; each dataset has its own teachers.
-            sweep: What draws the students.
         """
         self._root = root
         self._images = images
