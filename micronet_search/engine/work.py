@@ -42,6 +42,11 @@ class Job:
     checkpoint_minutes: float = math.inf
     makes_views: bool = False
 
+    @property
+    def product(self) -> str:
+        """What students of a teacher wait for, in words."""
+        return "soft targets to be made" if self.makes_views else "teacher to be trained"
+
 
 @dataclass(frozen=True)
 class Trained:

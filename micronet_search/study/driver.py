@@ -129,8 +129,7 @@ class Driver:
             self._queue.wait_for(teacher.number, drawn)
             if teacher.number not in self._queue.running:
                 self._give_slot(teacher, None)
-            what = "soft targets to be made" if teacher.makes_views else "teacher to be trained"
-            self._report(f"trial {number} waits for its {what}")
+            self._report(f"trial {number} waits for its {teacher.product}")
             return
         others = self._teachers.content(candidate), self._starts.content(candidate)
         self._give_slot(_job(drawn, self._sweep, files, *others), drawn)

@@ -15,7 +15,6 @@ from micronet_search.config.network import Input
 from micronet_search.config.options import invalid_options
 from micronet_search.config.sweep import SHAPES, Sweep
 from micronet_search.data import splits
-from micronet_search.data.splits import Fingerprint
 from micronet_search.engine.choice import choose_device, open_engine
 from micronet_search.engine.work import Engine
 from micronet_search.search import samplers, space

@@ -56,7 +56,7 @@ def pack(
     entered: int,
     network: dict[str, Any],
     fit: dict[str, Any] | None,
-    fitted: dict[str, Tensor] | None,
+    fitted: dict[str, Tensor] | None = None,
 ) -> bytes:
     """Packs a trial, as `unpack` reads it; the arguments are those of `Saved`."""
     state = {

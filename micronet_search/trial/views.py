@@ -15,7 +15,7 @@ from micronet_search.store.paths import VIEWS_FILE
 from micronet_search.training.fit import DivergenceError
 from micronet_search.trial import saved
 from micronet_search.trial.history import History
-from micronet_search.trial.stages import Stage
+from micronet_search.trial.stages import Rates, Stage
 
 BATCH = 1000
 MAX_BYTES = 2**29
@@ -50,7 +50,7 @@ class Viewing:
     checkpoint. The curve has the accuracy of the teacher on each view of the training images.
     """
 
-    stages = (Stage("views", 0, VIEWS, learning_rate=0.0),)
+    stages = (Stage("views", 0, VIEWS, Rates(0, VIEWS, peak=0.0)),)
     epochs = VIEWS
 
     def __init__(self, teacher: bytes, splits: Splits, device: torch.device) -> None:
