@@ -247,7 +247,7 @@ def main() -> None:
     run(candidate({}, found, 1), found, 0, None)  # the first trial of a process takes longer
     for name, beside, changes in rows():
         for seed in given.seeds:
-            if given.only not in name or (name, str(seed)) in _done(given.out):
+            if given.only not in name or (name, str(seed)) in done(given.out):
                 continue
             asked = candidate(changes, found, given.epochs)
             content = None
@@ -263,7 +263,7 @@ def main() -> None:
             seconds = time.process_time() - begun
             row = {"technique": name, "beside": beside, "seed": seed}
             row |= measure(result, found, seconds)
-            _append(given.out, row)
+            append(given.out, row)
             print(row, flush=True)
 
 
@@ -300,14 +300,14 @@ def _means(path: Path) -> dict[str, dict[str, Any]]:
     return means
 
 
-def _done(path: Path) -> set[tuple[str, str]]:
+def done(path: Path) -> set[tuple[str, str]]:
     if not path.exists():
         return set()
     with path.open(newline="") as file:
         return {(row["technique"], row["seed"]) for row in csv.DictReader(file)}
 
 
-def _append(path: Path, row: dict[str, Any]) -> None:
+def append(path: Path, row: dict[str, Any]) -> None:
     is_new = not path.exists()
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, row, lineterminator="\n")
