@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import functools
 import io
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from micronet_search import build
 from micronet_search.compression import stored
@@ -21,6 +22,7 @@ from micronet_search.network.precision import layers_of
 from micronet_search.score.rules import imt
 from micronet_search.store import checkpoint
 from micronet_search.store.outcome import Result
+from micronet_search.training import norms
 from micronet_search.training.fit import DivergenceError
 from micronet_search.trial.stages import Rates
 from micronet_search.trial.trial import Trial
@@ -375,3 +377,21 @@ def test_another_network_is_no_start(content: Any, error: str) -> None:
 def changed_tensor(name: str, tensor: Tensor) -> bytes:
     found, meta = checkpoint.unpack(fitted())
     return checkpoint.pack(found | {name: tensor}, meta)
+
+
+def test_norms_train_with_the_quantized_network_and_folding_them_costs_nothing() -> None:
+    asked = candidate(quantization=FOUR_BITS, span="trial")
+    trial = begun(asked)
+    trial.advance(trial.epochs)
+    assert any(isinstance(module, nn.BatchNorm2d) for module in trial.network.modules())
+    outcome = trial.finish().outcome
+    assert outcome.accuracy == pytest.approx(outcome.curve[-1].accuracy, abs=0.02)
+
+
+def test_an_epoch_is_judged_with_norms_of_training_images_as_they_are() -> None:
+    trial = begun(candidate(epochs=1, augmentation={"crop": 2, "flip": True}))
+    trial.advance(1)
+    found = copy.deepcopy(trial.network)
+    norms.estimate(found, trial.feed.calibration())
+    expected = trial.network.state_dict()
+    assert all(torch.equal(expected[name], value) for name, value in found.state_dict().items())
