@@ -20,6 +20,7 @@ from micronet_search.store import checkpoint
 from micronet_search.store.outcome import Result
 from micronet_search.training.fit import accuracy
 from micronet_search.trial.trial import Trial
+from micronet_search.trial.views import Viewing, unpack
 
 pytestmark = [
     pytest.mark.gpu,
@@ -81,9 +82,14 @@ def candidate(tree: dict[str, Any]) -> Candidate:
     return Candidate.model_validate({"input": {"channels": 1, "height": 8, "width": 8}, **tree})
 
 
-def run(asked: Candidate, device: torch.device, pause: int | None = None) -> Result:
+def run(
+    asked: Candidate,
+    device: torch.device,
+    pause: int | None = None,
+    teacher: bytes | None = None,
+) -> Result:
     data = splits.load(Dataset(name="digits", validation=300)).to(device)
-    trial = Trial(asked, data, seed=0, device=device)
+    trial = Trial(asked, data, seed=0, device=device, teacher=teacher)
     trial.begin()
     if pause is not None:
         trial.advance(pause)
@@ -125,6 +131,28 @@ def test_a_trial_on_the_gpu_ships_a_network_that_the_cpu_agrees_with(
     assert found == pytest.approx(result.outcome.accuracy, abs=1.5 / len(data.validation))
     cost = build.predict(asked).measured(tensors)
     assert (cost.nonzeros, cost.macs) == (result.outcome.nonzeros, result.outcome.macs)
+
+
+def test_soft_targets_of_the_gpu_are_those_of_the_cpu_and_teach_there() -> None:
+    tree: dict[str, Any] = {
+        "network": {"family": "resnet", "stem": {"width": 8}, "widths": [8, 16], "layers": 1},
+        "training": {"epochs": 4, "batch_size": 64, "learning_rate": 0.01},
+    }
+    teacher = run(candidate(tree), torch.device("cuda")).files["model.safetensors"]
+    data, made = splits.load(Dataset(name="digits", validation=300)), {}
+    for device in map(torch.device, ("cpu", "cuda")):
+        viewing = Viewing(teacher, data.to(device), device)
+        viewing.begin()
+        viewing.advance(viewing.epochs)
+        made[device.type] = viewing.finish().files["views.safetensors"]
+    cpu, cuda = (unpack(content, len(data.train), 10).float() for content in made.values())
+    torch.testing.assert_close(cuda, cpu, rtol=1e-2, atol=1e-2)
+
+    tree["training"]["augmentation"] = {"crop": 1, "flip": True}
+    tree["distillation"] = {"teacher": {"study": "a", "trial": 0}, "cached": True}
+    result = run(candidate(tree), torch.device("cuda"), teacher=made["cuda"])
+    assert result.outcome.accuracy is not None
+    assert result.outcome.accuracy > 0.6
 
 
 def test_a_slot_out_of_memory_crashes_and_is_used_again() -> None:
