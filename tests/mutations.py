@@ -113,11 +113,13 @@ candidate:
   network: {family: densenet, stem: {width: 4, stride: 2}, growth_rate: 4, layers: [1, 1]}
   training: {epochs: 3, learning_rate: 0.01, schedule: {name: linear}}
   distillation: {teacher: {study: base, trial: 7}}
+  start: {study: base, trial: 7}
   structured_pruning: {ratio: 0.3}
 search:
   trials: 2
   sampler: {name: nsga2, population: 4, mutation: null, crossover: 0.9}
   start_with: []
+  start_from: {study: base, trials: [3, 7]}
   early_stopping:
     {rule: [moasha, feasibility], first_rung: 1, reduction: 2, confidence: 0.9, after: 10,
      keep_hours: 2.0}

@@ -17,7 +17,7 @@ from micronet_search.config.files import (
 from micronet_search.config.loading import ConfigError
 from micronet_search.config.network import EfficientNet, Input
 from micronet_search.config.options import invalid_options, refusals, valid_draw
-from micronet_search.config.search import EarlyStopping, Nsga2, Tpe
+from micronet_search.config.search import EarlyStopping, Nsga2, StartFrom, Tpe
 from micronet_search.config.sweep import Sweep
 
 # The example of the design, long lines wrapped.
@@ -235,6 +235,33 @@ def test_a_fraction_for_all_blocks_has_a_fractional_range(tmp_path: Path) -> Non
 def test_candidates_to_start_with_stand_beside_the_sweep(tmp_path: Path) -> None:
     sweep = load(tmp_path, change(("hours: 8", "hours: 8, start_with: [b.yaml, /c/d.yaml]")))
     assert sweep.search.start_with == (str(tmp_path / "b.yaml"), "/c/d.yaml")
+
+
+@pytest.mark.parametrize(
+    ("written", "trials"),
+    [
+        ("wide", None),
+        ("{study: wide}", None),
+        ("{study: wide, trials: [7, 3]}", (7, 3)),
+    ],
+)
+def test_a_study_to_start_from(tmp_path: Path, written: str, trials: Any) -> None:
+    sweep = load(tmp_path, change(("hours: 8", f"hours: 8, start_from: {written}")))
+    assert sweep.search.start_from == StartFrom(study="wide", trials=trials)
+    assert load(tmp_path, dump_yaml(sweep.dump())) == sweep
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("../wide", "search.start_from: found '../wide', expected at most 100 letters"),
+        ("{trials: [1]}", "start_from.study: missing, and it has no default"),
+        ("{study: wide, trials: []}", "start_from.trials: found [], expected at least 1 item"),
+        ("{study: wide, trials: [-1]}", "start_from.trials[0]: found -1, expected a number"),
+    ],
+)
+def test_what_is_no_study_to_start_from(tmp_path: Path, written: str, message: str) -> None:
+    assert message in refusal(tmp_path, ("hours: 8", f"hours: 8, start_from: {written}"))
 
 
 def test_what_is_wrong_is_told_together(tmp_path: Path) -> None:

@@ -164,6 +164,14 @@ def test_every_technique_has_its_tag() -> None:
                 "weight of the teacher's outputs in the loss": "1",
             },
         ),
+        (
+            {"start": {"study": "short", "trial": 7}},
+            {
+                "bits of weights": "32",
+                "bits of activations": "32",
+                "continued from": "trial 7 of the study `short`",
+            },
+        ),
     ],
     ids=[
         "dynamic",
@@ -173,6 +181,7 @@ def test_every_technique_has_its_tag() -> None:
         "factors",
         "teacher network",
         "teacher trial",
+        "start",
     ],
 )
 def test_a_technique_has_its_lines(parts: dict[str, Any], expected: dict[str, str]) -> None:

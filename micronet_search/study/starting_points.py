@@ -66,7 +66,7 @@ class StartingPoints:
         try:
             if candidate.start is not None:
                 self._file(candidate.start)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             return str(error)
         return None
 
