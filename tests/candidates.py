@@ -21,7 +21,7 @@ densenet:
   family: densenet
   stem: &stem
     width: {low: 2, high: 8}
-    kernel: {choices: [1, 3, 5, 7]}
+    kernel: {choices: [1, 2, 3, 4, 5, 6, 7]}
     stride: {choices: [1, 2, 4]}
   growth_rate: {low: 1, high: 6}
   layers: {choices: [[1], [2], [1, 2], [2, 1], [1, 1, 2]]}
@@ -30,14 +30,17 @@ densenet:
   bottleneck: {choices: [0, 1, 2]}
   compression: {low: 0.2, high: 1.0}
   convolution: &convolution {choices: [plain, separable]}
+  between: &between {choices: [norm-activation, norm, activation, nothing]}
 resnet:
   family: resnet
   stem: *stem
   widths: &widths {choices: [[4], [7], [4, 8], [8, 5], [6, 4, 8]]}
   layers: &layers {choices: [1, 2, [1, 2, 1], [2, 1, 1]]}
+  first_stride: {choices: [1, 2]}
   layer: {choices: [basic, bottleneck]}
   groups: *groups
   convolution: *convolution
+  between: *between
 efficientnet:
   family: efficientnet
   stem: *stem
@@ -49,6 +52,7 @@ efficientnet:
   squeeze: {choices: [0.0, 0.25, 1.0, [0.25, 0.0, 0.5]]}
   groups: *groups
   convolution: *convolution
+  between: *between
   activation: {choices: [relu, silu, hard-swish]}
   head: {choices: [0, 9, 16]}
   width_multiplier: {choices: [1.0, 0.5, 1.3]}

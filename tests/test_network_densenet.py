@@ -93,6 +93,7 @@ def networks(draw: st.DrawFn) -> DenseNet:
         bottleneck=draw(st.integers(0, 3)),
         compression=draw(st.floats(0.05, 1.0)),
         convolution=draw(st.sampled_from(["plain", "separable"])),
+        between=draw(st.sampled_from(["norm-activation", "norm", "activation", "nothing"])),
     )
 
 

@@ -67,6 +67,7 @@ def efficientnets(draw: st.DrawFn) -> EfficientNet:
         squeeze=each(st.one_of(st.just(0.0), st.floats(0.0, 1.0))),
         groups=each(st.integers(1, 4)),
         convolution=draw(st.sampled_from(["plain", "separable"])),
+        between=draw(st.sampled_from(["norm-activation", "norm", "activation", "nothing"])),
         activation=draw(st.sampled_from(["relu", "silu", "hard-swish"])),
         head=draw(st.integers(0, 9)),
         width_multiplier=draw(st.sampled_from([1.0, 0.5, 1.2])),

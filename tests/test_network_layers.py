@@ -7,7 +7,7 @@ import torch
 import torchvision
 from torch import nn
 
-from micronet_search.config.network import Convolution
+from micronet_search.config.network import Between, Convolution, Stem
 from micronet_search.network.layers import (
     ACTIVATIONS,
     Activation,
@@ -19,6 +19,7 @@ from micronet_search.network.layers import (
     convolution,
     initialise,
     normed,
+    stem,
 )
 
 
@@ -45,6 +46,23 @@ def test_parameters_of_a_convolution_by_hand(
     assert parameters(convolution(channels, width, kernel, 1, groups, kind)) == expected
 
 
+@pytest.mark.parametrize(
+    ("between", "expected", "kinds"),
+    [
+        ("norm-activation", 6 * 9 + 2 * 6 + 6 * 9, [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Conv2d]),
+        ("norm", 6 * 9 + 2 * 6 + 6 * 9, [nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]),
+        ("activation", 6 * 9 + 6 * 9, [nn.Conv2d, nn.ReLU, nn.Conv2d]),
+        ("nothing", 6 * 9 + 6 * 9, [nn.Conv2d, nn.Conv2d]),
+    ],
+)
+def test_what_stands_between_the_halves_of_a_separable_convolution(
+    between: Between, expected: int, kinds: list[type[nn.Module]]
+) -> None:
+    built = convolution(6, 9, 3, kind="separable", between=between)
+    assert parameters(built) == expected
+    assert [type(module) for module in built.children()] == kinds
+
+
 @pytest.mark.parametrize("kind", ["plain", "separable"])
 @pytest.mark.parametrize("kernel", [1, 3, 5, 7])
 @pytest.mark.parametrize(("stride", "side"), [(1, 9), (2, 5)])
@@ -53,6 +71,26 @@ def test_a_convolution_halves_the_image_by_its_stride_alone(
 ) -> None:
     output = convolution(4, 6, kernel, stride, 2, kind)(torch.zeros(2, 4, 9, 9))
     assert output.shape == (2, 6, side, side)
+
+
+@pytest.mark.parametrize("kernel", range(1, 8))
+@pytest.mark.parametrize("stride", [2, 4])
+def test_a_stem_leaves_a_pixel_for_each_of_its_steps(kernel: int, stride: int) -> None:
+    built = stem(Stem(width=5, kernel=kernel, stride=stride), 3)
+    for side in (stride, 8, 32):
+        assert built(torch.zeros(1, 3, side, side)).shape == (1, 5, side // stride, side // stride)
+
+
+@pytest.mark.parametrize("squares", [1, 3])
+def test_a_stem_of_stride_2_is_a_convolution_of_what_space_to_depth_makes(squares: int) -> None:
+    torch.manual_seed(0)
+    built = stem(Stem(width=5, kernel=2 * squares, stride=2), 3)
+    image = torch.randn(2, 3, 10, 12)
+    # the filters' pixels become channels in the same order as the image's
+    filters = torch.nn.functional.pixel_unshuffle(built.get_parameter("weight"), 2)
+    deep = torch.nn.functional.pixel_unshuffle(image, 2)
+    expected = torch.nn.functional.conv2d(deep, filters, padding=squares // 2)
+    torch.testing.assert_close(built(image), expected)
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,9 @@ Squeeze = Annotated[float, Field(ge=0.0, le=1.0)]
 Factor = Annotated[float, Field(gt=0.0, le=16.0)]
 Convolution = Literal["plain", "separable"]
 """A k x k convolution as it is, or a depthwise one and a 1x1 one after it (Howard et al., 2017)."""
-
-
+Between = Literal["norm-activation", "norm", "activation", "nothing"]
+"""What stands between the two convolutions of a separable one."""
+BETWEEN: Between = "norm-activation"
 Activation = Literal["relu", "silu", "hard-swish"]
 
 
@@ -54,11 +55,28 @@ class Input(Model):
 
 
 class Stem(Model):
-    """The first convolution: its output channels, kernel size and stride."""
+    """The first convolution.
+
+    With an even kernel it is a convolution of what space-to-depth makes of the image: one of k x k
+    on squares of 2 x 2 pixels that have become channels is one of 2k x 2k with a stride of 2.
+
+    Attributes:
+        width: Its output channels.
+        kernel: The side of its filters. An even one needs a stride of 2 or 4: it is padded by
+            (kernel - 1) // 2 pixels as the odd ones are, and would shrink the image otherwise.
+        stride: How many pixels the filters move.
+    """
 
     width: Width
-    kernel: Annotated[Literal[1, 3, 5, 7], BeforeValidator(whole_number)] = 3
+    kernel: Annotated[Literal[1, 2, 3, 4, 5, 6, 7], BeforeValidator(whole_number)] = 3
     stride: Annotated[Literal[1, 2, 4], BeforeValidator(whole_number)] = 1
+
+    @model_validator(mode="after")
+    def _even_kernels_at_a_stride(self) -> Stem:
+        if self.stride == 1 and self.kernel % 2 == 0:
+            found = f"kernel is {self.kernel} and stride 1"
+            raise ValueError(f"{found}, expected an odd kernel, or a stride of 2 or 4")
+        return self
 
     @property
     def halvings(self) -> int:
@@ -71,6 +89,11 @@ class Stem(Model):
         return self.model_copy(update={"width": width})
 
 
+def _used(between: Between, convolution: Convolution) -> Between:
+    """Returns what stands between the halves of convolutions; the default where they are whole."""
+    return between if convolution == "separable" else BETWEEN
+
+
 class DenseNet(Family):
     """A DenseNet for small images (Huang et al., 2017), with grouped convolutions.
 
@@ -81,6 +104,8 @@ class DenseNet(Family):
         pointwise_groups: Those of the 1x1 convolutions of a block and the transition after it.
         bottleneck: Width of the 1x1 convolution before each 3x3 one, in growth rates; 0 for none.
         compression: Share of the channels that a transition keeps.
+        between: What stands between the halves of separable convolutions; plain ones have none, and
+            keep the default.
     """
 
     title: ClassVar[str] = "a DenseNet"
@@ -95,6 +120,7 @@ class DenseNet(Family):
     bottleneck: Annotated[int, Field(ge=0, le=64)] = 4
     compression: Share = 0.5
     convolution: Convolution = "plain"
+    between: Between = BETWEEN
 
     @model_validator(mode="after")
     def _widths_that_groups_divide(self) -> DenseNet:
@@ -104,6 +130,7 @@ class DenseNet(Family):
             expected = f"groups with a least common multiple of at most {MAX_GROWTH}"
             raise ValueError(f"{found} for groups and pointwise_groups, expected {expected}")
         self._settle(
+            between=_used(self.between, self.convolution),
             growth_rate=round_within(self.growth_rate, multiple, MAX_GROWTH),
             stem=self.stem.rounded(self.groups_reading(0)),
         )
@@ -126,9 +153,13 @@ class ResNet(Family):
     Attributes:
         widths: Widths of the 3x3 convolutions of each block.
         layers: Residual layers in each block. All blocks but the first begin with a stride of 2.
+        first_stride: The stride with which the first block begins; 2 after a thin stem that keeps
+            the size of the image.
         layer: `basic`, two 3x3 convolutions; or `bottleneck`, 1x1, 3x3 and 1x1, the last one four
             times as wide.
         groups: Those of the 3x3 convolutions of each block, or of the 1x1 half of separable ones.
+        between: What stands between the halves of separable convolutions; plain ones have none, and
+            keep the default.
     """
 
     title: ClassVar[str] = "a ResNet"
@@ -137,9 +168,11 @@ class ResNet(Family):
     stem: Stem
     widths: BlockWidths
     layers: BlockLayers
+    first_stride: Stride = 1
     layer: Literal["basic", "bottleneck"] = "basic"
     groups: Groups = (1,)
     convolution: Convolution = "plain"
+    between: Between = BETWEEN
 
     @model_validator(mode="after")
     def _widths_that_groups_divide(self) -> ResNet:
@@ -147,13 +180,17 @@ class ResNet(Family):
         if self.layer == "basic":  # its first convolution reads what the block before puts out
             multiples = [math.lcm(own, after) for own, after in pairwise((*self.groups, 1))]
             first = self.groups[0]
-        self._settle(widths=round_all(self.widths, multiples), stem=self.stem.rounded(first))
+        self._settle(
+            widths=round_all(self.widths, multiples),
+            stem=self.stem.rounded(first),
+            between=_used(self.between, self.convolution),
+        )
         return self
 
     @property
     def halvings(self) -> int:
         """Returns how often the image is halved."""
-        return self.stem.halvings + self.blocks - 1
+        return self.stem.halvings + self.blocks - 1 + (self.first_stride == 2)
 
 
 class EfficientNet(Family):
@@ -167,6 +204,9 @@ class EfficientNet(Family):
         groups: Those of the 1x1 convolutions.
         convolution: `separable`, as published: 1x1, depthwise k x k, 1x1; or `plain`, where one
             k x k convolution takes the place of the first two (EfficientNetV2, Tan and Le, 2021).
+        between: What stands between the depthwise convolution and the 1x1 one after it, where the
+            convolution is separable; plain ones keep the default. A layer that has no activation
+            inside then has one at its end.
         head: Width of the 1x1 convolution before the classifier; 0 for none.
         width_multiplier: Factor of the stem, widths and head, which are then rounded to multiples
             of 8 as published. The candidate holds the products, and 1 here.
@@ -185,6 +225,7 @@ class EfficientNet(Family):
     squeeze: PerBlock[Squeeze] = (0.0,)
     groups: Groups = (1,)
     convolution: Convolution = "separable"
+    between: Between = BETWEEN
     activation: Activation = "relu"
     head: Annotated[int, Field(ge=0, le=MAX_WIDTH)] = 0
     width_multiplier: Factor = 1.0
@@ -200,6 +241,7 @@ class EfficientNet(Family):
             widths=round_all(widths, [math.lcm(*pair) for pair in pairwise(multiples)]),
             head=multiplied(self.head, factor),
             layers=tuple(min(count, MAX_LAYERS) for count in layers),
+            between=_used(self.between, self.convolution),
             width_multiplier=1.0,
             depth_multiplier=1.0,
         )

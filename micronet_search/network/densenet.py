@@ -24,7 +24,9 @@ class DenseLayer(nn.Module):
             channels = width
         self.norm = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU()
-        self.conv = convolution(channels, growth, 3, groups=groups, kind=config.convolution)
+        self.conv = convolution(
+            channels, growth, 3, groups=groups, kind=config.convolution, between=config.between
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         """Returns (N, C + growth rate, H, W) from an image (N, C, H, W)."""

@@ -42,7 +42,10 @@ def _body(config: EfficientNet, block: int, channels: int, stride: int) -> nn.Se
             expand = convolution(channels, hidden, 1, groups=groups)
             parts["expand"] = normed(expand, hidden, name)
         depthwise = convolution(hidden, hidden, kernel, stride, groups=hidden)
-        parts["depthwise"] = normed(depthwise, hidden, name)
+        between = layers.inside(config.between, hidden, name)
+        parts["depthwise"] = layers.sequential({"conv": depthwise, **between})
+        if hidden == channels and "activation" not in between:  # the layer would have none
+            last = name
     if config.squeeze[block]:
         reduced = max(1, int(channels * config.squeeze[block]))
         parts["squeeze"] = SqueezeExcite(hidden, reduced, name)

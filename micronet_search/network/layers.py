@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from micronet_search.config.network import Activation, Convolution, Stem
+from micronet_search.config.network import BETWEEN, Activation, Between, Convolution, Stem
 
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "hard-swish": nn.Hardswish}
 
@@ -101,22 +101,34 @@ def convolution(
     stride: int = 1,
     groups: int = 1,
     kind: Convolution = "plain",
+    between: Between = BETWEEN,
 ) -> nn.Module:
     """Makes a convolution without bias, padded to keep the size of the image at stride 1.
 
-    A `separable` one (Howard et al., 2017) is a depthwise convolution, norm, ReLU and a 1x1
-    convolution, which has the groups.
+    A `separable` one (Howard et al., 2017) is a depthwise convolution, what stands `between`, and a
+    1x1 convolution, which has the groups. Even kernels keep half of the image at stride 2.
     """
     if kind == "plain":
-        return nn.Conv2d(channels, width, kernel, stride, kernel // 2, groups=groups, bias=False)
+        return nn.Conv2d(
+            channels, width, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False
+        )
     return sequential(
         {
             "depthwise": convolution(channels, channels, kernel, stride, groups=channels),
-            "norm": nn.BatchNorm2d(channels),
-            "relu": nn.ReLU(),
+            **inside(between, channels, "relu"),
             "pointwise": convolution(channels, width, 1, groups=groups),
         }
     )
+
+
+def inside(between: Between, channels: int, activation: Activation) -> dict[str, nn.Module]:
+    """Makes what stands between the two halves of a separable convolution, by name."""
+    parts: dict[str, nn.Module] = {}
+    if between in ("norm", "norm-activation"):
+        parts["norm"] = nn.BatchNorm2d(channels)
+    if between in ("activation", "norm-activation"):
+        parts["activation"] = ACTIVATIONS[activation]()
+    return parts
 
 
 def normed(conv: nn.Module, width: int, activation: Activation | None) -> nn.Sequential:

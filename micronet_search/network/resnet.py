@@ -1,5 +1,7 @@
 """ResNet for small images (He et al., 2015), with grouped and separable convolutions."""
 
+from functools import partial
+
 from torch import nn
 
 from micronet_search.config.network import ResNet
@@ -15,9 +17,9 @@ def build(config: ResNet, channels: int, classes: int) -> nn.Sequential:
     parts: dict[str, nn.Module] = {"stem": normed(stem(config.stem, channels), width, "relu")}
     for block, count in enumerate(config.layers):
         leaving = config.widths[block] * (BOTTLENECK if config.layer == "bottleneck" else 1)
-        residuals = []
+        residuals, beginning = [], 2 if block else config.first_stride
         for layer in range(count):
-            stride = 2 if block and not layer else 1
+            stride = 1 if layer else beginning
             body = _body(config, block, width, stride)
             shortcut: nn.Module = nn.Identity()
             if width != leaving or stride > 1:
@@ -31,13 +33,14 @@ def build(config: ResNet, channels: int, classes: int) -> nn.Sequential:
 def _body(config: ResNet, block: int, channels: int, stride: int) -> nn.Sequential:
     """Makes the convolutions of a layer that reads an image of that many channels."""
     width, groups, kind = config.widths[block], config.groups[block], config.convolution
+    filters = partial(convolution, groups=groups, kind=kind, between=config.between)
     if config.layer == "basic":
-        first = convolution(channels, width, 3, stride, groups, kind)
-        second = convolution(width, width, 3, 1, groups, kind)
+        first = filters(channels, width, 3, stride)
+        second = filters(width, width, 3)
         return nn.Sequential(normed(first, width, "relu"), normed(second, width, None))
     leaving = BOTTLENECK * width
     return nn.Sequential(
         normed(convolution(channels, width, 1), width, "relu"),
-        normed(convolution(width, width, 3, stride, groups, kind), width, "relu"),
+        normed(filters(width, width, 3, stride), width, "relu"),
         normed(convolution(width, leaving, 1), leaving, None),
     )
