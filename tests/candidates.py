@@ -145,6 +145,15 @@ quantization:
 """
 
 
+STEMS = [
+    {"kernel": kernel, "stride": stride}
+    for kernel in range(1, 8)
+    for stride in (1, 2, 4)
+    if kernel % 2 or stride > 1
+]
+"""All kernels and strides of a stem that go together."""
+
+
 def _space() -> Any:
     networks = {"one_of": yaml.safe_load(NETWORKS)}
     tree = yaml.safe_load(REST) | {"network": networks}

@@ -87,6 +87,13 @@ EFFICIENTNET = {"family": "efficientnet", "stem": {"width": 8}, "widths": [8, 12
         # the stem's, two in each block, and the projection's
         pytest.param(RESNET, 6, id="resnet"),
         pytest.param(RESNET | {"convolution": "separable"}, 10, id="separable-resnet"),
+        # the stem's, one after each pair of halves, and the projection's
+        pytest.param(
+            RESNET | {"convolution": "separable", "between": "activation"}, 6, id="none-between"
+        ),
+        pytest.param(
+            RESNET | {"convolution": "separable", "between": "norm"}, 10, id="norms-alone"
+        ),
         # the stem's and three in each block
         pytest.param(EFFICIENTNET | {"squeeze": 0.5}, 7, id="efficientnet"),
     ],
@@ -108,6 +115,22 @@ def test_every_norm_folds_where_each_follows_a_convolution(
     fold(plain, build.plan(asked, plain))
     torch.testing.assert_close(plain(image), expected, rtol=1e-4, atol=1e-4)
     assert not norms(plain)
+
+
+@pytest.mark.parametrize(
+    ("between", "biased"),
+    [("norm-activation", True), ("norm", True), ("activation", False), ("nothing", False)],
+)
+def test_a_depthwise_half_has_a_bias_where_it_has_a_norm(between: str, biased: bool) -> None:
+    tree = candidate(0, weight_bits=4, activation_bits=4).model_dump()
+    tree["network"] = RESNET | {"convolution": "separable", "between": between}
+    names = build.layout(Candidate.model_validate(tree)).keys()
+    depthwise = {name.rpartition(".")[0] for name in names if ".depthwise." in name}
+    assert len(depthwise) == 4
+    assert {name for name in depthwise if f"{name}.bias" in names} == (
+        depthwise if biased else set()
+    )
+    assert all(f"{name.replace('depthwise', 'pointwise')}.bias" in names for name in depthwise)
 
 
 def test_a_bias_that_was_there_is_folded_too() -> None:

@@ -172,6 +172,13 @@ def test_norms_of_a_family_that_do_not_fold(fields: dict[str, object], left: set
     [
         pytest.param(DENSENET, {"stem"}, id="densenet"),
         pytest.param(RESNET, {"stem.conv"}, id="resnet"),
+        pytest.param(RESNET | {"convolution": "separable"}, {"stem.conv"}, id="resnet-separable"),
+        # without an activation between them, a pointwise half reads what a depthwise one puts out
+        pytest.param(
+            RESNET | {"convolution": "separable", "between": "nothing"},
+            {"stem.conv", *(f"block{n}.0.body.{m}.conv.pointwise" for n in (1, 2) for m in (0, 1))},
+            id="resnet-nothing-between",
+        ),
         # the narrow end of an inverted residual is not activated
         pytest.param(EFFICIENTNET, {"stem.conv", "head.conv"}, id="efficientnet"),
         pytest.param(

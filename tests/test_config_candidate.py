@@ -97,6 +97,24 @@ def test_candidates_are_the_same_once_rounded() -> None:
     assert candidate(network=nine).digest() != candidate().digest()
 
 
+@pytest.mark.parametrize("family", ["densenet", "resnet", "efficientnet"])
+def test_plain_convolutions_are_the_same_whatever_stands_between(family: str) -> None:
+    shapes = NETWORK if family == "densenet" else RESNET | {"family": family}
+    for kind in ("plain", "separable"):
+        network = shapes | {"convolution": kind}
+        digests = {
+            candidate(network=network | {"between": between}).digest()
+            for between in ("norm-activation", "norm", "activation", "nothing")
+        }
+        assert len(digests) == (1 if kind == "plain" else 4)
+
+
+def test_a_network_stored_without_what_stands_between_has_the_default() -> None:
+    network = candidate(network=RESNET).network
+    assert isinstance(network, ResNet)
+    assert (network.between, network.first_stride) == ("norm-activation", 1)
+
+
 def test_candidates_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         candidate().training.__setattr__("epochs", 4)
@@ -152,6 +170,16 @@ def test_what_is_no_candidate_is_refused(
         ({"layers": []}, "layers: found [], expected at least 1 item"),
         ({"layers": [1] * 9}, "found [1, 1, 1, 1, 1, 1, 1, 1, 1], expected at most 8 items"),
         ({"layers": [2, 0]}, "layers[1]: found 0, expected a number greater than or equal to 1"),
+        (
+            {"stem": {"width": 8, "kernel": 4}},
+            "network.stem: kernel is 4 and stride 1, expected an odd kernel, or a stride of 2 or 4",
+        ),
+        ({"stem": {"width": 8, "kernel": 8}}, "found 8, expected 1, 2, 3, 4, 5, 6 or 7"),
+        (
+            {"between": "none"},
+            "network.between: found 'none', "
+            "expected 'norm-activation', 'norm', 'activation' or 'nothing'",
+        ),
         ({"groups": 0}, "network.groups: found 0, expected a number greater than or equal to 1"),
         ({"groups": True}, "network.groups: found true, expected a whole number"),
         ({"groups": [1]}, "groups has 1 entries and layers 2, expected one for each block"),
@@ -166,8 +194,8 @@ def test_what_is_no_candidate_is_refused(
         ),
         (
             {"wdths": [8]},
-            "network.wdths: unknown key, expected one of bottleneck, compression, "
-            "convolution, family, groups, growth_rate, layers, pointwise_groups, stem",
+            "network.wdths: unknown key, expected one of between, bottleneck, "
+            "compression, convolution, family, groups, growth_rate, layers, pointwise_groups, stem",
         ),
     ],
     ids=lambda found: str(found)[:40],

@@ -36,6 +36,8 @@ from micronet_search.network.layers import Scale
 from micronet_search.network.precision import Plan, Precision
 
 SEPARABLE = {"convolution": "separable"}
+NOTHING, ACTIVATION = SEPARABLE | {"between": "nothing"}, SEPARABLE | {"between": "activation"}
+EVEN = {"stem": {"width": 8, "kernel": 6, "stride": 2}}
 BOTTLENECK = {"layer": "bottleneck", "groups": 2}
 FUSED = EFFICIENTNET | {"convolution": "plain"}
 SILU, HARD_SWISH = {"activation": "silu"}, {"activation": "hard-swish"}
@@ -102,6 +104,17 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any] | None, dict[str, Any]]] =
     "densenet, thin, Tucker, 4/4": (DENSENET, widths(4, 4), THIN | TUCKER),
     "densenet, SVD, 8/8": (DENSENET, widths(8, 8, last=widths(16, 8)), SVD),
     "resnet, separable, SVD, 8/8": (RESNET | SEPARABLE, widths(8, 8), SVD),
+    "resnet, nothing between": (RESNET | NOTHING, None, {}),
+    "resnet, nothing between, 4/4": (RESNET | NOTHING, widths(4, 4), {}),
+    "resnet, nothing between, 8/8": (RESNET | NOTHING, widths(8, 8), SVD),
+    "resnet, norm between, 4/4": (RESNET | SEPARABLE | {"between": "norm"}, widths(4, 4), {}),
+    "densenet, activation between, 4/4": (DENSENET | ACTIVATION, widths(4, 4), {}),
+    "densenet, activation between, dynamic 8/8": (DENSENET | ACTIVATION, dynamic(8, 8), {}),
+    "efficientnet, nothing between, 4/4": (EFFICIENTNET | NOTHING, widths(4, 4), {}),
+    "efficientnet, nothing between, thin": (EFFICIENTNET | NOTHING, widths(16, 16), THIN),
+    "resnet, even stem, 4/4": (RESNET | EVEN | {"first_stride": 2}, widths(4, 4), {}),
+    "densenet, even stem, 8/8": (DENSENET | EVEN, widths(8, 8), THIN),
+    "efficientnet, even stem": (EFFICIENTNET | EVEN, None, {}),
     "densenet, separable, thin, 16 bits": (DENSENET | SEPARABLE, widths(16, 16), THIN),
 }
 
@@ -139,6 +152,7 @@ TRAINED: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "efficientnet, dynamic 4/8": (EFFICIENTNET | HARD_SWISH, dynamic(4, 8), {}),
     "efficientnet, 16 bits": (EFFICIENTNET | SILU, widths(16, 16), THIN),
     "densenet, dynamic 4/4": (DENSENET | SEPARABLE, dynamic(4, 4), THIN | TUCKER),
+    "resnet, nothing between, static 4/4": (RESNET | NOTHING, widths(4, 4), {}),
 }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from candidates import STEMS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -81,11 +82,7 @@ def networks(draw: st.DrawFn) -> DenseNet:
         return draw(st.lists(st.integers(least, most), min_size=blocks, max_size=blocks))
 
     return config(
-        stem={
-            "width": draw(st.integers(1, 12)),
-            "kernel": draw(st.sampled_from([1, 3, 5, 7])),
-            "stride": draw(st.sampled_from([1, 2, 4])),
-        },
+        stem={"width": draw(st.integers(1, 12))} | draw(st.sampled_from(STEMS)),
         growth_rate=draw(st.integers(1, 8)),
         layers=each(1, 2),
         groups=each(1, 4),

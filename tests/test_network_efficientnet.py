@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torchvision
+from candidates import STEMS
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -54,11 +55,7 @@ def efficientnets(draw: st.DrawFn) -> EfficientNet:
         return draw(st.lists(values, min_size=blocks, max_size=blocks))
 
     return config(
-        stem={
-            "width": draw(st.integers(1, 9)),
-            "kernel": draw(st.sampled_from([1, 3, 5, 7])),
-            "stride": draw(st.sampled_from([1, 2])),
-        },
+        stem={"width": draw(st.integers(1, 9))} | draw(st.sampled_from(STEMS)),
         widths=each(st.integers(1, 9)),
         layers=each(st.integers(1, 2)),
         strides=each(st.sampled_from([1, 2])) if blocks < 3 else 1,
@@ -157,6 +154,14 @@ STEM, CLASSIFIER = 27 * 4 + 2 * 4, 4 * 10 + 10
             id="grouped",
         ),
         pytest.param({"expansions": 1}, (4 * 9 + 8) + (4 * 4 + 8), id="nothing-to-expand"),
+        pytest.param(
+            {"expansions": 1, "between": "norm"}, (4 * 9 + 8) + (4 * 4 + 8), id="norm-between"
+        ),
+        pytest.param(
+            {"expansions": 3, "between": "nothing"},
+            (4 * 12 + 24) + 12 * 9 + (12 * 4 + 8),
+            id="nothing-between",
+        ),
         # 4 to 8 channels by 3x3, 8 to 4 in 2 groups
         pytest.param(
             {"expansions": 2, "convolution": "plain", "groups": 2},
@@ -187,6 +192,25 @@ STEM, CLASSIFIER = 27 * 4 + 2 * 4, 4 * 10 + 10
 def test_parameters_by_hand(changes: dict[str, Any], expected: int) -> None:
     built = built_on_meta(config(**changes))
     assert parameters(built) == STEM + expected + CLASSIFIER
+
+
+@pytest.mark.parametrize(
+    ("changes", "activated"),
+    [
+        ({}, ["expand", "depthwise"]),
+        ({"between": "nothing"}, ["expand"]),
+        ({"expansions": 1}, ["depthwise"]),
+        ({"expansions": 1, "between": "activation"}, ["depthwise"]),
+        ({"expansions": 1, "between": "norm"}, ["project"]),
+        ({"expansions": 1, "between": "nothing"}, ["project"]),
+        ({"expansions": 1, "between": "nothing", "convolution": "plain"}, ["project"]),
+    ],
+    ids=str,
+)
+def test_every_layer_has_an_activation(changes: dict[str, Any], activated: list[str]) -> None:
+    built = built_on_meta(config(**changes))
+    found = [name.split(".")[-2] for name, m in built.named_modules() if isinstance(m, nn.ReLU)]
+    assert found == ["stem", *activated]
 
 
 def test_a_shortcut_is_where_the_shape_stays() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torchvision
+from candidates import STEMS
 from hypothesis import strategies as st
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
@@ -37,11 +38,7 @@ def resnets(draw: st.DrawFn) -> ResNet:
         return draw(st.lists(st.integers(least, most), min_size=blocks, max_size=blocks))
 
     return config(
-        stem={
-            "width": draw(st.integers(1, 9)),
-            "kernel": draw(st.sampled_from([1, 3, 5, 7])),
-            "stride": draw(st.sampled_from([1, 2])),
-        },
+        stem={"width": draw(st.integers(1, 9))} | draw(st.sampled_from(STEMS)),
         widths=each(1, 9),
         layers=each(1, 2),
         layer=draw(st.sampled_from(["basic", "bottleneck"])),

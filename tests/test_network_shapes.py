@@ -12,6 +12,23 @@ NETWORKS: list[Network] = [
         family="densenet", stem=Stem(width=8), growth_rate=4, layers=(2,), convolution="separable"
     ),
     ResNet(family="resnet", stem=Stem(width=8), widths=(8, 16), layers=(1, 2), layer="bottleneck"),
+    ResNet(
+        family="resnet",
+        stem=Stem(width=8, kernel=6, stride=2),
+        widths=(8, 16),
+        layers=(1, 2),
+        first_stride=2,
+        convolution="separable",
+        between="nothing",
+    ),
+    EfficientNet(
+        family="efficientnet",
+        stem=Stem(width=8, kernel=2, stride=4),
+        widths=(8,),
+        layers=(2,),
+        expansions=(1,),
+        between="norm",
+    ),
     EfficientNet(
         family="efficientnet",
         stem=Stem(width=8, stride=2),

@@ -139,6 +139,32 @@ RESNET = Hand(
     other_additions=4 * 64 + 8 * 16 + 15 * 8,  # residual sums, mean
 )
 
+SEPARABLE = Hand(
+    network={
+        "family": "resnet",
+        "stem": {"width": 4},
+        "widths": [4],
+        "layers": 1,
+        "convolution": "separable",
+        "between": "nothing",
+    },
+    weights=[
+        (1 * 4 * 9, 18, 108),  # stem
+        (4 * 9, 18, 108),  # depthwise
+        (4 * 4, 8, 48),  # pointwise
+        (4 * 9, 18, 108),
+        (4 * 4, 8, 48),
+        (4 * 3, 6, 36),  # classifier
+    ],
+    scales=4 + 4 + 4 + 4 + 4 + 3,
+    input_scales=5,
+    biases=4 + 4 + 4 + 3,  # a depthwise half without a norm has none
+    macs=[36 * 64, 36 * 64, 16 * 64, 36 * 64, 16 * 64, 12],
+    additions=[18 * 64, 18 * 64 - 4 * 64, 8 * 64, 18 * 64 - 4 * 64, 8 * 64, 6],
+    other_multiplications=3 * 4 * 64 + 4,  # ReLUs after stem, pair and sum; the mean of 8 x 8
+    other_additions=4 * 64 + 63 * 4,  # residual sum, mean
+)
+
 EFFICIENTNET = Hand(
     network={
         "family": "efficientnet",
@@ -184,7 +210,9 @@ EFFICIENTNET = Hand(
 )
 
 FAMILIES = pytest.mark.parametrize(
-    "hand", [DENSENET, RESNET, EFFICIENTNET], ids=lambda hand: hand.network["family"]
+    "hand",
+    [DENSENET, RESNET, SEPARABLE, EFFICIENTNET],
+    ids=["densenet", "resnet", "separable", "efficientnet"],
 )
 
 
