@@ -111,7 +111,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any] | None, dict[str, Any]]] =
     "densenet, activation between, 4/4": (DENSENET | ACTIVATION, widths(4, 4), {}),
     "densenet, activation between, dynamic 8/8": (DENSENET | ACTIVATION, dynamic(8, 8), {}),
     "efficientnet, nothing between, 4/4": (EFFICIENTNET | NOTHING, widths(4, 4), {}),
-    "efficientnet, nothing between, thin": (EFFICIENTNET | NOTHING, widths(16, 16), THIN),
+    "efficientnet, nothing between, thin, 16 bits": (EFFICIENTNET | NOTHING, widths(16, 16), THIN),
     "resnet, even stem, 4/4": (RESNET | EVEN | {"first_stride": 2}, widths(4, 4), {}),
     "densenet, even stem, 8/8": (DENSENET | EVEN, widths(8, 8), THIN),
     "efficientnet, even stem": (EFFICIENTNET | EVEN, None, {}),

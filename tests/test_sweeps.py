@@ -107,7 +107,6 @@ FIXED = {
     "distillation.teacher",
     "input",
     "network.depth_multiplier",  # multiplied already, and 1 in the candidate
-    "network.stem.kernel",
     "network.width_multiplier",  # likewise
     "pruning.kind",
     "start",

@@ -57,14 +57,12 @@ class Input(Model):
 class Stem(Model):
     """The first convolution.
 
-    With an even kernel it is a convolution of what space-to-depth makes of the image: one of k x k
-    on squares of 2 x 2 pixels that have become channels is one of 2k x 2k with a stride of 2.
-
     Attributes:
         width: Its output channels.
-        kernel: The side of its filters. An even one needs a stride of 2 or 4: it is padded by
-            (kernel - 1) // 2 pixels as the odd ones are, and would shrink the image otherwise.
-        stride: How many pixels the filters move.
+        kernel: Its size, even only at a stride of 2 or 4: at 1 the image would shrink. With stride
+            2, a kernel of 2 or 6 is a 1x1 or 3x3 convolution of what space-to-depth makes of the
+            image (squares of 2 x 2 pixels that have become channels).
+        stride: How many pixels it moves.
     """
 
     width: Width
@@ -87,11 +85,6 @@ class Stem(Model):
         """Returns the stem with its width times a factor, rounded to a multiple."""
         width = round_within(multiplied(self.width, factor), multiple)
         return self.model_copy(update={"width": width})
-
-
-def _used(between: Between, convolution: Convolution) -> Between:
-    """Returns what stands between the halves of convolutions; the default where they are whole."""
-    return between if convolution == "separable" else BETWEEN
 
 
 class DenseNet(Family):
@@ -130,7 +123,7 @@ class DenseNet(Family):
             expected = f"groups with a least common multiple of at most {MAX_GROWTH}"
             raise ValueError(f"{found} for groups and pointwise_groups, expected {expected}")
         self._settle(
-            between=_used(self.between, self.convolution),
+            between=self.between if self.convolution == "separable" else BETWEEN,
             growth_rate=round_within(self.growth_rate, multiple, MAX_GROWTH),
             stem=self.stem.rounded(self.groups_reading(0)),
         )
@@ -183,7 +176,7 @@ class ResNet(Family):
         self._settle(
             widths=round_all(self.widths, multiples),
             stem=self.stem.rounded(first),
-            between=_used(self.between, self.convolution),
+            between=self.between if self.convolution == "separable" else BETWEEN,
         )
         return self
 
@@ -241,7 +234,7 @@ class EfficientNet(Family):
             widths=round_all(widths, [math.lcm(*pair) for pair in pairwise(multiples)]),
             head=multiplied(self.head, factor),
             layers=tuple(min(count, MAX_LAYERS) for count in layers),
-            between=_used(self.between, self.convolution),
+            between=self.between if self.convolution == "separable" else BETWEEN,
             width_multiplier=1.0,
             depth_multiplier=1.0,
         )
