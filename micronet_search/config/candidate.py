@@ -102,6 +102,9 @@ class Candidate(Compression, Fitted):
         return Candidate(input=self.input, classes=self.classes, network=network, training=training)
 
     def digest(self) -> str:
-        """A key that two candidates share if and only if they are the same."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """A key that two candidates share if and only if they are the same.
+
+        Defaults are left out, so that a field that a later version adds changes no key.
+        """
+        text = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
