@@ -171,11 +171,6 @@ def test_what_is_no_candidate_is_refused(
         ({"layers": [1] * 9}, "found [1, 1, 1, 1, 1, 1, 1, 1, 1], expected at most 8 items"),
         ({"layers": [2, 0]}, "layers[1]: found 0, expected a number greater than or equal to 1"),
         (
-            {"stem": {"width": 8, "kernel": 4}},
-            "network.stem: kernel is 4 and stride 1, expected an odd kernel, or a stride of 2 or 4",
-        ),
-        ({"stem": {"width": 8, "kernel": 8}}, "found 8, expected 1, 2, 3, 4, 5, 6 or 7"),
-        (
             {"between": "none"},
             "network.between: found 'none', "
             "expected 'norm-activation', 'norm', 'activation' or 'nothing'",

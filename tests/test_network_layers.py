@@ -73,24 +73,12 @@ def test_a_convolution_halves_the_image_by_its_stride_alone(
     assert output.shape == (2, 6, side, side)
 
 
-@pytest.mark.parametrize("kernel", range(1, 8))
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
 @pytest.mark.parametrize("stride", [2, 4])
 def test_a_stem_leaves_a_pixel_for_each_of_its_steps(kernel: int, stride: int) -> None:
     built = stem(Stem(width=5, kernel=kernel, stride=stride), 3)
     for side in (stride, 8, 32):
         assert built(torch.zeros(1, 3, side, side)).shape == (1, 5, side // stride, side // stride)
-
-
-@pytest.mark.parametrize("squares", [1, 3])
-def test_a_stem_of_stride_2_is_a_convolution_of_what_space_to_depth_makes(squares: int) -> None:
-    torch.manual_seed(0)
-    built = stem(Stem(width=5, kernel=2 * squares, stride=2), 3)
-    image = torch.randn(2, 3, 10, 12)
-    # the filters' pixels become channels in the same order as the image's
-    filters = torch.nn.functional.pixel_unshuffle(built.get_parameter("weight"), 2)
-    deep = torch.nn.functional.pixel_unshuffle(image, 2)
-    expected = torch.nn.functional.conv2d(deep, filters, padding=squares // 2)
-    torch.testing.assert_close(built(image), expected)
 
 
 @pytest.mark.parametrize(

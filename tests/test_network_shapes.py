@@ -14,7 +14,7 @@ NETWORKS: list[Network] = [
     ResNet(family="resnet", stem=Stem(width=8), widths=(8, 16), layers=(1, 2), layer="bottleneck"),
     ResNet(
         family="resnet",
-        stem=Stem(width=8, kernel=6, stride=2),
+        stem=Stem(width=8, kernel=5, stride=2),
         widths=(8, 16),
         layers=(1, 2),
         first_stride=2,
@@ -23,7 +23,7 @@ NETWORKS: list[Network] = [
     ),
     EfficientNet(
         family="efficientnet",
-        stem=Stem(width=8, kernel=2, stride=4),
+        stem=Stem(width=8, kernel=1, stride=4),
         widths=(8,),
         layers=(2,),
         expansions=(1,),

@@ -107,6 +107,7 @@ FIXED = {
     "distillation.teacher",
     "input",
     "network.depth_multiplier",  # multiplied already, and 1 in the candidate
+    "network.stem.kernel",
     "network.width_multiplier",  # likewise
     "pruning.kind",
     "start",

@@ -55,26 +55,11 @@ class Input(Model):
 
 
 class Stem(Model):
-    """The first convolution.
-
-    Attributes:
-        width: Its output channels.
-        kernel: Its size, even only at a stride of 2 or 4: at 1 the image would shrink. With stride
-            2, a kernel of 2 or 6 is a 1x1 or 3x3 convolution of what space-to-depth makes of the
-            image (squares of 2 x 2 pixels that have become channels).
-        stride: How many pixels it moves.
-    """
+    """The first convolution: its output channels, kernel size and stride."""
 
     width: Width
-    kernel: Annotated[Literal[1, 2, 3, 4, 5, 6, 7], BeforeValidator(whole_number)] = 3
+    kernel: Annotated[Literal[1, 3, 5, 7], BeforeValidator(whole_number)] = 3
     stride: Annotated[Literal[1, 2, 4], BeforeValidator(whole_number)] = 1
-
-    @model_validator(mode="after")
-    def _even_kernels_at_a_stride(self) -> Stem:
-        if self.stride == 1 and self.kernel % 2 == 0:
-            found = f"kernel is {self.kernel} and stride 1"
-            raise ValueError(f"{found}, expected an odd kernel, or a stride of 2 or 4")
-        return self
 
     @property
     def halvings(self) -> int:

@@ -106,12 +106,10 @@ def convolution(
     """Makes a convolution without bias, padded to keep the size of the image at stride 1.
 
     A `separable` one (Howard et al., 2017) is a depthwise convolution, what stands `between`, and a
-    1x1 convolution, which has the groups. Even kernels keep half of the image at stride 2.
+    1x1 convolution, which has the groups.
     """
     if kind == "plain":
-        return nn.Conv2d(
-            channels, width, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False
-        )
+        return nn.Conv2d(channels, width, kernel, stride, kernel // 2, groups=groups, bias=False)
     return sequential(
         {
             "depthwise": convolution(channels, channels, kernel, stride, groups=channels),
