@@ -14,12 +14,13 @@ from __future__ import annotations
 import argparse
 import csv
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
-from techniques import append, done, run
+from record_rows import FOUR_BITS, Row, rows
+from techniques import CPU, append, done, run
 
 from micronet_search import build
 from micronet_search.config.candidate import Candidate
@@ -27,88 +28,9 @@ from micronet_search.config.sweep import Dataset
 from micronet_search.data import splits
 from micronet_search.data.splits import Splits
 from micronet_search.score.rules import imt
+from micronet_search.trial.views import Viewing
 
 VALIDATION = 5000
-RESNET = {
-    "family": "resnet",
-    "stem": {"width": 16, "stride": 2},
-    "widths": [16, 24, 32],
-    "layers": 2,
-}
-AUGMENTATION = {"crop": 4, "flip": True}
-SGD = {
-    "epochs": 8,
-    "optimizer": "sgd",
-    "learning_rate": 0.2,
-    "schedule": "one-cycle",
-    "weight_decay": 1e-4,
-    "augmentation": AUGMENTATION,
-}
-MUON = SGD | {"optimizer": "muon", "learning_rate": 0.1, "weight_decay": 0.05}
-FOUR_BITS = {
-    "weight_bits": 4,
-    "activation_bits": 4,
-    "first": {"weight_bits": 8},
-    "last": {"weight_bits": 8, "activation_bits": 8},
-}
-
-
-class Row(NamedTuple):
-    """A trial: its name, that of the row it is compared with, and what it evaluates."""
-
-    name: str
-    beside: str
-    training: dict[str, Any] = SGD
-    network: dict[str, Any] = RESNET
-    images: int = 20_000
-    others: Mapping[str, Any] = MappingProxyType({})
-
-
-def rows() -> dict[str, Iterator[Row]]:
-    """The rows of each table, each after the one that it is compared with."""
-    return {"networks": _networks(), "stages": _stages(), "recipes": _recipes()}
-
-
-def _networks() -> Iterator[Row]:
-    yield Row("ResNet, 65,000 parameters", "")
-
-
-def _stages() -> Iterator[Row]:
-    base = "4 bits, a schedule for each stage"
-    last = {"quantization": FOUR_BITS | {"epochs": 3, "learning_rate_factor": 0.3}}
-    fit = MUON | {"epochs": 5}
-    yield Row(base, "", fit, others=last)
-    yield Row("4 bits, one schedule", base, fit | {"span": "trial"}, others=last)
-
-
-def _recipes() -> Iterator[Row]:
-    sgd = "SGD at 0.2"
-    yield Row(sgd, "")
-    yield Row(
-        "SGD at 0.1, weight decay 5e-4", sgd, SGD | {"learning_rate": 0.1, "weight_decay": 5e-4}
-    )
-    for rate in (0.01, 0.03, 0.1, 0.2, 0.4):
-        yield Row(f"Muon at {rate}", sgd, MUON | {"learning_rate": rate})
-    for decay in (0.005, 0.2):
-        yield Row(
-            f"Muon at 0.1, weight decay {decay}", "Muon at 0.1", MUON | {"weight_decay": decay}
-        )
-    long = {"epochs": 30}
-    yield Row("SGD, 30 epochs", "", SGD | long)
-    yield Row("Muon, 30 epochs", "SGD, 30 epochs", MUON | long)
-    changes: dict[str, dict[str, Any]] = {
-        "mixup 0.2, off for 3 epochs": {
-            "augmentation": AUGMENTATION | {"mixup": 0.2, "unmixed_epochs": 3}
-        },
-        "label smoothing 0.1": {"label_smoothing": 0.1},
-        "averaged weights, 0.998 a step": {"ema": 0.998},
-        "cosine": {"schedule": "cosine"},
-    }
-    for name, changed in changes.items():
-        yield Row(f"Muon, 30 epochs, {name}", "Muon, 30 epochs", MUON | long | changed)
-    every = {"images": 45_000}
-    yield Row("SGD, 30 epochs, all images", "", SGD | long | {"weight_decay": 5e-4}, **every)
-    yield Row("Muon, 30 epochs, all images", "SGD, 30 epochs, all images", MUON | long, **every)
 
 
 def candidate(row: Row, found: Splits, **others: Any) -> Candidate:
@@ -118,10 +40,32 @@ def candidate(row: Row, found: Splits, **others: Any) -> Candidate:
     return Candidate.model_validate(images | parts)
 
 
+def lesson(asked: Candidate, found: Splits) -> bytes | None:
+    """What a student needs of the teacher, which is trained once."""
+    if asked.distillation is None:
+        return None
+    model = taught(asked.teacher().model_dump_json(), found)
+    if not asked.distillation.cached:
+        return model
+    viewing = Viewing(model, found, CPU)
+    viewing.begin()
+    viewing.advance(viewing.epochs)
+    return viewing.finish().files["views.safetensors"]
+
+
+@cache
+def taught(candidate: str, found: Splits) -> bytes:
+    """The model file of a teacher, given as JSON."""
+    result = run(Candidate.model_validate_json(candidate), found, 0, None)
+    return result.files["model.safetensors"]
+
+
 def measure(row: Row, found: Splits, seed: int) -> dict[str, Any]:
     """Runs the trial of a row, and returns its figures."""
+    asked = candidate(row, found)
+    content = lesson(asked, found)
     begun = time.process_time()
-    outcome = run(candidate(row, found), found, seed, None).outcome
+    outcome = run(asked, found, seed, content).outcome
     cost = build.predict(candidate(row, found, quantization=FOUR_BITS))
     return {
         "technique": row.name,
@@ -133,6 +77,14 @@ def measure(row: Row, found: Splits, seed: int) -> dict[str, Any]:
         "macs": cost.macs,
         "seconds": round(time.process_time() - begun),
     }
+
+
+@cache
+def images(folder: str, train: int) -> Splits:
+    """CIFAR-10 with so many images to train on."""
+    limit = train + VALIDATION if train < 45_000 else None
+    dataset = Dataset(name="parquet", root=folder, validation=VALIDATION, limit=limit)
+    return splits.load(dataset)
 
 
 def table(path: Path, wanted: Iterator[Row]) -> str:
@@ -177,11 +129,7 @@ def main() -> None:
         for row in wanted:
             for seed in given.seeds:
                 if given.only in row.name and (row.name, str(seed)) not in done(given.out):
-                    limit = row.images + VALIDATION if row.images < 45_000 else None
-                    dataset = Dataset(
-                        name="parquet", root=given.folder, validation=VALIDATION, limit=limit
-                    )
-                    append(given.out, measure(row, splits.load(dataset), seed))
+                    append(given.out, measure(row, images(given.folder, row.images), seed))
 
 
 if __name__ == "__main__":
