@@ -150,6 +150,12 @@ def test_a_break_changes_nothing(pauses: tuple[int, ...]) -> None:
     assert same(run(EVERYTHING, *pauses), uninterrupted())
 
 
+@pytest.mark.parametrize("schedule", ["one-cycle", "cosine"])
+def test_a_break_changes_nothing_in_one_schedule_over_the_trial(schedule: str) -> None:
+    asked = candidate(quantization=FOUR_BITS, optimizer="muon", schedule=schedule, span="trial")
+    assert same(run(asked, 1, 2, 3), run(asked))
+
+
 @functools.cache
 def uninterrupted() -> Result:
     return run(EVERYTHING)
