@@ -48,13 +48,11 @@ class Driver:
         observe: Observer,
     ) -> None:
         """Takes over a study whose lock is held."""
-        self._sweep = sweep
-        self._folder = root.study(sweep.name)
+        self._sweep, self._folder = sweep, root.study(sweep.name)
         self._study = study
         self._engine = engine
         self._projection = projection
-        self._teachers = teachers
-        self._starts = starts
+        self._teachers, self._starts = teachers, starts
         self._progress = progress
         self._observe = observe
         goals, early = sweep.objectives, sweep.search.early_stopping
@@ -186,8 +184,8 @@ class Driver:
             return
         failure = self._teachers.keep(number, result)
         accuracy = result.outcome.accuracy
-        news = "its soft targets are made" if accuracy is None else f"accuracy {accuracy:.4f}"
-        news = "failed" if failure is not None else news
+        trained = "its soft targets are made" if accuracy is None else f"accuracy {accuracy:.4f}"
+        news = trained if failure is None else "failed"
         self._report(f"{self._name(number)}: {news}")
         if failure is None:
             self._queue.make_ready(trials)
