@@ -59,7 +59,6 @@ def rows() -> dict[str, Iterator[Row]]:
 
 def _networks() -> Iterator[Row]:
     large, small = "ResNet at a score of 0.0035", "ResNet at a score of 0.0020"
-    thin = RESNET | {"stem": {"width": 8}, "first_stride": 2, "widths": [16, 24, 33]}
     separable = RESNET | {"convolution": "separable"}
     chain = {"family": "efficientnet", "stem": RESNET["stem"], "expansions": 1, "layers": 3}
     chain |= {"widths": [39, 59, 78], "strides": [1, 2, 2]}
@@ -71,7 +70,6 @@ def _networks() -> Iterator[Row]:
     }
     for suffix, training in (("", SGD), (", Muon", MUON)):
         yield Row(large + suffix, "", training)
-        yield Row("thin stem, strided block" + suffix, large + suffix, training, thin)
         yield Row(small + suffix, "", training, RESNET | {"widths": [12, 17, 23]})
         for inside, widths in between.items():
             network = separable | {"widths": widths, "between": inside}

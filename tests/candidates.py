@@ -36,7 +36,6 @@ resnet:
   stem: *stem
   widths: &widths {choices: [[4], [7], [4, 8], [8, 5], [6, 4, 8]]}
   layers: &layers {choices: [1, 2, [1, 2, 1], [2, 1, 1]]}
-  first_stride: {choices: [1, 2]}
   layer: {choices: [basic, bottleneck]}
   groups: *groups
   convolution: *convolution

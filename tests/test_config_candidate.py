@@ -112,7 +112,7 @@ def test_plain_convolutions_are_the_same_whatever_stands_between(family: str) ->
 def test_a_network_stored_without_what_stands_between_has_the_default() -> None:
     network = candidate(network=RESNET).network
     assert isinstance(network, ResNet)
-    assert (network.between, network.first_stride) == ("norm-activation", 1)
+    assert network.between == "norm-activation"
 
 
 def test_candidates_are_frozen() -> None:

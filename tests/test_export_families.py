@@ -37,7 +37,6 @@ from micronet_search.network.precision import Plan, Precision
 
 SEPARABLE = {"convolution": "separable"}
 NOTHING, ACTIVATION = SEPARABLE | {"between": "nothing"}, SEPARABLE | {"between": "activation"}
-THIN_STEM = {"stem": {"width": 2}, "first_stride": 2}
 BOTTLENECK = {"layer": "bottleneck", "groups": 2}
 FUSED = EFFICIENTNET | {"convolution": "plain"}
 SILU, HARD_SWISH = {"activation": "silu"}, {"activation": "hard-swish"}
@@ -112,7 +111,6 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any] | None, dict[str, Any]]] =
     "densenet, activation between, dynamic 8/8": (DENSENET | ACTIVATION, dynamic(8, 8), {}),
     "efficientnet, nothing between, 4/4": (EFFICIENTNET | NOTHING, widths(4, 4), {}),
     "efficientnet, nothing between, thin, 16 bits": (EFFICIENTNET | NOTHING, widths(16, 16), THIN),
-    "resnet, thin stem, 4/4": (RESNET | THIN_STEM, widths(4, 4), {}),
     "densenet, separable, thin, 16 bits": (DENSENET | SEPARABLE, widths(16, 16), THIN),
 }
 

@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from micronet_search.config.network import Input, ResNet
+from micronet_search.config.network import ResNet
 from micronet_search.network import resnet
-from micronet_search.network.precision import layers_of, plan
-from micronet_search.score.cost import count
 
 
 def config(**changes: Any) -> ResNet:
@@ -45,7 +43,6 @@ def resnets(draw: st.DrawFn) -> ResNet:
         groups=each(1, 4),
         convolution=draw(st.sampled_from(["plain", "separable"])),
         between=draw(st.sampled_from(["norm-activation", "norm", "activation", "nothing"])),
-        first_stride=draw(st.sampled_from([1, 2])) if blocks < 3 else 1,
     )
 
 
@@ -108,12 +105,6 @@ def test_resnet_10_has_ten_layers_with_weights_on_the_main_path() -> None:
             27 * 4 + 2 * (4 * 9 + 16) + 3 * 8 + 4 * 10 + 10,
             id="separable-without-norms-between",
         ),
-        # the stride makes a projection from 4 to 4 channels and its norm necessary
-        pytest.param(
-            {"first_stride": 2},
-            27 * 4 + 2 * (4 * 4 * 9) + (4 * 4) + 4 * 8 + 4 * 10 + 10,
-            id="first-stride",
-        ),
         # 4 to 4, 3x3 of 2 groups, 4 to 16, the projection 4 to 16; norms of 4, 4, 4, 16 and 16
         pytest.param(
             {"layer": "bottleneck", "groups": 2},
@@ -161,18 +152,4 @@ def test_the_image_is_halved_between_blocks() -> None:
         ("block1", (4, 8, 8)),
         ("block2", (5, 4, 4)),
         ("block3", (6, 2, 2)),
-    ]
-
-
-def test_macs_of_a_thin_stem_and_a_strided_block_by_hand() -> None:
-    network = config(stem={"width": 2}, widths=[4, 6], first_stride=2)
-    built = resnet.build(network, 3, 10)
-    image = Input(channels=3, height=16, width=16)
-    cost = count(built, image, plan(None, layers_of(built)), sparsity={}, parameters=0)
-    assert network.halvings == 2
-    assert [layer.macs for layer in cost.layers if layer.macs] == [
-        3 * 2 * 9 * 16 * 16,
-        *(2 * 4 * 9 * 64, 4 * 4 * 9 * 64, 2 * 4 * 64),  # the last one in each row projects
-        *(4 * 6 * 9 * 16, 6 * 6 * 9 * 16, 4 * 6 * 16),
-        6 * 10,
     ]

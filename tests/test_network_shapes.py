@@ -17,7 +17,6 @@ NETWORKS: list[Network] = [
         stem=Stem(width=8, kernel=5, stride=2),
         widths=(8, 16),
         layers=(1, 2),
-        first_stride=2,
         convolution="separable",
         between="nothing",
     ),

@@ -131,8 +131,6 @@ class ResNet(Family):
     Attributes:
         widths: Widths of the 3x3 convolutions of each block.
         layers: Residual layers in each block. All blocks but the first begin with a stride of 2.
-        first_stride: The stride with which the first block begins; 2 after a thin stem that keeps
-            the size of the image.
         layer: `basic`, two 3x3 convolutions; or `bottleneck`, 1x1, 3x3 and 1x1, the last one four
             times as wide.
         groups: Those of the 3x3 convolutions of each block, or of the 1x1 half of separable ones.
@@ -146,7 +144,6 @@ class ResNet(Family):
     stem: Stem
     widths: BlockWidths
     layers: BlockLayers
-    first_stride: Stride = 1
     layer: Literal["basic", "bottleneck"] = "basic"
     groups: Groups = (1,)
     convolution: Convolution = "plain"
@@ -168,7 +165,7 @@ class ResNet(Family):
     @property
     def halvings(self) -> int:
         """Returns how often the image is halved."""
-        return self.stem.halvings + self.blocks - 1 + (self.first_stride == 2)
+        return self.stem.halvings + self.blocks - 1
 
 
 class EfficientNet(Family):

@@ -17,9 +17,9 @@ def build(config: ResNet, channels: int, classes: int) -> nn.Sequential:
     parts: dict[str, nn.Module] = {"stem": normed(stem(config.stem, channels), width, "relu")}
     for block, count in enumerate(config.layers):
         leaving = config.widths[block] * (BOTTLENECK if config.layer == "bottleneck" else 1)
-        residuals, beginning = [], 2 if block else config.first_stride
+        residuals = []
         for layer in range(count):
-            stride = 1 if layer else beginning
+            stride = 2 if block and not layer else 1
             body = _body(config, block, width, stride)
             shortcut: nn.Module = nn.Identity()
             if width != leaving or stride > 1:
