@@ -36,6 +36,9 @@ TEACHER = {
 }
 
 
+CHAIN = "chain of separable layers"
+
+
 class Row(NamedTuple):
     """A trial: its name, that of the row it is compared with, and what it evaluates."""
 
@@ -68,16 +71,20 @@ def _networks() -> Iterator[Row]:
         "activation": [30, 45, 60],
         "nothing": [30, 45, 60],
     }
-    for suffix, training in (("", SGD), (", Muon", MUON)):
-        yield Row(large + suffix, "", training)
-        yield Row(small + suffix, "", training, RESNET | {"widths": [12, 17, 23]})
-        for inside, widths in between.items():
-            network = separable | {"widths": widths, "between": inside}
-            yield Row(f"separable, {inside} between{suffix}", small + suffix, training, network)
-        for inside in ("norm", "nothing"):
-            network = chain | {"between": inside}
-            name = f"chain of separable layers, {inside} between{suffix}"
-            yield Row(name, small + suffix, training, network)
+    yield Row(large, "")
+    yield Row(small, "", network=RESNET | {"widths": [12, 17, 23]})
+    for inside, widths in between.items():
+        network = separable | {"widths": widths, "between": inside}
+        yield Row(f"separable, {inside} between", small, network=network)
+    yield Row(f"{CHAIN}, nothing between", small, network=chain | {"between": "nothing"})
+    yield Row(f"{large}, Muon", "", MUON)
+    small_with_muon = f"{small}, Muon"
+    yield Row(small_with_muon, "", MUON, RESNET | {"widths": [12, 17, 23]})
+    normed = separable | {"widths": between["norm"], "between": "norm"}
+    yield Row("separable, norm between, Muon", small_with_muon, MUON, normed)
+    for inside in ("norm", "nothing"):
+        name = f"{CHAIN}, {inside} between, Muon"
+        yield Row(name, small_with_muon, MUON, chain | {"between": inside})
 
 
 def _stages() -> Iterator[Row]:
@@ -102,20 +109,23 @@ def _recipes() -> Iterator[Row]:
         )
     long = {"epochs": 30}
     yield Row("SGD, 30 epochs", "", SGD | long)
+    slower = MUON | long | {"learning_rate": 0.03}
     yield Row("Muon, 30 epochs", "SGD, 30 epochs", MUON | long)
+    yield Row("Muon at 0.03, 30 epochs", "SGD, 30 epochs", slower)
     changes: dict[str, dict[str, Any]] = {
         "mixup 0.2, off for 3 epochs": {
             "augmentation": AUGMENTATION | {"mixup": 0.2, "unmixed_epochs": 3}
         },
         "label smoothing 0.1": {"label_smoothing": 0.1},
         "averaged weights, 0.998 a step": {"ema": 0.998},
-        "cosine": {"schedule": "cosine"},
     }
     for name, changed in changes.items():
         yield Row(f"Muon, 30 epochs, {name}", "Muon, 30 epochs", MUON | long | changed)
     every = {"images": 45_000}
     yield Row("SGD, 30 epochs, all images", "", SGD | long | {"weight_decay": 5e-4}, **every)
-    yield Row("Muon, 30 epochs, all images", "SGD, 30 epochs, all images", MUON | long, **every)
+    whole = "SGD, 30 epochs, all images"
+    yield Row("Muon, 30 epochs, all images", whole, MUON | long, **every)
+    yield Row("Muon at 0.03, 30 epochs, all images", whole, slower, **every)
 
 
 def _taught() -> Iterator[Row]:
@@ -123,9 +133,8 @@ def _taught() -> Iterator[Row]:
         training = training | {"augmentation": {"crop": 2, "flip": True}}
         alone = f"no teacher{suffix}"
         yield Row(alone, "", training)
-        for cached in (False, True):
-            for weight in (0.5, 0.9):
-                lesson = {"teacher": TEACHER, "cached": cached, "weight": weight}
-                where = "cached" if cached else "in the loop"
-                name = f"teacher {where}, weight {weight}{suffix}"
-                yield Row(name, alone, training, others={"distillation": lesson})
+        for cached, weight in ((True, 0.5), (True, 0.9), (False, 0.9)):
+            where = "cached" if cached else "in the loop"
+            name = f"teacher {where}, weight {weight}{suffix}"
+            lesson = {"teacher": TEACHER, "cached": cached, "weight": weight}
+            yield Row(name, alone, training, others={"distillation": lesson})
