@@ -26,7 +26,7 @@ from micronet_search.network.tensors import (
     tensors_of,
 )
 
-DRAWS = 45
+DRAWS = 60
 """Of all families together, for the test of one."""
 
 
