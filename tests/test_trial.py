@@ -6,6 +6,7 @@ import copy
 import csv
 import functools
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,13 +18,14 @@ from micronet_search.compression import stored
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.sweep import Dataset
 from micronet_search.data import splits
-from micronet_search.data.splits import Splits
+from micronet_search.data.splits import Images, Splits
 from micronet_search.network.precision import layers_of
 from micronet_search.score.rules import imt
 from micronet_search.store import checkpoint
 from micronet_search.store.outcome import Result
 from micronet_search.training import norms
 from micronet_search.training.fit import DivergenceError
+from micronet_search.trial.feed import Feed
 from micronet_search.trial.stages import Rates
 from micronet_search.trial.trial import Trial
 
@@ -401,3 +403,13 @@ def test_an_epoch_is_judged_with_norms_of_training_images_as_they_are() -> None:
     norms.estimate(found, trial.feed.calibration())
     expected = trial.network.state_dict()
     assert all(torch.equal(expected[name], value) for name, value in found.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("images", "sizes"), [(2, [2]), (127, [127]), (129, [128]), (256, [128, 128]), (500, [128] * 3)]
+)
+def test_batches_that_norms_are_estimated_from_have_one_size(images: int, sizes: list[int]) -> None:
+    found = digits()
+    few = Images(found.train.images[:images], found.train.labels[:images])
+    feed = Feed(replace(found, train=few), candidate().training, 0, CPU)
+    assert [len(batch) for batch in feed.calibration()] == sizes

@@ -70,10 +70,14 @@ class Feed:
         return evaluation_batches(self._splits.validation, self.normalization, EVALUATION_BATCH)
 
     def calibration(self) -> Iterator[Tensor]:
-        """Yields about a thousand training images in batches (B, C, H, W), without augmentation."""
+        """Yields about a thousand training images in batches (B, C, H, W), without augmentation.
+
+        The batches have one size, so that they count alike, and none has too few for a norm.
+        """
         images, generator = self._splits.train.images, self._generator(-1)
         chosen = torch.randperm(len(images), generator=generator, device=self.device)
-        for part in chosen[:CALIBRATION_IMAGES].split(CALIBRATION_BATCH):
+        batches = batches_in_epoch(min(len(images), CALIBRATION_IMAGES), CALIBRATION_BATCH)
+        for part in chosen.split(CALIBRATION_BATCH)[:batches]:
             yield normalized(images[part], self.normalization)
 
     def _generator(self, epoch: int) -> torch.Generator:
