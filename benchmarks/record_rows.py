@@ -80,9 +80,10 @@ def _networks() -> Iterator[Row]:
     yield Row(f"{large}, Muon", "", MUON)
     small_with_muon = f"{small}, Muon"
     yield Row(small_with_muon, "", MUON, RESNET | {"widths": [12, 17, 23]})
-    normed = separable | {"widths": between["norm"], "between": "norm"}
-    yield Row("separable, norm between, Muon", small_with_muon, MUON, normed)
-    for inside in ("norm", "nothing"):
+    for inside in ("norm-activation", "norm"):
+        network = separable | {"widths": between[inside], "between": inside}
+        yield Row(f"separable, {inside} between, Muon", small_with_muon, MUON, network)
+    for inside in between:
         name = f"{CHAIN}, {inside} between, Muon"
         yield Row(name, small_with_muon, MUON, chain | {"between": inside})
 
