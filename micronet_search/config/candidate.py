@@ -21,8 +21,8 @@ class Fitted(Model):
     """The network of a candidate, and how it is fitted before it is compressed.
 
     Attributes:
-        start: The trial whose network the fit begins with, and trains for `training.epochs` more;
-            null for fresh weights.
+        start: A trial of another study. The fit begins with the network that this trial had after
+            its own first fit, and trains it for `training.epochs` more. Null for fresh weights.
     """
 
     input: Input = Input()

@@ -4,6 +4,7 @@ import time
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from micronet_search import build, shipped
 from micronet_search.compression import stored
@@ -13,7 +14,6 @@ from micronet_search.data.splits import Splits
 from micronet_search.store.files import to_csv
 from micronet_search.store.outcome import Epoch, Result
 from micronet_search.store.paths import FITTED_FILE, MODEL_FILE
-from micronet_search.training import norms
 from micronet_search.training.fit import DivergenceError, Fit, accuracy
 from micronet_search.trial import fitted, saved
 from micronet_search.trial.feed import Feed
@@ -134,7 +134,7 @@ class Trial:
         assert self.epoch == self.epochs, (self.epoch, self.epochs)
         while self._entered < len(self.stages):
             self._enter()
-        norms.estimate(self.network, self.feed.calibration())
+        update_bn(self.feed.calibration(), self.network)
         for technique in techniques_of(self.candidate):
             technique.finish(self.network, self.candidate)
         tensors = stored.store(self.network, self.plan)
@@ -204,7 +204,8 @@ class Trial:
         loss = fit.epoch(batches, lambda: repair(self.network))
         if fit.judged is not self.network:
             repair(fit.judged)
-        norms.estimate(fit.judged, self.feed.calibration())
+        # the running statistics are of earlier weights and of augmented images
+        update_bn(self.feed.calibration(), fit.judged)
         found = accuracy(fit.judged, self.feed.validation())
         seconds, epoch = time.perf_counter() - begun, self.epoch + 1
         self.history.curve.append(Epoch(epoch, stage.name, loss, found, seconds, time.time()))
