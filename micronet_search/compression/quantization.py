@@ -113,8 +113,8 @@ _MODES = {
 class LearnedQuantization(Technique):
     """Inserts quantizers and fine-tunes the network with them, then folds its norms.
 
-    The norms stay while the network trains, because it learns badly without them. Folding them
-    afterwards changes nothing: their factors go into the scales of the output channels.
+    The norms stay while the network trains, because it learns badly without them. Afterwards their
+    factors go into the scales of the output channels, so that the integers stay (see `fold`).
     """
 
     stage, field = "quantize", "quantization"
