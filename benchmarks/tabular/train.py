@@ -1,4 +1,4 @@
-"""Trains every candidate of a small space through the tool, with several seeds, and keeps it as CSV.
+"""Trains every candidate of a small space through the tool, and keeps what came of it as CSV.
 
     OMP_NUM_THREADS=1 python benchmarks/tabular/train.py benchmarks/tabular/digits.yaml --root RUNS
 
@@ -80,7 +80,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--dataset", help="the dataset's folder, in the place of the sweep's")
     given = parser.parse_args()
-    sweep, root = load_sweep(given.sweep).override(dataset={"root": given.dataset}), Root(given.root)
+    sweep = load_sweep(given.sweep)
+    if given.dataset:
+        sweep = sweep.override(dataset={"root": given.dataset})
+    root = Root(given.root)
     files = write_candidates(sweep, given.root / "candidates" / sweep.name)
     studies = [train(sweep, root, files, seed) for seed in range(given.seeds)]
     table = [row for study in studies for row in rows(study, root)]
