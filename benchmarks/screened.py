@@ -60,7 +60,7 @@ def before(seed: int) -> BaseSampler:
 
 
 def after(seed: int) -> BaseSampler:
-    return samplers.create(Tpe(name="tpe", startup_trials=STARTUP), seed)
+    return samplers.optunas(Tpe(name="tpe", startup_trials=STARTUP), seed)
 
 
 METHODS = {"before": (before, False), "after": (after, True)}

@@ -232,3 +232,39 @@ def test_singles_take_every_option_once() -> None:
         {"b.one_of": "y", "b.y": 7},
         {"b.one_of": "y", "b.y": 8},
     ]
+
+
+def test_draws_of_a_logarithmic_range_are_even_in_the_logarithm() -> None:
+    rng = random.Random(0)
+    for range_, middle in (
+        (Range(0.01, 1.0, log=True, whole=False), 0.1),
+        (Range(1, 63, log=True), 8),
+    ):
+        drawn = [range_.sample(rng) for _ in range(2000)]
+        assert range_.low <= min(drawn) and max(drawn) <= range_.high
+        assert sum(value < middle for value in drawn) / 2000 == pytest.approx(0.5, abs=0.04)
+
+
+@pytest.mark.parametrize(
+    ("distribution", "value", "expected"),
+    [
+        (Range(1, 9), 4, {3, 5}),
+        (Range(1, 9), 9, {8}),
+        (Range(0, 100, 2), 50, {40, 42, 44, 46, 48, 52, 54, 56, 58, 60}),
+        (Range(3, 3), 3, {3}),
+        (Choices(("a", [1], True)), True, {"a", "[1]"}),
+        (Choices(("a",)), "a", {"a"}),
+        (OneOf({"some": {}, "other": {}}), "some", {"other"}),
+    ],
+)
+def test_a_small_change_of_a_value(distribution: Any, value: Any, expected: set[Any]) -> None:
+    rng = random.Random(0)
+    found = [distribution.near(value, rng) for _ in range(300)]
+    assert {str(v) if isinstance(v, list) else v for v in found} == expected
+
+
+def test_a_small_change_of_a_continuum_is_within_a_tenth_of_it() -> None:
+    rng = random.Random(0)
+    found = [Range(1e-4, 1.0, log=True, whole=False).near(1e-2, rng) for _ in range(300)]
+    assert 1e-2 * 10**-0.4 <= min(found) < 0.005 < 0.02 < max(found) <= 1e-2 * 10**0.4
+    assert max(Range(0.0, 1.0, whole=False).near(1.0, rng) for _ in range(99)) == 1.0

@@ -1,3 +1,6 @@
+import math
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -6,7 +9,14 @@ from hypothesis.extra.numpy import arrays
 from optuna._hypervolume import compute_hypervolume
 from optuna.study._multi_objective import _fast_non_domination_rank
 
-from micronet_search.search.pareto import Points, epsilon_net, front, hypervolume, ranks
+from micronet_search.search.pareto import (
+    Points,
+    epsilon_net,
+    expected_gains,
+    front,
+    hypervolume,
+    ranks,
+)
 
 COARSE = st.integers(0, 6).map(lambda step: step / 4)  # Few values: equal points and ties.
 FINE = st.floats(0, 1.5, allow_subnormal=False)
@@ -132,3 +142,35 @@ def test_epsilon_net_spreads(points: Points) -> None:
 @given(some_points(COARSE), st.sampled_from([(2.0, 1.0), (1.0, 8.0)]))
 def test_epsilon_net_has_no_units(points: Points, scale: tuple[float, float]) -> None:
     assert epsilon_net(points * scale).tolist() == epsilon_net(points).tolist()
+
+
+@given(
+    some_points(COARSE, 6),
+    st.lists(st.tuples(COARSE, st.floats(0.05, 0.5), COARSE), min_size=1, max_size=3),
+)
+def test_expected_gains_are_means_over_the_accuracies(
+    known: Points, asked: list[tuple[float, float, float]]
+) -> None:
+    reference = (0.25, 1.25)
+    mean, deviation, score = np.array(asked).T
+    levels = NormalDist()
+    accuracies = [levels.inv_cdf((i + 0.5) / 400) for i in range(400)]
+    before = hypervolume(known, reference)
+    expected = [
+        np.mean(
+            [
+                hypervolume(np.vstack([known, (m + d * z, s)]), reference) - before
+                for z in accuracies
+            ]
+        )
+        for m, d, s in asked
+    ]
+    gains = expected_gains(mean, deviation, score, known, reference)
+    assert gains == pytest.approx(expected, abs=2e-3)
+
+
+def test_an_expected_gain_by_hand() -> None:
+    """A standard normal accuracy above a goal of 0 expects 1 / sqrt(2 pi) of it."""
+    one = np.ones(1)
+    gains = expected_gains(0 * one, one, 0.5 * one, np.empty((0, 2)), (0.0, 2.5))
+    assert gains == pytest.approx([2 / math.sqrt(2 * math.pi)])

@@ -9,7 +9,7 @@ import pytest
 from optuna.trial import TrialState
 
 from micronet_search.config.search import Nsga2, RandomSearch, Tpe
-from micronet_search.search.samplers import create, start_seed
+from micronet_search.search.samplers import optunas, trial_seed
 
 Config = Tpe | Nsga2 | RandomSearch
 TPE = Tpe(name="tpe")
@@ -28,7 +28,7 @@ def _quiet() -> Iterator[None]:
 
 
 def create_study(config: Config, seed: int) -> optuna.Study:
-    return optuna.create_study(directions=["maximize", "minimize"], sampler=create(config, seed))
+    return optuna.create_study(directions=["maximize", "minimize"], sampler=optunas(config, seed))
 
 
 def run(study: optuna.Study, trials: int) -> list[float]:
@@ -56,18 +56,10 @@ def test_one_seed_draws_the_same(config: Config) -> None:
     assert first != other
 
 
-@EVERY
-def test_a_resumed_study_goes_on(config: Config) -> None:
-    study = create_study(config, start_seed(0, 0))
-    first = run(study, 5)
-    study.sampler = create(config, start_seed(0, len(study.trials)))
-    assert not set(first) & set(run(study, 5))
-
-
-def test_start_seeds_differ() -> None:
-    seeds = {start_seed(seed, trials) for seed in range(20) for trials in range(20)}
+def test_seeds_of_trials_differ() -> None:
+    seeds = {trial_seed(seed, number) for seed in range(20) for number in range(20)}
     assert len(seeds) == 400
-    assert start_seed(0, 0) == start_seed(0, 0)
+    assert trial_seed(0, 0) == trial_seed(0, 0)
     assert all(0 <= seed < 2**32 for seed in seeds)
 
 
@@ -129,6 +121,6 @@ def test_an_enqueued_trial_is_part_of_the_population() -> None:
 def test_options_reach_the_samplers() -> None:
     study = create_study(Tpe(name="tpe", startup_trials=1_000), 0)
     assert run(study, 30) == run(create_study(Tpe(name="tpe", startup_trials=999), 0), 30)
-    genetic = create(Nsga2(name="nsga2", population=5, mutation=0.5, crossover=0.1), 0)
+    genetic = optunas(Nsga2(name="nsga2", population=5, mutation=0.5, crossover=0.1), 0)
     assert isinstance(genetic, optuna.samplers.NSGAIISampler)
     assert genetic.population_size == 5

@@ -46,7 +46,9 @@ def write_candidates(sweep: Sweep, folder: Path) -> list[str]:
 def train(sweep: Sweep, root: Root, files: list[str], seed: int) -> Sweep:
     """Runs a study that tries the candidates of some files one after the other."""
     search = {"start_with": files, "trials": len(files), "seed": seed}
-    named = sweep.model_copy(update={"name": f"{sweep.name}-{seed}"}).override(search=search)
+    score = sweep.objectives.score.model_copy(update={"at_most": 1.0})  # none is screened
+    named = sweep.model_copy(update={"name": f"{sweep.name}-{seed}"})
+    named = named.override(search=search, objectives={"score": score})
     opening.run(named, root, lambda progress, line: print(line, flush=True) if line else None)
     return named
 
@@ -78,11 +80,13 @@ def main() -> None:
     parser.add_argument("sweep", type=Path)
     parser.add_argument("--root", type=Path, required=True, help="the folder of the studies")
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--dataset", help="the dataset's folder, in the place of the sweep's")
+    parser.add_argument(
+        "--parquet", help="a folder of parquet files, in the place of the sweep's dataset"
+    )
     given = parser.parse_args()
     sweep = load_sweep(given.sweep)
-    if given.dataset:
-        sweep = sweep.override(dataset={"root": given.dataset})
+    if given.parquet:
+        sweep = sweep.override(dataset={"name": "parquet", "root": given.parquet})
     root = Root(given.root)
     files = write_candidates(sweep, given.root / "candidates" / sweep.name)
     studies = [train(sweep, root, files, seed) for seed in range(given.seeds)]

@@ -5,6 +5,7 @@ for a known candidate's choices are four ways to pick.
 """
 
 import json
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -48,10 +49,28 @@ class Range:
         return steps(self.low, self.high, self.step or 1) + 1
 
     def sample(self, rng: random.Random) -> float:
-        """Draws a value evenly. `log` is ignored."""
+        """Draws a value evenly, with `log` evenly in its logarithm."""
+        if self.log:
+            end = self.high + 1 if self.whole else self.high  # each whole number is as wide as 1
+            value = math.exp(rng.uniform(math.log(self.low), math.log(end)))
+            return min(math.floor(value), self.high) if self.whole else value
         if (count := self.count()) is None:
             return rng.uniform(self.low, self.high)
         return self.low + rng.randrange(count) * (self.step or 1)
+
+    def near(self, value: float, rng: random.Random) -> float:
+        """Draws another value within a tenth of the range, or the next one of few."""
+        if self.low == self.high:
+            return value
+        if (count := self.count()) is not None:
+            place = steps(self.low, value, self.step or 1)
+            away = rng.choice((-1, 1)) * rng.randint(1, max(1, count // 10))
+            other = place + away if 0 <= place + away < count else place - away
+            return self.low + min(max(other, 0), count - 1) * (self.step or 1)
+        turn = math.log if self.log else float
+        low, high = turn(self.low), turn(self.high)
+        moved = min(max(turn(value) + rng.uniform(-0.1, 0.1) * (high - low), low), high)
+        return math.exp(moved) if self.log else moved
 
     def nearest(self, value: Any) -> Any:
         """Returns the greatest value of the range that is not above `value`, or its `low`."""
@@ -82,6 +101,12 @@ class Choices:
         """Draws a value evenly."""
         return rng.choice(self.values)
 
+    def near(self, value: Any, rng: random.Random) -> Any:
+        """Draws another value evenly."""
+        place = self.index(value)
+        others = [other for i, other in enumerate(self.values) if i != place]
+        return rng.choice(others) if others else value
+
     def index(self, value: Any) -> int:
         """Returns the place of a value. Unlike in a list, 1 is neither true nor 1.0."""
         for i, other in enumerate(self.values):
@@ -104,6 +129,10 @@ class OneOf:
     def sample(self, rng: random.Random) -> str:
         """Draws the name of a branch evenly."""
         return rng.choice(list(self.branches))
+
+    def near(self, value: str, rng: random.Random) -> str:
+        """Draws the name of another branch evenly."""
+        return rng.choice([name for name in self.branches if name != value] or [value])
 
 
 Distribution = Range | Choices | OneOf

@@ -43,7 +43,20 @@ class RandomSearch(Model):
     name: Literal["random"]
 
 
-Sampler = Annotated[Tpe | Nsga2 | RandomSearch, Field(discriminator="name")]
+class Frontier(Model):
+    """Of many candidates, whose scores are known, the one that promises the best front.
+
+    Attributes:
+        startup_trials: Complete trials before which draws are random.
+        candidates: Random draws that are compared each time, beside changes of the best trials.
+    """
+
+    name: Literal["frontier"]
+    startup_trials: PositiveInt = 10
+    candidates: PositiveInt = 1024
+
+
+Sampler = Annotated[Frontier | Tpe | Nsga2 | RandomSearch, Field(discriminator="name")]
 
 StoppingRule = Literal["moasha", "feasibility"]
 

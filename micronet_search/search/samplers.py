@@ -1,4 +1,4 @@
-"""The Optuna samplers that draw candidates, and the seeds of their randomness."""
+"""The samplers that draw candidates, and the seeds of their randomness."""
 
 import warnings
 from typing import Any
@@ -9,12 +9,31 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from micronet_search.config.search import Nsga2, RandomSearch, Sampler, Tpe
+from micronet_search.config.search import Frontier, Nsga2, RandomSearch, Tpe
+from micronet_search.config.sweep import Sweep
+from micronet_search.search.frontier import FrontierSampler
+from micronet_search.search.pool import Pool
+from micronet_search.search.prospects import Prospects
 from micronet_search.search.screening import SCREENED
 
+OptunaSampler = Tpe | Nsga2 | RandomSearch
 
-def create(config: Sampler, seed: int) -> BaseSampler:
-    """Creates the sampler of a sweep, with the seed from `start_seed`.
+
+def create(sweep: Sweep, prospects: Prospects) -> BaseSampler:
+    """Creates the sampler of a sweep.
+
+    What it draws for a trial follows from the sweep's seed, the trial's number and the trials
+    before it, so that a resumed study goes on as if it had never stopped.
+    """
+    config, seed, goals = sweep.search.sampler, sweep.search.seed, sweep.objectives
+    if isinstance(config, Frontier):
+        pool = Pool(sweep.space, prospects, goals.score.at_most, seed, config.candidates)
+        return FrontierSampler(pool, goals, config.startup_trials)
+    return _ByNumber(config, seed)
+
+
+def optunas(config: OptunaSampler, seed: int) -> BaseSampler:
+    """Creates one of Optuna's samplers.
 
     The sampler reads constraints that were set by `Trial.set_constraint`. TPE uses those of
     COMPLETE and PRUNED trials, NSGA-II those of COMPLETE trials alone.
@@ -79,10 +98,34 @@ class _Nsga2(NSGAIISampler):
         self.get_trial_generation(study, trial)
 
 
-def start_seed(seed: int, trials_so_far: int) -> int:
-    """Returns the sampler's seed for one start of the driver, from 0 to 2^32 - 1.
+class _ByNumber(BaseSampler):
+    """Draws each trial with a sampler of its own, whose seed follows from the trial's number.
 
-    A sampler with the same seed would repeat its first draws after every resume. The number of
-    trials, screened and running ones included, differs between the starts of a study.
+    The state of a sampler's random numbers is kept nowhere: with one sampler for all trials, a
+    resumed study would draw other candidates than one that was never stopped.
     """
-    return int(np.random.SeedSequence([seed, trials_so_far]).generate_state(1)[0])
+
+    def __init__(self, config: OptunaSampler, seed: int) -> None:
+        self._config, self._seed = config, seed
+        self._sampler = optunas(config, seed)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._sampler = optunas(self._config, trial_seed(self._seed, trial.number))
+        self._sampler.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Any:
+        return self._sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(self, *given: Any) -> Any:
+        return self._sampler.sample_relative(*given)
+
+    def sample_independent(self, *given: Any) -> Any:
+        return self._sampler.sample_independent(*given)
+
+    def after_trial(self, *given: Any) -> None:
+        self._sampler.after_trial(*given)
+
+
+def trial_seed(seed: int, number: int) -> int:
+    """Returns the sampler's seed for one trial, from 0 to 2^32 - 1."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])

@@ -11,6 +11,9 @@ from micronet_search.config.sweep import Objectives
 MAX_SCREENED_IN_A_ROW = 100
 """How many screened draws in a row end a study."""
 
+DIGEST = "digest"
+"""The attribute of a trial in Optuna that keeps the digest of its candidate."""
+
 SCREENED = "screened"
 """The attribute that says in Optuna why a draw was screened; trained trials do not have it."""
 

@@ -14,6 +14,9 @@ from micronet_search.config.search import EarlyStopping
 from micronet_search.search.pareto import Points, epsilon_net, ranks
 from micronet_search.store.outcome import Outcome
 
+RUNGS = "rungs"
+"""The attribute of a trial in Optuna that keeps its accuracy and score at each rung."""
+
 
 @dataclass(frozen=True, eq=False)
 class Standing:

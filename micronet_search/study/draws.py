@@ -8,20 +8,14 @@ from pydantic import ValidationError
 
 from micronet_search import build
 from micronet_search.config.candidate import Candidate
-from micronet_search.config.files import read_candidate
 from micronet_search.config.sweep import Sweep
 from micronet_search.config.validation import validation_problems
-from micronet_search.data import splits
-from micronet_search.score.rules import scores
-from micronet_search.search import screening, space
+from micronet_search.search import samplers, screening, space
+from micronet_search.search.prospects import Prospects
 from micronet_search.search.screening import Screened
 from micronet_search.study.progress import Progress
 from micronet_search.study.queue import Drawn
-from micronet_search.study.starting_points import StartingPoints
 from micronet_search.study.survey import violations
-
-DIGEST = "digest"
-"""The attribute of a trial in Optuna that keeps the digest of its candidate."""
 
 
 class Draws:
@@ -35,8 +29,8 @@ class Draws:
         self,
         sweep: Sweep,
         study: optuna.Study,
+        prospects: Prospects,
         progress: Progress,
-        starts: StartingPoints,
         report: Callable[[str], None],
     ) -> None:
         """Takes over the draws of a study whose lock is held.
@@ -44,17 +38,17 @@ class Draws:
         Args:
             sweep: Its space and its goals.
             study: Optuna's.
+            prospects: Tells what a draw stands for, and its score.
             progress: Counts what is screened, and knows how trials ended.
-            starts: Says where candidates start.
             report: Is told of each draw that is screened.
         """
         self.are_exhausted = False
         self._objectives = sweep.objectives
         self._space = sweep.space
-        self._images, self._classes = splits.describe(sweep.dataset)
+        self._prospects = prospects
         self._study = study
+        self._study.sampler = samplers.create(sweep, prospects)
         self._progress = progress
-        self._starts = starts
         self._report = report
         self._seen: dict[str, int] = {}
 
@@ -89,10 +83,8 @@ class Draws:
             ValidationError: It makes no candidate.
             TooLargeError: The network cannot be built.
         """
-        tree = space.suggest(trial, self._space)
-        candidate = self._starts.at(read_candidate(tree, self._images, self._classes))
-        found = scores(build.predict(candidate))[self._objectives.score.rule]
-        return Drawn(trial, candidate, found.score)
+        found = self._prospects.of(space.suggest(trial, self._space))
+        return Drawn(trial, found.candidate, found.score)
 
     def _judge(self, trial: Trial) -> Drawn | Screened:
         """Returns the draw, which counts as tried from now on, or why it is screened."""
@@ -107,7 +99,7 @@ class Draws:
         verdict = screening.screen(digest, drawn.score, self._objectives, self._seen)
         if verdict is not None:
             return verdict
-        trial.set_user_attr(DIGEST, digest)
+        trial.set_user_attr(screening.DIGEST, digest)
         self._seen[digest] = trial.number
         return drawn
 

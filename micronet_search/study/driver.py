@@ -17,6 +17,7 @@ from micronet_search.engine.work import (
     Reached,
     Trained,
 )
+from micronet_search.search.prospects import Prospects
 from micronet_search.store.files import write_bytes, write_text
 from micronet_search.store.outcome import TRACEBACK, Epoch, Result, lost
 from micronet_search.store.paths import Root, TrialFolder
@@ -58,7 +59,7 @@ class Driver:
         goals, early = sweep.objectives, sweep.search.early_stopping
         self._ledger = Ledger(sweep, self._folder, study, projection, progress)
         self._queue = Queue(progress.total, progress.outcomes)
-        self._draws = Draws(sweep, study, progress, starts, self._report)
+        self._draws = Draws(sweep, study, Prospects(sweep, starts.at), progress, self._report)
         self._rungs = Rungs(early, goals.accuracy.at_least, progress.outcomes)
         self._tries = Tries(sweep.execution.retries)
         self._clock = Clock(self._folder, sweep.search.hours)

@@ -17,7 +17,7 @@ from micronet_search.config.sweep import SHAPES, Sweep
 from micronet_search.data import splits
 from micronet_search.engine.choice import choose_device, open_engine
 from micronet_search.engine.work import Engine
-from micronet_search.search import samplers, space
+from micronet_search.search import space
 from micronet_search.store.owner import driver_lock, study_id
 from micronet_search.store.paths import Root, StudyFolder
 from micronet_search.study import resume, starting_points, teachers
@@ -121,9 +121,6 @@ class _Opening:
     def open_optuna(self, known: list[dict[str, Any]]) -> optuna.Study:
         self._show_phase("opening Optuna's and MLflow's records")
         study = open_study(self.folder, self.sweep.tracking.optuna)
-        search = self.sweep.search
-        seed = samplers.start_seed(search.seed, len(study.get_trials(deepcopy=False)))
-        study.sampler = samplers.create(search.sampler, seed)
         for params in known:
             study.enqueue_trial(params, skip_if_exists=True)
         return study

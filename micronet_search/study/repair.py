@@ -3,11 +3,12 @@
 import optuna
 from optuna.trial import Trial, TrialState
 
-from micronet_search.search.screening import SCREENED
-from micronet_search.study.draws import DIGEST, Draws
+from micronet_search.search.screening import DIGEST, SCREENED
+from micronet_search.search.stopping import RUNGS
+from micronet_search.study.draws import Draws
 from micronet_search.study.ledger import Ledger
 from micronet_search.study.queue import Queue
-from micronet_search.study.rungs import ATTRIBUTE, Rungs
+from micronet_search.study.rungs import Rungs
 
 
 def repair(study: optuna.Study, ledger: Ledger, draws: Draws, rungs: Rungs, queue: Queue) -> None:
@@ -31,7 +32,7 @@ def repair(study: optuna.Study, ledger: Ledger, draws: Draws, rungs: Rungs, queu
             continue
         if DIGEST in known:
             draws.remember(known[DIGEST], number)
-        rungs.remember(number, known.get(ATTRIBUTE, {}))
+        rungs.remember(number, known.get(RUNGS, {}))
         if ledger.replay(number, running) or running is None:
             continue
         if DIGEST in known:

@@ -6,12 +6,9 @@ import numpy as np
 
 from micronet_search.config.search import EarlyStopping
 from micronet_search.engine.work import Order, Stop
-from micronet_search.search.stopping import Standing, finished, verdict
+from micronet_search.search.stopping import RUNGS, Standing, finished, verdict
 from micronet_search.store.outcome import Epoch, Outcome
 from micronet_search.study.queue import Drawn
-
-ATTRIBUTE = "rungs"
-"""The attribute of a trial in Optuna that keeps its accuracy and score at each rung."""
 
 
 class Rungs:
@@ -46,7 +43,7 @@ class Rungs:
         reached = self._points.setdefault(row.epoch, {})
         reached[number] = point
         passed = {rung: known[number] for rung, known in self._points.items() if number in known}
-        drawn.trial.set_user_attr(ATTRIBUTE, passed)
+        drawn.trial.set_user_attr(RUNGS, passed)
         others = [known for other, known in reached.items() if other != number]
         standing = Standing(
             row.epoch,
