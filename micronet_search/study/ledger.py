@@ -12,7 +12,7 @@ from micronet_search.store.outcome import Outcome, Result, read_outcome
 from micronet_search.store.paths import StudyFolder
 from micronet_search.study.progress import Progress
 from micronet_search.study.projection import Projection
-from micronet_search.study.survey import is_feasible, score_of, survey, violations
+from micronet_search.study.survey import is_feasible, score_of, violations
 
 
 class Ledger:
@@ -37,7 +37,8 @@ class Ledger:
         self._keep_hours = sweep.search.early_stopping.keep_hours
         self._projection = projection
         self._progress = progress
-        self._outcomes = progress.outcomes
+        # the Unix times at which the checkpoints of trials that have ended go
+        self._kept_until: dict[int, float] = {}
 
     def enter(self, trial: Trial, result: Result) -> None:
         """Enters a trial that has just ended."""
@@ -47,7 +48,7 @@ class Ledger:
             assert Path(name).name == name, name
             write_bytes(files.path / name, content)
         write_json(files.outcome, result.outcome.to_json())
-        self._outcomes[number] = result.outcome
+        self._add(number, result.outcome)
         self._tell(trial, result.outcome)
         self.catch_up()
 
@@ -70,18 +71,17 @@ class Ledger:
         outcome = read_outcome(path, self._objectives.score.rule)
         if untold is not None:
             self._tell(untold, outcome)
-        self._outcomes[number] = outcome
+        self._add(number, outcome)
         return True
 
     def catch_up(self) -> None:
-        """Brings the survey, MLflow and the checkpoints up to date with what was entered."""
-        self._progress.survey = survey(self._outcomes, self._objectives)
+        """Brings MLflow and the checkpoints up to date with what was entered."""
         self._projection.update()
         self._tidy()
 
     def line(self, number: int) -> str:
         """Returns how a trial ended, for the log."""
-        outcome = self._outcomes[number]
+        outcome = self._progress.outcomes[number]
         text = f"trial {number} {outcome.state}"
         if outcome.accuracy is not None:
             score = score_of(outcome, self._objectives)
@@ -89,6 +89,13 @@ class Ledger:
             text += ", feasible" if is_feasible(outcome, self._objectives) else ""
         text += ", on the front" if number in self._progress.survey.front else ""
         return text + (f": {outcome.reason}" if outcome.reason else "")
+
+    def _add(self, number: int, outcome: Outcome) -> None:
+        self._progress.add(number, outcome, self._objectives)
+        if outcome.state == "complete":
+            self._kept_until[number] = 0.0
+        elif outcome.state == "stopped" and self._keep_hours is not None:
+            self._kept_until[number] = outcome.ended + self._keep_hours * 3600
 
     def _tell(self, trial: Trial, outcome: Outcome) -> None:
         """Tells Optuna; a trial's first constraints win, so telling again changes nothing."""
@@ -103,8 +110,7 @@ class Ledger:
 
     def _tidy(self) -> None:
         """Removes the checkpoints that are not needed any more."""
-        keep = self._keep_hours
-        for number, outcome in self._outcomes.items():
-            over = keep is not None and time.time() - outcome.ended >= keep * 3600
-            if outcome.state == "complete" or (outcome.state == "stopped" and over):
-                self._folder.trial(number).checkpoint.unlink(missing_ok=True)
+        now = time.time()
+        for number in [number for number, end in self._kept_until.items() if now >= end]:
+            self._folder.trial(number).checkpoint.unlink(missing_ok=True)
+            del self._kept_until[number]

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from micronet_search.config.sweep import Objectives
 from micronet_search.store.outcome import Outcome
-from micronet_search.study.survey import Survey
+from micronet_search.study.survey import Survey, extended
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Progress:
         outcomes: The outcomes of the trials that have ended, by number.
         running: The jobs that hold a slot: trials by their number, teachers by a negative one.
         screened: How many draws were screened out since this start.
+        spent: The seconds that the trials that have ended took, together.
         seconds_left: When the hours are up, or the trials probably done; None if that is unknown.
         phase: What is being done before the first trial starts; None from then on.
         paused: Why the study waits short of its total; None while it runs, or once it is finished.
@@ -42,9 +44,16 @@ class Progress:
     running: dict[int, Running] = field(default_factory=dict)
     screened: int = 0
     survey: Survey = field(default_factory=Survey)
+    spent: float = 0.0
     seconds_left: float | None = None
     phase: str | None = None
     paused: Literal["interrupt", "hours"] | None = None
+
+    def add(self, number: int, outcome: Outcome, objectives: Objectives) -> None:
+        """Adds a trial that has ended, and brings the survey up to date with it."""
+        self.outcomes[number] = outcome
+        self.spent += sum(outcome.seconds.values())
+        self.survey = extended(self.survey, number, self.outcomes, objectives)
 
     def estimate(self, limit: float | None, slots: int) -> None:
         """Sets `seconds_left` to the limit, or to the probable time of the trials if that is less.
@@ -55,9 +64,8 @@ class Progress:
         """
         bounds = [] if limit is None else [limit]
         if self.outcomes:
-            took = [sum(outcome.seconds.values()) for outcome in self.outcomes.values()]
-            left = self.total - len(self.outcomes)
-            bounds.append(left * sum(took) / len(took) / max(1, slots))
+            ended = len(self.outcomes)
+            bounds.append((self.total - ended) * self.spent / ended / max(1, slots))
         self.seconds_left = max(0.0, min(bounds)) if bounds else None
 
 

@@ -16,7 +16,7 @@ from micronet_search.store.owner import driver_lock
 from micronet_search.store.paths import Root
 from micronet_search.study.start import Start, environment, migrate, read_start, write_start
 from micronet_search.study.storage import open_study
-from micronet_search.study.survey import is_feasible, score_of, survey
+from micronet_search.study.survey import Survey, extended, is_feasible, score_of
 from micronet_search.tracking.client import TrackingError
 from micronet_search.tracking.picture import Point
 from micronet_search.tracking.recorder import Recorder
@@ -65,6 +65,9 @@ class Projection:
         self._is_silent = False
         self._next_try = self._next_picture = 0.0
         self._shown = self._drawn = 0  # how many trials the front and its picture are of
+        # the trials whose progress is recorded, what they have found, and when the last one ended
+        self._counted: set[int] = set()
+        self._found, self._latest = Survey(), 0.0
         migrate(self._folder)
 
     def begin(self, device: str) -> None:
@@ -163,6 +166,8 @@ class Projection:
         recorder = Recorder(self._sweep, self._root)
         self._known = recorder.recorded
         self._shown = self._drawn = 0
+        self._counted = set()
+        self._found, self._latest = Survey(), 0.0
         start = self._start or read_start(self._folder)
         recorder.record_start(self._folder.sweep, start.environment or {})
         self._record_status(recorder)
@@ -185,24 +190,25 @@ class Projection:
         goals, ended = self._sweep.objectives, self._outcomes
         lacking = ended.keys() - recorder.recorded
         trials = self._study.get_trials(deepcopy=False) if lacking else []
-        so_far: dict[int, Outcome] = {}
-        order = sorted(ended, key=lambda number: (number in lacking, ended[number].ended, number))
-        for step, number in enumerate(order, 1):
-            so_far[number] = outcome = ended[number]
+        new = ended.keys() - self._counted
+        order = sorted(new, key=lambda number: (number in lacking, ended[number].ended, number))
+        for step, number in enumerate(order, len(self._counted) + 1):
+            outcome = ended[number]
             if number in lacking:
                 feasible = is_feasible(outcome, goals)
                 artifacts = self._folder.trial(number).artifacts
                 recorder.record_trial(number, trials[number].params, outcome, feasible, artifacts)
+            self._counted.add(number)
+            self._found = found = extended(self._found, number, ended, goals)
+            self._latest = max(self._latest, outcome.ended)
             if step not in recorder.steps:
-                found, now = survey(so_far, goals), max(each.ended for each in so_far.values())
-                recorder.record_progress(step, now, found.hypervolume, found.best_score)
+                recorder.record_progress(step, self._latest, found.hypervolume, found.best_score)
         self._show(recorder)
         return len(lacking)
 
     def _show(self, recorder: Recorder) -> None:
         """Records the front, and its picture if that is due."""
-        outcomes, goals = self._outcomes, self._sweep.objectives
-        front = survey(outcomes, goals).front
+        outcomes, goals, front = self._outcomes, self._sweep.objectives, self._found.front
         if self._shown != len(outcomes):
             recorder.record_front([_row(number, outcomes[number], goals) for number in front])
             self._shown = len(outcomes)

@@ -55,6 +55,7 @@ class Recorder:
             self._status = parent.info.status
             self._trials = find_trials(client, parent)
             history = client.get_metric_history(self._parent, "hypervolume")
+        self._front: Sequence[Mapping[str, Any]] | None = None  # that was recorded last
         self.steps = {metric.step for metric in history}
         self.recorded = {
             number
@@ -95,15 +96,17 @@ class Recorder:
         """
         if number in self.recorded:
             return
+        tags = _tags(outcome, feasible)
         with reported(self._uri):
             if number not in self._trials:
                 # the name and the tag are what the run is found by
-                tags = {"mlflow.parentRunId": self._parent, "trial": str(number), "front": "false"}
-                place = self._experiment, _milliseconds(outcome.started)
-                self._trials[number] = self._client.create_run(*place, tags, f"trial {number:04d}")
+                known = {"mlflow.parentRunId": self._parent, "trial": str(number), "front": "false"}
+                place = self._experiment, _milliseconds(outcome.started), known | tags
+                self._trials[number] = self._client.create_run(*place, f"trial {number:04d}")
+                tags = {}
             run_id = self._trials[number].info.run_id
             metrics = _metrics(outcome, self._objectives.score.rule)
-            self._log(run_id, metrics, _params(choices), _tags(outcome, feasible))
+            self._log(run_id, metrics, _params(choices), tags)
             for path in artifacts:
                 self._client.log_artifact(run_id, str(path))
             status = "FAILED" if outcome.state == "failed" else "FINISHED"
@@ -128,6 +131,8 @@ class Recorder:
 
     def record_front(self, table: Sequence[Mapping[str, Any]]) -> None:
         """Records which trials are on the front: a row for each, its number under `trial`."""
+        if table == self._front:
+            return
         front = {int(row["trial"]) for row in table}
         with reported(self._uri):
             for number, run in self._trials.items():
@@ -137,6 +142,7 @@ class Recorder:
                     tags["front"] = tag
             text = to_csv(table, ["trial", "accuracy", "score"])
             self._client.log_text(self._parent, text, "front.csv")
+        self._front = table
 
     def record_picture(self, points: Sequence[Point], front: Sequence[int]) -> None:
         """Records the picture of the complete and stopped trials, with those on the front."""
