@@ -64,7 +64,7 @@ class Projection:
         self._start: Start | None = None  # the driver's; None in `sync`
         self._is_silent = False
         self._next_try = self._next_picture = 0.0
-        self._shown = self._drawn = 0  # how many trials the front and its picture are of
+        self._drawn = 0  # how many trials the picture of the front is of
         # the trials whose progress is recorded, what they have found, and when the last one ended
         self._counted: set[int] = set()
         self._found, self._latest = Survey(), 0.0
@@ -86,8 +86,8 @@ class Projection:
         Raises:
             TrackingError: MLflow refuses, and waiting would not help.
         """
-        is_shown = self._recorder is not None and self._shown == len(self._outcomes)
-        if time.monotonic() >= self._next_try and (not is_shown or self._picture_is_due()):
+        is_old = self._recorder is None or len(self._counted) != len(self._outcomes)
+        if time.monotonic() >= self._next_try and (is_old or self._picture_is_due()):
             self._try(self._project)
 
     def flush(self) -> int:
@@ -165,8 +165,7 @@ class Projection:
     def _open(self) -> Recorder:
         recorder = Recorder(self._sweep, self._root)
         self._known = recorder.recorded
-        self._shown = self._drawn = 0
-        self._counted = set()
+        self._drawn, self._counted = 0, set()
         self._found, self._latest = Survey(), 0.0
         start = self._start or read_start(self._folder)
         recorder.record_start(self._folder.sweep, start.environment or {})
@@ -209,9 +208,8 @@ class Projection:
     def _show(self, recorder: Recorder) -> None:
         """Records the front, and its picture if that is due."""
         outcomes, goals, front = self._outcomes, self._sweep.objectives, self._found.front
-        if self._shown != len(outcomes):
+        if outcomes:
             recorder.record_front([_row(number, outcomes[number], goals) for number in front])
-            self._shown = len(outcomes)
         if self._picture_is_due():
             points = [
                 Point(n, one.accuracy, score_of(one, goals), is_feasible(one, goals))
