@@ -20,6 +20,11 @@ from micronet_search.config.options import read_candidate as read_candidate
 from micronet_search.config.sweep import SHAPES, Sweep
 from micronet_search.config.validation import validation_problems
 
+try:
+    from yaml import CSafeDumper as SafeDumper  # the same text in a third of the time
+except ImportError:  # PyYAML was built without libyaml
+    from yaml import SafeDumper  # type: ignore[assignment]
+
 ROOT: Key = ("candidate",)
 """The key of a sweep's space."""
 
@@ -110,11 +115,11 @@ def dump_yaml(tree: Any) -> str:
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(SafeDumper):
     """Writes lists of scalars on one line; quotes text that 1.1 or 1.2 reads as another type."""
 
     yaml_implicit_resolvers = (
-        yaml.SafeDumper.yaml_implicit_resolvers | CoreLoader.yaml_implicit_resolvers
+        SafeDumper.yaml_implicit_resolvers | CoreLoader.yaml_implicit_resolvers
     )
 
     def ignore_aliases(self, data: Any) -> bool:
