@@ -3,10 +3,19 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from micronet_search.config.sweep import Objectives
 from micronet_search.store.outcome import Outcome
-from micronet_search.study.survey import Survey, is_feasible, leaders, survey, violations
+from micronet_search.study.survey import (
+    Survey,
+    extended,
+    is_feasible,
+    leaders,
+    survey,
+    violations,
+)
 
 GOALS = Objectives.model_validate({"accuracy": {"at_least": 0.5}, "score": {"at_most": 0.4}})
 
@@ -60,3 +69,29 @@ def test_violations_are_relative_and_a_failed_trial_has_none() -> None:
     found = violations(outcome(0.4, 0.5, "stopped"), GOALS)
     assert found == pytest.approx({"accuracy": 0.2, "score": 0.25})
     assert violations(Outcome(state="failed", started=0, ended=1, device="cpu"), GOALS) == {}
+
+
+# few values, so that trials are often equal, dominated, or just beyond a goal
+TRIALS = st.lists(
+    st.builds(
+        outcome,
+        st.sampled_from([0.4, 0.5, 0.6, 0.8]),
+        st.sampled_from([0.1, 0.2, 0.3, 0.4, 0.5]),
+        st.sampled_from(["complete", "complete", "complete", "stopped"]),
+    )
+    | st.just(Outcome(state="failed", started=0, ended=1, device="cpu")),
+    max_size=12,
+)
+
+
+@given(TRIALS.flatmap(lambda found: st.permutations(list(enumerate(found)))), st.data())
+def test_a_survey_that_is_extended_is_that_of_all_trials(
+    ended: list[tuple[int, Outcome]], data: st.DataObject
+) -> None:
+    first = data.draw(st.integers(0, len(ended)))
+    outcomes = dict(ended[:first])
+    found = survey(outcomes, GOALS)
+    for number, one in ended[first:]:
+        outcomes[number] = one
+        found = extended(found, number, outcomes, GOALS)
+        assert found == survey(outcomes, GOALS)
