@@ -314,6 +314,20 @@ def test_the_front_moves(root: Root, sweep: Sweep, client: MlflowClient) -> None
     assert fronts() == ["false", "false", "false"]
 
 
+def test_a_front_that_stays_is_written_once(
+    root: Root, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(MlflowClient, "log_text", lambda _, run, text, name: written.append(text))
+    recorder = Recorder(sweep, root)
+    row = {"trial": 0, "accuracy": 0.9, "score": 0.02}
+    for front in ([], [], [row], [row], []):
+        recorder.record_front(front)
+    Recorder(sweep, root).record_front([])
+    empty, one = "trial,accuracy,score\n", "trial,accuracy,score\n0,0.9,0.02\n"
+    assert written == [empty, one, empty, empty]
+
+
 def test_the_parent_holds_the_study(
     root: Root, sweep: Sweep, client: MlflowClient, tmp_path: Path
 ) -> None:
