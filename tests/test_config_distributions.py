@@ -236,12 +236,11 @@ def test_singles_take_every_option_once() -> None:
 
 def test_draws_of_a_logarithmic_range_are_even_in_the_logarithm() -> None:
     rng = random.Random(0)
-    for range_, middle in (
-        (Range(0.01, 1.0, log=True, whole=False), 0.1),
-        (Range(1, 63, log=True), 8),
-    ):
-        drawn = [range_.sample(rng) for _ in range(2000)]
-        assert range_.low <= min(drawn) and max(drawn) <= range_.high
+    fractions, whole = Range(0.01, 1.0, log=True, whole=False), Range(1, 63, log=True)
+    for drawn_from, middle in ((fractions, 0.1), (whole, 8)):
+        drawn = [drawn_from.sample(rng) for _ in range(2000)]
+        assert drawn_from.low <= min(drawn)
+        assert max(drawn) <= drawn_from.high
         assert sum(value < middle for value in drawn) / 2000 == pytest.approx(0.5, abs=0.04)
 
 

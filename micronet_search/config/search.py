@@ -56,7 +56,8 @@ class Frontier(Model):
     candidates: PositiveInt = 1024
 
 
-Sampler = Annotated[Frontier | Tpe | Nsga2 | RandomSearch, Field(discriminator="name")]
+OptunaSampler = Tpe | Nsga2 | RandomSearch
+Sampler = Annotated[Frontier | OptunaSampler, Field(discriminator="name")]
 
 StoppingRule = Literal["moasha", "feasibility"]
 

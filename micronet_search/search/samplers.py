@@ -9,14 +9,12 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from micronet_search.config.search import Frontier, Nsga2, RandomSearch, Tpe
+from micronet_search.config.search import Frontier, Nsga2, OptunaSampler, RandomSearch, Tpe
 from micronet_search.config.sweep import Sweep
 from micronet_search.search.frontier import FrontierSampler
 from micronet_search.search.pool import Pool
 from micronet_search.search.prospects import Prospects
 from micronet_search.search.screening import SCREENED
-
-OptunaSampler = Tpe | Nsga2 | RandomSearch
 
 
 def create(sweep: Sweep, prospects: Prospects) -> BaseSampler:
