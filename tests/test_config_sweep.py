@@ -342,7 +342,7 @@ def test_what_is_wrong_is_told_together(tmp_path: Path) -> None:
         (
             "sampler: tpe",
             "sampler: tpo",
-            "22:33: search.sampler: found 'tpo', expected 'tpe', 'nsga2' or 'random'",
+            "22:33: search.sampler: found 'tpo', expected 'frontier', 'tpe', 'nsga2' or 'random'",
         ),
         (
             "sampler: tpe",

@@ -151,6 +151,9 @@ class Search(Model):
         hours: Time of the driver in all, over every start; null for no limit.
         sampler: Its name, or a mapping with its name and options.
         seed: Of the sampler and of the trials.
+        compressions_per_network: How often a network is compressed once it is trained: this many
+            trials differ in `structured_pruning`, `factorization`, `pruning` and `quantization`
+            alone, and all but the first begin at the end of its first fit.
         start_with: Files of candidates to try first, relative to the sweep's.
         start_from: A study whose candidates are tried next, with what this sweep fixes in the place
             of theirs. Every trial with the network of one of them continues that one's fit.
@@ -160,6 +163,7 @@ class Search(Model):
     hours: Positive | None = None
     sampler: Annotated[Sampler, BY_NAME] = Tpe(name="tpe")
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    compressions_per_network: PositiveInt = 1
     start_with: Listed[str] = ()
     start_from: StartFrom | None = None
     early_stopping: EarlyStopping = EarlyStopping()

@@ -44,6 +44,7 @@ class Outcome:
     Attributes:
         started: The Unix time of the first start.
         ended: The Unix time of the end.
+        base: The number of the trial whose fitted network it compresses; None for its own.
         accuracy: Of the network as shipped, on the validation split; if stopped, at the rung.
         scores: For each score rule its `parameters`, `operations` and `score`, measured; for a
             stopped trial, predicted.
@@ -61,6 +62,7 @@ class Outcome:
     ended: float
     device: str
     reason: str | None = None
+    base: int | None = None
     accuracy: _Accuracy | None = None
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     parameters: int | None = None

@@ -1,7 +1,5 @@
 """The driver: the one process that owns a study, asks, decides, tells and records."""
 
-import hashlib
-
 import optuna
 
 from micronet_search.config.files import dump_yaml
@@ -21,6 +19,7 @@ from micronet_search.search.prospects import Prospects
 from micronet_search.store.files import write_bytes, write_text
 from micronet_search.store.outcome import TRACEBACK, Epoch, Result, lost
 from micronet_search.store.paths import Root, TrialFolder
+from micronet_search.study.bases import Bases
 from micronet_search.study.clock import Clock
 from micronet_search.study.draws import Draws
 from micronet_search.study.ledger import Ledger
@@ -61,6 +60,7 @@ class Driver:
         self._queue = Queue(progress.total, progress.outcomes)
         self._draws = Draws(sweep, study, Prospects(sweep, starts.at), progress, self._report)
         self._rungs = Rungs(early, goals.accuracy.at_least, progress.outcomes)
+        self._bases = Bases(sweep, study, self._folder, progress.outcomes)
         self._tries = Tries(sweep.execution.retries)
         self._clock = Clock(self._folder, sweep.search.hours)
 
@@ -74,7 +74,9 @@ class Driver:
             try:
                 if known := len(self._folder.ended()):
                     self._show_phase(f"reading trials: {known} so far")
-                repair(self._study, self._ledger, self._draws, self._rungs, self._queue)
+                repair(
+                    self._study, self._ledger, self._draws, self._rungs, self._bases, self._queue
+                )
                 self._show_phase("starting")
                 self._loop()
             finally:
@@ -130,8 +132,18 @@ class Driver:
                 self._give_slot(teacher, None)
             self._report(f"trial {number} waits for its {teacher.product}")
             return
-        others = self._teachers.content(candidate), self._starts.content(candidate)
-        self._give_slot(_job(drawn, self._sweep, files, *others), drawn)
+        self._bases.lend(drawn)
+        job = Job(
+            number=number,
+            candidate=candidate,
+            seed=drawn.seed(self._sweep.search.seed),
+            stops=tuple(self._sweep.search.early_stopping.rungs(candidate.training.epochs)),
+            checkpoint=files.checkpoint.read_bytes() if files.checkpoint.exists() else None,
+            teacher=self._teachers.content(candidate),
+            start=self._starts.content(candidate),
+            checkpoint_minutes=self._sweep.execution.checkpoint_minutes,
+        )
+        self._give_slot(job, drawn)
         self._report(None)
 
     def _give_slot(self, job: Job, drawn: Drawn | None) -> None:
@@ -181,6 +193,7 @@ class Driver:
         if number >= 0:
             (drawn,) = trials
             self._ledger.enter(drawn.trial, result)
+            self._bases.add(number)
             self._report(self._ledger.line(number))
             return
         failure = self._teachers.keep(number, result)
@@ -230,20 +243,3 @@ class Driver:
     def _report(self, line: str | None) -> None:
         self._progress.estimate(self._clock.seconds_left, self._engine.slots)
         self._observe(self._progress, line)
-
-
-def _job(
-    drawn: Drawn, sweep: Sweep, files: TrialFolder, teacher: bytes | None, start: bytes | None
-) -> Job:
-    """Returns what a slot is asked to do for a trial."""
-    digest = hashlib.blake2b(f"{sweep.search.seed}/{drawn.number}".encode(), digest_size=4).digest()
-    return Job(
-        number=drawn.number,
-        candidate=drawn.candidate,
-        seed=int.from_bytes(digest),
-        stops=tuple(sweep.search.early_stopping.rungs(drawn.candidate.training.epochs)),
-        checkpoint=files.checkpoint.read_bytes() if files.checkpoint.exists() else None,
-        teacher=teacher,
-        start=start,
-        checkpoint_minutes=sweep.execution.checkpoint_minutes,
-    )

@@ -1,6 +1,7 @@
 """The trials that have ended: in the study's folder, in Optuna and in MLflow, in this order."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -10,6 +11,7 @@ from micronet_search.config.sweep import Sweep
 from micronet_search.store.files import write_bytes, write_json
 from micronet_search.store.outcome import Outcome, Result, read_outcome
 from micronet_search.store.paths import StudyFolder
+from micronet_search.study.bases import base_of
 from micronet_search.study.progress import Progress
 from micronet_search.study.projection import Projection
 from micronet_search.study.survey import is_feasible, score_of, violations
@@ -47,9 +49,10 @@ class Ledger:
         for name, content in result.files.items():
             assert Path(name).name == name, name
             write_bytes(files.path / name, content)
-        write_json(files.outcome, result.outcome.to_json())
-        self._add(number, result.outcome)
-        self._tell(trial, result.outcome)
+        outcome = replace(result.outcome, base=base_of(trial))
+        write_json(files.outcome, outcome.to_json())
+        self._add(number, outcome)
+        self._tell(trial, outcome)
         self.catch_up()
 
     def replay(self, number: int, untold: Trial | None) -> bool:

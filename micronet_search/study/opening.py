@@ -20,7 +20,7 @@ from micronet_search.engine.work import Engine
 from micronet_search.search import space
 from micronet_search.store.owner import driver_lock, study_id
 from micronet_search.store.paths import Root, StudyFolder
-from micronet_search.study import resume, starting_points, teachers
+from micronet_search.study import bases, resume, starting_points, teachers
 from micronet_search.study.driver import Driver
 from micronet_search.study.progress import Observer, Progress
 from micronet_search.study.projection import Projection
@@ -91,6 +91,7 @@ class _Opening:
             choose_device(self.sweep.execution.device)
         images, classes = splits.describe(self.sweep.dataset)
         check_space(self.sweep, images, classes)
+        bases.check(self.sweep)
         teachers.check(self.sweep, self.root)
         if self.folder.sweep.exists():
             return []

@@ -1,5 +1,6 @@
 """Where each trial of a study is, from the draw to its end, and how often it was tried."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,11 @@ class Drawn:
     def number(self) -> int:
         """The trial's number."""
         return self.trial.number
+
+    def seed(self, of_study: int) -> int:
+        """Returns the seed of the trial, from 0 to 2^32 - 1, by that of the study."""
+        text = f"{of_study}/{self.number}"
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest())
 
 
 @dataclass(eq=False)

@@ -5,13 +5,16 @@ from optuna.trial import Trial, TrialState
 
 from micronet_search.search.screening import DIGEST, SCREENED
 from micronet_search.search.stopping import RUNGS
+from micronet_search.study.bases import Bases
 from micronet_search.study.draws import Draws
 from micronet_search.study.ledger import Ledger
 from micronet_search.study.queue import Queue
 from micronet_search.study.rungs import Rungs
 
 
-def repair(study: optuna.Study, ledger: Ledger, draws: Draws, rungs: Rungs, queue: Queue) -> None:
+def repair(
+    study: optuna.Study, ledger: Ledger, draws: Draws, rungs: Rungs, bases: Bases, queue: Queue
+) -> None:
     """Enters what has ended, and queues the trials that a stop or a crash left unfinished.
 
     Args:
@@ -19,6 +22,7 @@ def repair(study: optuna.Study, ledger: Ledger, draws: Draws, rungs: Rungs, queu
         ledger: Enters the trials that have ended, and tells Optuna where it does not know.
         draws: Learns which candidates were tried.
         rungs: Learns how trials stood at their rungs.
+        bases: Learns which trained networks can be compressed again.
         queue: Takes the trials that are unfinished, and the draws that were not judged.
     """
     for frozen in study.get_trials(deepcopy=False):
@@ -33,9 +37,11 @@ def repair(study: optuna.Study, ledger: Ledger, draws: Draws, rungs: Rungs, queu
         if DIGEST in known:
             draws.remember(known[DIGEST], number)
         rungs.remember(number, known.get(RUNGS, {}))
-        if ledger.replay(number, running) or running is None:
+        if ledger.replay(number, running):
+            bases.add(number)
+        elif running is None:
             continue
-        if DIGEST in known:
+        elif DIGEST in known:
             queue.ready.append(draws.read(running))
         else:
             queue.undecided.append(running)

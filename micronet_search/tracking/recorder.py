@@ -219,6 +219,8 @@ def _params(choices: Mapping[str, Any]) -> list[Param]:
 
 def _tags(outcome: Outcome, feasible: bool) -> dict[str, str]:
     found = {"state": outcome.state, "feasible": truth(feasible), "device": outcome.device}
+    if outcome.base is not None:
+        found["base"] = str(outcome.base)
     if outcome.state == "stopped":
         found["rung"] = str(outcome.curve[-1].epoch)
     return found if outcome.reason is None else found | {"reason": outcome.reason[:MAX_TAG]}

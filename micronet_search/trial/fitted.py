@@ -1,11 +1,14 @@
 """The network of a trial after its first fit, as a file with which the fit of another begins."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
 from micronet_search import shipped
 from micronet_search.store import checkpoint
+from micronet_search.store.outcome import Epoch
+from micronet_search.trial import saved
+from micronet_search.trial.history import History
 
 
 def state(network: nn.Module) -> dict[str, Tensor]:
@@ -16,6 +19,20 @@ def state(network: nn.Module) -> dict[str, Tensor]:
 def pack(state: Mapping[str, Tensor]) -> bytes:
     """Returns the file of a state."""
     return checkpoint.pack(dict(state), None)
+
+
+def checkpoint_of(content: bytes, curve: Sequence[Epoch]) -> bytes:
+    """Returns the checkpoint of a trial whose first fit was that of another trial.
+
+    Args:
+        content: The file of the network after that fit.
+        curve: The rows of that fit.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    tensors, _ = checkpoint.unpack(content)
+    return saved.pack(History(curve=list(curve)), 1, tensors, None, tensors)
 
 
 def load(network: nn.Module, content: bytes) -> None:
