@@ -27,19 +27,17 @@ _WEIGHTED = {nn.Conv2d, nn.Linear}
 
 @dataclass(slots=True, eq=False)
 class Passed:
-    """A plain layer that an image has passed, and the size of its output.
+    """A plain layer that an image has passed, the size of its output, and what it has read.
 
-    Attributes:
-        sources: The layers whose outputs it reads; the image counts as one.
-        channels: Those of its output, which are known when the network is counted.
+    The image counts as a layer that has read nothing.
     """
 
     name: str
     part: Part
     sources: tuple[Passed, ...]
+    channels: int
     height: int
     width: int
-    channels: int = 0
 
 
 class _Inside(SimpleNamespace):
@@ -66,14 +64,18 @@ def passes(network: Part, image: Input) -> list[Passed]:
         found.append(layer)
         return layer
 
-    pixels = Passed("", Part(nn.Identity), (), image.height, image.width, image.channels)
+    pixels = Passed("", Part(nn.Identity), (), image.channels, image.height, image.width)
     run("", network, pixels)
     return found
 
 
 def _passed(name: str, part: Part, sources: tuple[Passed, ...]) -> Passed:
-    kind, options = part.kind, part.options
-    height, width = sources[0].height, sources[0].width
+    kind, options, read = part.kind, part.options, sources[0]
+    channels, height, width = read.channels, read.height, read.width
+    if weights := part.weights:
+        channels = weights[0]
+    elif kind is Join:
+        channels += sources[1].channels
     if kind is nn.Conv2d or kind is nn.AvgPool2d:
         kernel = options["kernel_size"]
         stride, less = options.get("stride", kernel), kernel - 2 * options.get("padding", 0)
@@ -84,22 +86,20 @@ def _passed(name: str, part: Part, sources: tuple[Passed, ...]) -> Passed:
         assert height == width == 1, f"{name} reads more than one pixel"
     else:
         assert kind in _SAME, f"{name}: {kind.__name__}"
-    return Passed(name, part, sources, height, width)
+    return Passed(name, part, sources, channels, height, width)
 
 
-def replace(layers: list[Passed], parts: Mapping[str, Part]) -> list[Passed]:
+def replace(layers: Sequence[Passed], parts: Mapping[str, Part]) -> list[Passed]:
     """Puts other plain layers, or chains of them, in the place of some, which are given by name."""
-    found: list[Passed] = []
+    image = layers[0].sources[0]
+    found, now = list[Passed](), {image: image}
     for layer in layers:
-        layer.part = parts.get(layer.name, layer.part)
-        if layer.part.children:
-            *firsts, last = layer.part.children.items()
-            for number, part in firsts:
-                found.append(_passed(f"{layer.name}.{number}", part, layer.sources))
-                layer.sources = (found[-1],)
-            # the layers that read the one before read the last one now
-            layer.name, layer.part = f"{layer.name}.{last[0]}", last[1]
-        found.append(layer)
+        part, read = parts.get(layer.name, layer.part), tuple(now[s] for s in layer.sources)
+        inside = {f"{layer.name}.{number}": child for number, child in part.children.items()}
+        for name, plain in (inside or {layer.name: part}).items():
+            now[layer] = _passed(name, plain, read)
+            read = (now[layer],)
+            found.append(now[layer])
     return found
 
 

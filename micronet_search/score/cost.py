@@ -168,28 +168,27 @@ def count(
     rows, biased = [], set(folded.values())
     for layer in layers:
         name, kind = layer.name, layer.part.kind
+        if kind is Join or name in folded:  # which cost nothing
+            continue
         stores: list[Stores] = []
         widths, macs, window = (plan.rest_bits, plan.rest_bits), 0, 1
-        channels, pixels = layer.sources[0].channels, layer.height * layer.width
+        pixels = layer.height * layer.width
         if shape := layer.part.weights:
-            channels, precision = shape[0], plan.layers[name]
+            precision = plan.layers[name]
             widths = precision.weight_bits, precision.activation_bits
             macs = pixels * math.prod(shape)
             stores = stored_by_layer(
                 name, shape, plan, bias=layer.part.options["bias"] or name in biased
             )
         elif kind is nn.BatchNorm2d:
-            stores = stored_by_norm(channels, plan)
-        elif kind is Join:
-            channels = sum(source.channels for source in layer.sources)
-        layer.channels = channels
-        if kind is Join or name in folded:  # which cost nothing
-            continue
+            stores = stored_by_norm(layer.channels, plan)
         assert kind in KINDS, f"{name}: {kind.__name__}"
         if KINDS[kind] == "pool":
             window = layer.sources[0].height * layer.sources[0].width // pixels
         stored = tuple(_stored(name, s, sparsity.get(name, 0.0)) for s in stores)
-        rows.append(Layer(name, KINDS[kind], stored, *widths, macs, channels * pixels, window))
+        rows.append(
+            Layer(name, KINDS[kind], stored, *widths, macs, layer.channels * pixels, window)
+        )
     parameters = sum(layer.part.parameters for layer in layers)
     return Cost(tuple(rows), parameters, integer=plan.integer)
 
