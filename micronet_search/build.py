@@ -42,9 +42,10 @@ def structure(candidate: Candidate) -> Structure:
     plain = family.describe(candidate.network, candidate.input.channels, candidate.classes)
     layers, replaced = passes(plain, candidate.input), dict[str, Part]()
     for technique in techniques_of(candidate):
-        found = technique.reshape(layers, candidate)
-        layers = replace(layers, found)
-        replaced |= found
+        if technique.reshapes:
+            found = technique.reshape(layers, candidate)
+            layers = replace(layers, found)
+            replaced |= found
     return Structure(plain, replaced, layers)
 
 

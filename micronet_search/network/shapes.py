@@ -17,8 +17,8 @@ from micronet_search.config.network import Input
 from micronet_search.network.layers import ACTIVATIONS, Add, GlobalMean, Join, Scale
 from micronet_search.network.parts import Part
 
-_SAME = {*ACTIVATIONS.values(), nn.Sigmoid, nn.Hardsigmoid, nn.BatchNorm2d, Add, Join, Scale}
-"""The layers whose output has the height and the width of their first input."""
+_SAME = {*ACTIVATIONS.values(), nn.Sigmoid, nn.Hardsigmoid, nn.BatchNorm2d, Add, Scale}
+"""The layers whose output has the shape of their first input."""
 _NOTHING = {nn.Identity, nn.Flatten}
 """The layers that do nothing: what a classifier reads is one pixel."""
 
@@ -72,18 +72,18 @@ def passes(network: Part, image: Input) -> list[Passed]:
 def _passed(name: str, part: Part, sources: tuple[Passed, ...]) -> Passed:
     kind, options, read = part.kind, part.options, sources[0]
     channels, height, width = read.channels, read.height, read.width
-    if weights := part.weights:
-        channels = weights[0]
-    elif kind is Join:
-        channels += sources[1].channels
     if kind is nn.Conv2d or kind is nn.AvgPool2d:
         kernel = options["kernel_size"]
         stride, less = options.get("stride", kernel), kernel - 2 * options.get("padding", 0)
         height, width = (height - less) // stride + 1, (width - less) // stride + 1
+        channels = options.get("out_channels", channels)
     elif kind is GlobalMean:
         height = width = 1
     elif kind is nn.Linear:
         assert height == width == 1, f"{name} reads more than one pixel"
+        channels = options["out_features"]
+    elif kind is Join:
+        channels += sources[1].channels
     else:
         assert kind in _SAME, f"{name}: {kind.__name__}"
     return Passed(name, part, sources, channels, height, width)
@@ -94,9 +94,9 @@ def replace(layers: Sequence[Passed], parts: Mapping[str, Part]) -> list[Passed]
     image = layers[0].sources[0]
     found, now = list[Passed](), {image: image}
     for layer in layers:
-        part, read = parts.get(layer.name, layer.part), tuple(now[s] for s in layer.sources)
-        inside = {f"{layer.name}.{number}": child for number, child in part.children.items()}
-        for name, plain in (inside or {layer.name: part}).items():
+        part, read = parts.get(layer.name, layer.part), tuple([now[s] for s in layer.sources])
+        for number, plain in (part.children or {"": part}).items():
+            name = f"{layer.name}.{number}" if number else layer.name
             now[layer] = _passed(name, plain, read)
             read = (now[layer],)
             found.append(now[layer])
