@@ -1,8 +1,8 @@
 """Factorization: a layer as a product of smaller ones, where those have fewer weights.
 
 The factors of the layer NAME are plain layers, NAME.0, NAME.1 and so on. Their shapes follow from
-that of the layer alone. The weight of a convolution is (out,
-in / groups, k, k). A ratio is a rank as a fraction of the full one, rounded to at least 1.
+that of the layer alone. The weight of a convolution is (out, in / groups, k, k). A ratio is a rank
+as a fraction of the full one, rounded to at least 1.
 """
 
 import math

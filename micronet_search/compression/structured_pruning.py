@@ -138,8 +138,8 @@ class _Set:
     def left(self, ratio: float) -> int:
         """Returns how many of the channels stay."""
         found = self.found()
-        size = found.size // found.chunks
-        return found.size - (0 if found.whole else found.chunks * _removed(size, ratio))
+        gone = 0 if found.whole else found.chunks * _removed(found.size // found.chunks, ratio)
+        return found.size - gone
 
 
 def _sets(layers: Sequence[Passed]) -> dict[Passed, tuple[_Set, ...]]:
@@ -148,11 +148,10 @@ def _sets(layers: Sequence[Passed]) -> dict[Passed, tuple[_Set, ...]]:
     found: dict[Passed, tuple[_Set, ...]] = {pixels: (_Set(pixels.channels, whole=True),)}
     for layer in layers:
         kind, options = layer.part.kind, layer.part.options
-        read = found[layer.sources[0]]
-        found[layer] = read
+        found[layer] = read = found[layer.sources[0]]
         if kind is nn.Conv2d:
             groups, out = options["groups"], options["out_channels"]
-            if groups == out == options["in_channels"] > 1:
+            if layer.part.is_depthwise and groups == out:
                 continue  # the channels of a depthwise one are those that it reads
             for channels in read if groups > 1 else ():
                 # groups that also read other channels would have to lose as many of those
@@ -176,8 +175,8 @@ def _thinner(layers: Sequence[Passed], ratio: float) -> dict[str, Part]:
     for layer in layers:
         part, read = layer.part, left(sets[layer.sources[0]])
         if part.kind is nn.Conv2d:
-            out, groups = left(sets[layer]), part.options["groups"]
-            groups = out if sets[layer] is sets[layer.sources[0]] else groups
+            out, depthwise = left(sets[layer]), sets[layer] is sets[layer.sources[0]]
+            groups = out if depthwise else part.options["groups"]
             found[layer.name] = part.changed(in_channels=read, out_channels=out, groups=groups)
         elif part.kind is nn.Linear:
             found[layer.name] = part.changed(in_features=read)
@@ -224,11 +223,7 @@ class ChannelPruning(Technique):
         thin(network, image, self.config(candidate).ratio)
 
     def reshape(self, layers: Sequence[Passed], candidate: Candidate) -> Mapping[str, Part]:
-        """Returns the thinner layers.
-
-        Raises:
-            TooLargeError: The network would fill the memory when a trial thins it.
-        """
+        """Returns the thinner layers. Raises TooLargeError where thinning would fill the memory."""
         weights = weighted(layers).values()
         values = sum(part.options.get("out_channels", 0) for part in weights)
         sizes = {
