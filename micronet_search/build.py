@@ -1,18 +1,18 @@
 """Candidate -> network, compressed as it asks, and its predicted cost."""
 
-import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from micronet_search.compression import stored
-from micronet_search.compression.graph import fold
+from micronet_search.compression.graph import folded
 from micronet_search.compression.structured_pruning import TooLargeError
 from micronet_search.compression.technique import techniques_of
 from micronet_search.config.candidate import Candidate
 from micronet_search.network import family, precision
+from micronet_search.network.parts import NoValues, Part
 from micronet_search.network.precision import Plan, layers_of
-from micronet_search.network.shapes import ShapesOnly
+from micronet_search.network.shapes import Passed, passes, replace, weighted
 from micronet_search.score.cost import Cost, count
 
 __all__ = ["TooLargeError", "compressed", "layout", "network", "plan", "planned", "predict"]
@@ -25,28 +25,41 @@ def network(candidate: Candidate, seed: int = 0) -> nn.Sequential:
         return family.build(candidate.network, candidate.input.channels, candidate.classes)
 
 
-def structure(candidate: Candidate) -> nn.Sequential:
-    """Returns the network with the layers that are stored, on the `meta` device: shapes alone.
+class Structure(NamedTuple):
+    """A candidate's plain network, what replaces its layers by name, and the layers passed then."""
+
+    network: Part
+    replaced: dict[str, Part]
+    layers: list[Passed]
+
+
+def structure(candidate: Candidate) -> Structure:
+    """Describes the network with the layers that are stored.
 
     Raises:
         TooLargeError: It is to be thinned, and too large to be built for that.
     """
-    with ShapesOnly():
-        found = network(candidate)
+    plain = family.describe(candidate.network, candidate.input.channels, candidate.classes)
+    layers, replaced = passes(plain, candidate.input), dict[str, Part]()
     for technique in techniques_of(candidate):
         if technique.reshapes:
-            technique.transform(found, candidate)
-    return found
+            found = technique.reshape(layers, candidate)
+            layers = replace(layers, found)
+            replaced |= found
+    return Structure(plain, replaced, layers)
 
 
-def plan(candidate: Candidate, structure: nn.Module) -> Plan:
-    """Returns the bit widths of each layer of a candidate's `structure`."""
-    return precision.plan(candidate.quantization, layers_of(structure))
+def plan(candidate: Candidate, network: nn.Module) -> Plan:
+    """Returns the bit widths of each layer of a candidate's network."""
+    return precision.plan(candidate.quantization, layers_of(network))
 
 
 def compressed(candidate: Candidate) -> tuple[nn.Sequential, Plan]:
     """Returns the network that is shipped, with tensors that hold no values yet, and its widths."""
-    shipped = structure(candidate).to_empty(device="cpu")
+    plain, replaced, _ = structure(candidate)
+    with NoValues():
+        shipped = plain.module(replaced)
+    assert isinstance(shipped, nn.Sequential)
     widths = plan(candidate, shipped)
     for technique in techniques_of(candidate):
         if not technique.reshapes:
@@ -57,10 +70,8 @@ def compressed(candidate: Candidate) -> tuple[nn.Sequential, Plan]:
 
 def layout(candidate: Candidate) -> dict[str, Tensor]:
     """Returns the stored tensors of the candidate's shipped network, on the `meta` device."""
-    found = structure(candidate)
-    widths = plan(candidate, found)
-    fold(found, widths)
-    return stored.layout(found, widths)
+    stored = predict(candidate).stored
+    return {t.name: torch.empty(t.shape, dtype=t.dtype, device="meta") for t in stored}
 
 
 def predict(candidate: Candidate) -> Cost:
@@ -70,12 +81,9 @@ def predict(candidate: Candidate) -> Cost:
 
 def planned(candidate: Candidate) -> tuple[Plan, Cost]:
     """Returns the widths of the layers, and the cost as `predict` does."""
-    found = structure(candidate)
-    widths = plan(candidate, found)
-    parameters = sum(math.prod(p.shape) for p in found.parameters())
+    layers = structure(candidate).layers
+    widths = precision.plan(candidate.quantization, weighted(layers))
     sparsity: dict[str, float] = {}
     for technique in techniques_of(candidate):
-        sparsity |= technique.sparsity(found, candidate)
-    fold(found, widths)
-    cost = count(found, candidate.input, widths, sparsity=sparsity, parameters=parameters)
-    return widths, cost
+        sparsity |= technique.sparsity(layers, candidate)
+    return widths, count(layers, widths, sparsity=sparsity, folded=folded(layers, widths))

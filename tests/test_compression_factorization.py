@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -11,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from micronet_search.compression.factorization import factorize, svd, tucker
-from micronet_search.config.compression import FactorizationKind
-from micronet_search.config.network import DenseNet, EfficientNet, ResNet
+from micronet_search.compression.factorization import TECHNIQUE, factorize, svd, tucker
+from micronet_search.config.candidate import Candidate
+from micronet_search.config.compression import Factorization, FactorizationKind
+from micronet_search.config.network import DenseNet, EfficientNet, Input, ResNet
 from micronet_search.network import family
 from micronet_search.network.precision import layers_of
+from micronet_search.network.shapes import passes, replace, weighted
 
 
 def composed_svd(factors: list[Tensor], groups: int) -> Tensor:
@@ -252,7 +255,7 @@ FAMILIES = [
     st.sampled_from(["svd", "tucker"]),
     st.floats(0.01, 1.0),
 )
-def test_shapes_on_meta_are_the_same_and_all_trains(
+def test_shapes_are_as_foretold_and_all_trains(
     network: Any, kind: FactorizationKind, ratio: float
 ) -> None:
     plain = family.build(network, 3, 10)
@@ -260,11 +263,10 @@ def test_shapes_on_meta_are_the_same_and_all_trains(
     randomness = torch.get_rng_state()
     factorize(plain, kind, ratio)
     assert torch.equal(randomness, torch.get_rng_state())
-    with torch.device("meta"):
-        shapes = family.build(network, 3, 10)
-        factorize(shapes, kind, ratio)
-    assert weight_shapes(plain) == weight_shapes(shapes)
+    layers = passes(family.describe(network, 3, 10), Input(height=8, width=8))
+    asked = SimpleNamespace(factorization=Factorization(kind=kind, ratio=ratio))
+    layers = replace(layers, TECHNIQUE.reshape(layers, cast(Candidate, asked)))
+    assert weight_shapes(plain) == {name: part.weights for name, part in weighted(layers).items()}
     assert sum(math.prod(shape) for shape in weight_shapes(plain).values()) <= weights
-    assert all(parameter.is_meta for parameter in shapes.parameters())
     plain(torch.randn(2, 3, 8, 8)).sum().backward()
     assert all(parameter.grad is not None for parameter in plain.parameters())

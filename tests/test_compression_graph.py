@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from micronet_search.compression.graph import foldable_norms, nonnegative_inputs
 from micronet_search.config.network import Network
 from micronet_search.network import family
-from micronet_search.network.layers import Add, Residual, Scale
+from micronet_search.network.layers import Add, Join, Residual, Scale
 
 STEM = {"stem": {"width": 4}}
 DENSENET = STEM | {"family": "densenet", "growth_rate": 2, "layers": [1, 1]}
@@ -28,6 +28,10 @@ def conv(channels: int = 4) -> nn.Conv2d:
     return nn.Conv2d(channels, 4, 1)
 
 
+def added(body: nn.Module, shortcut: nn.Module) -> Residual:
+    return Residual(body=body, shortcut=shortcut, add=Add(), activation=nn.Identity())
+
+
 class Joined(nn.Module):
     """What a ReLU put out, joined with the image or with another ReLU's output."""
 
@@ -35,11 +39,11 @@ class Joined(nn.Module):
         super().__init__()
         self.image = image
         self.first, self.relu, self.again = conv(), nn.ReLU(), nn.ReLU()
-        self.conv = conv(8)
+        self.join, self.conv = Join(), conv(8)
 
     def forward(self, image: Tensor) -> Tensor:
         other = image if self.image else self.again(image)
-        joined: Tensor = self.conv(torch.cat([self.relu(self.first(image)), other], 1))
+        joined: Tensor = self.conv(self.join(self.relu(self.first(image)), other))
         return joined
 
 
@@ -61,20 +65,21 @@ class ReadTwice(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.norm = conv(), nn.BatchNorm2d(4)
+        self.conv, self.norm, self.join = conv(), nn.BatchNorm2d(4), Join()
 
     def forward(self, image: Tensor) -> Tensor:
         output = self.conv(image)
-        return torch.cat([output, self.norm(output)], 1)
+        joined: Tensor = self.join(output, self.norm(output))
+        return joined
 
 
 class NormOfJoined(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.norm = conv(), nn.BatchNorm2d(8)
+        self.conv, self.norm, self.join = conv(), nn.BatchNorm2d(8), Join()
 
     def forward(self, image: Tensor) -> Tensor:
-        output: Tensor = self.norm(torch.cat([self.conv(image), image], 1))
+        output: Tensor = self.norm(self.join(self.conv(image), image))
         return output
 
 
@@ -130,7 +135,7 @@ def test_inputs_that_are_never_negative(network: nn.Module, expected: set[str]) 
             id="after-a-module-that-ends-in-a-conv",
         ),
         pytest.param(
-            nn.Sequential(Residual(conv(), conv(), nn.Identity()), nn.BatchNorm2d(4)),
+            nn.Sequential(added(conv(), conv()), nn.BatchNorm2d(4)),
             {},
             id="after-a-sum",
         ),

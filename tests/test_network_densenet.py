@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from micronet_search.config.network import DenseNet
-from micronet_search.network import densenet
+from micronet_search.network import family
 
 
 def config(**changes: Any) -> DenseNet:
@@ -32,7 +32,7 @@ def published(depth: int, growth_rate: int, bottleneck: int) -> DenseNet:
 
 def built_on_meta(network: DenseNet, classes: int = 10) -> nn.Sequential:
     with torch.device("meta"):
-        return densenet.build(network, 3, classes)
+        return family.build(network, 3, classes)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def networks(draw: st.DrawFn) -> DenseNet:
 @settings(max_examples=60)
 @given(networks(), st.integers(1, 4), st.integers(2, 7))
 def test_any_widths_and_groups_run(network: DenseNet, channels: int, classes: int) -> None:
-    built = densenet.build(network, channels, classes)
+    built = family.build(network, channels, classes)
     output = built(torch.zeros(2, channels, 16, 17))
     assert output.shape == (2, classes)
     for block, layers in enumerate(built.children()):
@@ -136,7 +136,7 @@ def test_a_transition_belongs_to_the_block_before_it() -> None:
 
 
 def test_a_layer_keeps_the_channels_that_enter_it() -> None:
-    network = densenet.build(config(layers=[2]), 3, 10).eval()
+    network = family.build(config(layers=[2]), 3, 10).eval()
     image = torch.randn(1, 8, 4, 4)
     block = network.get_submodule("block1")
     assert block(image).shape == (1, 16, 4, 4)

@@ -9,15 +9,15 @@ import pytest
 import torch
 import torchvision
 from candidates import STEMS
+from counting import count
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.efficientnet import FusedMBConvConfig
 
 from micronet_search.config.network import EfficientNet, Input
-from micronet_search.network import efficientnet
+from micronet_search.network import efficientnet, family
 from micronet_search.network.precision import layers_of, plan
-from micronet_search.score.cost import count
 
 B0 = {
     "stem": {"width": 32, "stride": 2},
@@ -40,7 +40,7 @@ def config(**changes: Any) -> EfficientNet:
 
 def built_on_meta(network: EfficientNet, classes: int = 10) -> nn.Sequential:
     with torch.device("meta"):
-        return efficientnet.build(network, 3, classes)
+        return family.build(network, 3, classes)
 
 
 def parameters(network: nn.Module) -> int:
@@ -90,13 +90,13 @@ def test_parameters_and_macs_are_those_of_torchvision(
         reference.eval()(torch.zeros(1, 3, 224, 224))
     assert parameters(built) == parameters(reference) == published
     image = Input(height=224, width=224)
-    cost = count(built, image, plan(None, layers_of(built)), sparsity={}, parameters=published)
+    cost = count(efficientnet.describe(network, 3, 1000), image, plan(None, layers_of(built)))
     assert 2 * cost.macs == counter.get_total_flops()
 
 
 def loaded_from(reference: nn.Module, network: EfficientNet) -> nn.Sequential:
     """The network with the reference's tensors, whose order is the same."""
-    built = efficientnet.build(network, 3, 10)
+    built = family.build(network, 3, 10)
     names = built.state_dict().keys()
     built.load_state_dict(dict(zip(names, reference.state_dict().values(), strict=True)))
     return built.eval()

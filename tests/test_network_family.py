@@ -7,6 +7,7 @@ from typing import get_args
 
 import pytest
 import torch
+from counting import count
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
@@ -23,7 +24,6 @@ from micronet_search.compression.graph import trace
 from micronet_search.config.network import Input, Network
 from micronet_search.network import family
 from micronet_search.network.precision import layers_of, part_of, plan
-from micronet_search.score.cost import count
 
 SCHEMAS = get_args(get_args(Network)[0])
 NETWORKS = st.one_of(densenets(), resnets(), efficientnets())
@@ -35,9 +35,9 @@ def built_on_meta(network: Network, channels: int = 3, classes: int = 10) -> nn.
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
-def test_every_schema_names_a_module_that_builds_it(schema: type[BaseModel]) -> None:
+def test_every_schema_names_a_module_that_describes_it(schema: type[BaseModel]) -> None:
     (name,) = get_args(schema.model_fields["family"].annotation)
-    assert callable(import_module(f"micronet_search.network.{name}").build)
+    assert callable(import_module(f"micronet_search.network.{name}").describe)
 
 
 @settings(max_examples=40)
@@ -60,7 +60,7 @@ def test_an_image_passes_forward_and_a_gradient_back(
 def test_macs_are_half_of_what_torch_counts(network: Network, channels: int) -> None:
     built = built_on_meta(network, channels)
     image = Input(channels=channels, height=32, width=24)
-    cost = count(built, image, plan(None, layers_of(built)), sparsity={}, parameters=0)
+    cost = count(family.describe(network, channels, 10), image, plan(None, layers_of(built)))
     with FlopCounterMode(display=False) as counter:
         built.eval()(torch.zeros(1, channels, 32, 24, device="meta"))
     assert 2 * cost.macs == counter.get_total_flops()

@@ -10,15 +10,16 @@ from torch import nn
 from micronet_search.config.network import Between, Convolution, Stem
 from micronet_search.network.layers import (
     ACTIVATIONS,
+    IDENTITY,
     Activation,
     Add,
     GlobalMean,
     Residual,
     Scale,
-    SqueezeExcite,
     convolution,
     initialise,
     normed,
+    squeeze_excite,
     stem,
 )
 
@@ -43,7 +44,8 @@ def parameters(module: nn.Module) -> int:
 def test_parameters_of_a_convolution_by_hand(
     channels: int, width: int, kernel: int, groups: int, kind: Convolution, expected: int
 ) -> None:
-    assert parameters(convolution(channels, width, kernel, 1, groups, kind)) == expected
+    described = convolution(channels, width, kernel, 1, groups, kind)
+    assert parameters(described.module()) == expected
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,7 @@ def test_parameters_of_a_convolution_by_hand(
 def test_what_stands_between_the_halves_of_a_separable_convolution(
     between: Between, expected: int, kinds: list[type[nn.Module]]
 ) -> None:
-    built = convolution(6, 9, 3, kind="separable", between=between)
+    built = convolution(6, 9, 3, kind="separable", between=between).module()
     assert parameters(built) == expected
     assert [type(module) for module in built.children()] == kinds
 
@@ -69,14 +71,15 @@ def test_what_stands_between_the_halves_of_a_separable_convolution(
 def test_a_convolution_halves_the_image_by_its_stride_alone(
     kernel: int, kind: Convolution, stride: int, side: int
 ) -> None:
-    output = convolution(4, 6, kernel, stride, 2, kind)(torch.zeros(2, 4, 9, 9))
+    built = convolution(4, 6, kernel, stride, 2, kind).module()
+    output = built(torch.zeros(2, 4, 9, 9))
     assert output.shape == (2, 6, side, side)
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5, 7])
 @pytest.mark.parametrize("stride", [2, 4])
 def test_a_stem_leaves_a_pixel_for_each_of_its_steps(kernel: int, stride: int) -> None:
-    built = stem(Stem(width=5, kernel=kernel, stride=stride), 3)
+    built = stem(Stem(width=5, kernel=kernel, stride=stride), 3).module()
     for side in (stride, 8, 32):
         assert built(torch.zeros(1, 3, side, side)).shape == (1, 5, side // stride, side // stride)
 
@@ -90,7 +93,7 @@ def test_squeeze_and_excite_is_that_of_torchvision(
 ) -> None:
     torch.manual_seed(0)
     image = torch.randn(3, 8, 5, 5)
-    ours = SqueezeExcite(8, 2, activation)
+    ours = squeeze_excite(8, 2, activation).module()
     theirs = torchvision.ops.SqueezeExcitation(
         8, 2, activation=ACTIVATIONS[activation], scale_activation=gate
     )
@@ -103,7 +106,7 @@ def test_a_residual_sum_adds_the_shortcut_and_then_activates() -> None:
     double = nn.Conv2d(1, 1, 1, bias=False)
     nn.init.constant_(double.weight, 2.0)
     image = torch.tensor([-1.0, 3.0]).reshape(1, 1, 1, 2)
-    output = Residual(double, nn.Identity(), nn.ReLU())(image)
+    output = Residual(body=double, shortcut=nn.Identity(), add=Add(), activation=nn.ReLU())(image)
     assert output.flatten().tolist() == [0.0, 9.0]
 
 
@@ -113,7 +116,7 @@ def test_nothing_works_in_place() -> None:
     for module in (Add(), Scale()):
         module(image, image)
     for activation in ACTIVATIONS:
-        normed(nn.Identity(), 4, activation)(image)
+        normed(IDENTITY, 4, activation).module()(image)
         ACTIVATIONS[activation]()(image)
     assert torch.equal(image, kept)
 
@@ -121,7 +124,7 @@ def test_nothing_works_in_place() -> None:
 def test_convolutions_begin_with_the_variance_of_he() -> None:
     torch.manual_seed(0)
     grouped, biased, linear = (
-        convolution(64, 64, 3, groups=2),
+        convolution(64, 64, 3, groups=2).module(),
         nn.Conv2d(8, 8, 1),
         nn.Linear(4, 3),
     )

@@ -13,7 +13,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from micronet_search.config.network import ResNet
-from micronet_search.network import resnet
+from micronet_search.network import family
 
 
 def config(**changes: Any) -> ResNet:
@@ -24,7 +24,7 @@ def config(**changes: Any) -> ResNet:
 
 def parameters(network: ResNet, channels: int = 3, classes: int = 10) -> int:
     with torch.device("meta"):
-        built = resnet.build(network, channels, classes)
+        built = family.build(network, channels, classes)
     return sum(p.numel() for p in built.parameters())
 
 
@@ -68,7 +68,7 @@ def test_parameters_are_the_published_ones(network: ResNet, expected: int) -> No
 def test_resnet_10_has_ten_layers_with_weights_on_the_main_path() -> None:
     network = config(stem={"width": 8}, widths=[8, 16, 24, 32])
     with torch.device("meta"):
-        built = resnet.build(network, 3, 10)
+        built = family.build(network, 3, 10)
     weighted = [n for n, m in built.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     assert len([name for name in weighted if ".shortcut." not in name]) == 10
     convolutions = [
@@ -134,7 +134,7 @@ def test_outputs_are_those_of_torchvision(
     reference.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     reference.maxpool = nn.Identity()
     network = config(stem={"width": 64}, widths=[64, 128, 256, 512], layers=layers, layer=layer)
-    built = resnet.build(network, 3, 10)
+    built = family.build(network, 3, 10)
     names = built.state_dict().keys()
     built.load_state_dict(dict(zip(names, reference.state_dict().values(), strict=True)))
     image = torch.randn(2, 3, 16, 16)
@@ -142,7 +142,7 @@ def test_outputs_are_those_of_torchvision(
 
 
 def test_the_image_is_halved_between_blocks() -> None:
-    built = resnet.build(config(stem={"width": 4, "stride": 2}, widths=[4, 5, 6], layers=2), 1, 3)
+    built = family.build(config(stem={"width": 4, "stride": 2}, widths=[4, 5, 6], layers=2), 1, 3)
     image, sides = torch.zeros(1, 1, 16, 16), []
     for name, part in list(built.named_children())[:4]:
         image = part(image)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,36 +12,37 @@ from torch.utils.flop_counter import FlopCounterMode
 from micronet_search.config.compression import Quantization
 from micronet_search.config.model import Bits
 from micronet_search.config.network import Input
-from micronet_search.network.layers import Add, Scale
-from micronet_search.network.precision import layers_of, plan
+from micronet_search.network.layers import MEAN, RELU, Add, GlobalMean, Scale, convolution, norm
+from micronet_search.network.parts import Composite, Part, chain
+from micronet_search.network.precision import plan
+from micronet_search.network.shapes import Passed, passes, weighted
 from micronet_search.score.cost import Cost, Stored, count
 
+NETWORK = chain(
+    convolution(3, 8, 3, stride=2),
+    norm(8),
+    RELU,
+    Part(nn.AvgPool2d, {"kernel_size": 2}),
+    convolution(8, 12, 3, groups=4).changed(bias=True),
+    MEAN,
+    Part(nn.Flatten),
+    Part(nn.Linear, {"in_features": 12, "out_features": 5, "bias": True}),
+)
+"""Strides, groups, a bias, pooling and a linear layer."""
+IMAGE = Input(height=16, width=12)
+LAYERS = passes(NETWORK, IMAGE)
 
-def network() -> nn.Sequential:
-    """Strides, groups, a bias, pooling and a linear layer."""
-    with torch.device("meta"):
-        return nn.Sequential(
-            nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(8),
-            nn.ReLU(),
-            nn.AvgPool2d(2),
-            nn.Conv2d(8, 12, (1, 3), groups=4, padding=(0, 1)),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(12, 5),
-        )
 
-
-def counted(quantization: Quantization | None = None, sparsity: float = 0.0) -> Cost:
-    built = network()
-    widths = plan(quantization, layers_of(built))
-    zeros = dict.fromkeys(widths.layers, sparsity)
-    return count(built, Input(height=16, width=12), widths, sparsity=zeros, parameters=0)
+def counted(
+    quantization: Quantization | None = None, sparsity: Mapping[str, float] | None = None
+) -> Cost:
+    widths = plan(quantization, weighted(LAYERS))
+    return count(LAYERS, widths, sparsity=sparsity or {}, folded={})
 
 
 def test_macs_are_half_of_what_torch_counts() -> None:
     with FlopCounterMode(display=False) as counter:
-        network().eval()(torch.zeros(1, 3, 16, 12, device="meta"))
+        NETWORK.module().eval()(torch.zeros(1, 3, 16, 12))
     assert counted().macs * 2 == counter.get_total_flops()
 
 
@@ -50,34 +53,34 @@ def test_rows_by_hand() -> None:
         ("1", "norm", 16, 0, 8 * 48, 1),
         ("2", "relu", 0, 0, 8 * 48, 1),
         ("3", "pool", 0, 0, 8 * 12, 4),
-        ("4", "conv", 72 + 12, 72 * 12, 12 * 12, 1),
+        ("4", "conv", 216 + 12, 216 * 12, 12 * 12, 1),
         ("5", "pool", 0, 0, 12, 12),
         ("7", "linear", 60 + 5, 60, 5, 1),
     ]
 
 
 def test_totals_by_hand() -> None:
-    stored = 216 + 16 + 84 + 65
-    macs = 216 * 48 + 72 * 12 + 60
-    expected = {"parameters": 0, "nonzeros": stored, "macs": macs, "storage_bits": 32 * stored}
+    stored = 216 + 16 + 228 + 65
+    macs = 216 * 48 + 216 * 12 + 60
+    expected = {"parameters": stored, "nonzeros": stored, "macs": macs, "storage_bits": 32 * stored}
     assert counted().totals() == expected
 
 
 @pytest.mark.parametrize(
     ("weights", "activations", "expected"),
     [
-        pytest.param(32, 32, {"4.weight": (72, 32), "4.bias": (12, 32)}, id="single"),
-        pytest.param(16, 16, {"4.weight": (72, 16), "4.bias": (12, 16)}, id="half"),
+        pytest.param(32, 32, {"4.weight": (216, 32), "4.bias": (12, 32)}, id="single"),
+        pytest.param(16, 16, {"4.weight": (216, 16), "4.bias": (12, 16)}, id="half"),
         pytest.param(
             4,
             32,
-            {"4.weight": (72, 4), "4.bias": (12, 16), "4.weight_scale": (12, 16)},
+            {"4.weight": (216, 4), "4.bias": (12, 16), "4.weight_scale": (12, 16)},
             id="integer-weights",
         ),
         pytest.param(
             16,
             8,
-            {"4.weight": (72, 16), "4.bias": (12, 16), "4.input_scale": (1, 16)},
+            {"4.weight": (216, 16), "4.bias": (12, 16), "4.input_scale": (1, 16)},
             id="integer-inputs",
         ),
     ],
@@ -105,19 +108,17 @@ def test_inputs_that_are_scaled_as_they_pass_store_no_scale(activations: Bits) -
 
 
 def test_each_layer_has_its_own_sparsity() -> None:
-    built = network()
-    widths, image = plan(None, layers_of(built)), Input(height=16, width=12)
-    cost = count(built, image, widths, sparsity={"4": 0.25, "7": 1.0}, parameters=0)
+    cost = counted(sparsity={"4": 0.25, "7": 1.0})
     nonzeros = {t.name: t.nonzeros for t in cost.stored if t.name.endswith("weight")}
-    assert nonzeros == {"0.weight": 216, "1.weight": 8, "4.weight": 54, "7.weight": 0}
+    assert nonzeros == {"0.weight": 216, "1.weight": 8, "4.weight": 162, "7.weight": 0}
 
 
 def test_sparsity_is_rounded_down_in_each_layer() -> None:
-    nonzeros = {t.name: t.nonzeros for t in counted(sparsity=0.5).stored}
-    assert nonzeros["0.weight"] == 108
+    nonzeros = {t.name: t.nonzeros for t in counted(sparsity=dict.fromkeys("047", 0.3)).stored}
+    assert nonzeros["0.weight"] == 216 - 64
     assert nonzeros["1.weight"] == 8
-    assert nonzeros["4.weight"] == 36
-    assert counted(sparsity=0.99).layers[-1].stored[0].nonzeros == 60 - 59
+    assert nonzeros["4.weight"] == 216 - 64
+    assert nonzeros["7.weight"] == 60 - 18  # although 0.3 * 60 is less than 18 as a float
 
 
 @pytest.mark.parametrize(
@@ -140,15 +141,8 @@ def test_storage_is_dense_or_a_bitmask(
     assert Stored("layer", "weight", (elements,), bits, nonzeros).storage_bits == expected
 
 
-class Gated(nn.Module):
+class Gated(Composite):
     """Whatever costs something and stores nothing."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 4, 1, bias=False)
-        self.silu, self.hard_swish = nn.SiLU(), nn.Hardswish()
-        self.add, self.pool = Add(), nn.AdaptiveAvgPool2d(1)
-        self.sigmoid, self.hard_sigmoid, self.scale = nn.Sigmoid(), nn.Hardsigmoid(), Scale()
 
     def forward(self, image: Tensor) -> Tensor:
         image = self.stem(image)
@@ -159,10 +153,12 @@ class Gated(nn.Module):
 
 
 def test_rows_without_weights_by_hand() -> None:
-    with torch.device("meta"):
-        gated = Gated()
-    widths = plan(Quantization(weight_bits=4, activation_bits=8), layers_of(gated))
-    cost = count(gated, Input(height=3, width=2), widths, sparsity={}, parameters=0)
+    kinds = {"silu": nn.SiLU, "hard_swish": nn.Hardswish, "add": Add, "pool": GlobalMean}
+    kinds |= {"sigmoid": nn.Sigmoid, "hard_sigmoid": nn.Hardsigmoid, "scale": Scale}
+    parts = {"stem": convolution(3, 4, 1)} | {name: Part(kind) for name, kind in kinds.items()}
+    layers = passes(Part(Gated, children=parts), Input(height=3, width=2))
+    widths = plan(Quantization(weight_bits=4, activation_bits=8), weighted(layers))
+    cost = count(layers, widths, sparsity={}, folded={})
     rows = [(r.name, r.kind, r.elements, r.bits, r.macs, r.outputs) for r in cost.layers[1:]]
     assert rows == [
         ("silu", "swish", 0, 16, 0, 24),
@@ -176,9 +172,9 @@ def test_rows_without_weights_by_hand() -> None:
 
 
 def test_a_layer_that_is_not_known_is_not_passed_over() -> None:
-    built = nn.Sequential(nn.Conv2d(3, 4, 1), nn.GELU())
-    with pytest.raises(AssertionError, match="1: GELU"):
-        count(built, Input(), plan(None, layers_of(built)), sparsity={}, parameters=0)
+    layers = [*LAYERS, Passed("8", Part(nn.GELU), (LAYERS[-1],), 5, 1, 1)]
+    with pytest.raises(AssertionError, match="8: GELU"):
+        count(layers, plan(None, weighted(layers)), sparsity={}, folded={})
 
 
 def test_measured_counts_the_tensors_it_is_given() -> None:
@@ -195,10 +191,3 @@ def test_measured_refuses_other_tensors() -> None:
     tensors = {t.name: torch.ones(t.elements) for t in predicted.stored}
     with pytest.raises(AssertionError, match=r"7\.bias"):
         predicted.measured({name: t for name, t in tensors.items() if name != "7.bias"})
-
-
-def test_counting_leaves_the_network_as_it_was() -> None:
-    built = network()
-    count(built, Input(), plan(None, layers_of(built)), sparsity={}, parameters=0)
-    assert built.training
-    assert not any(module._forward_hooks for module in built.modules())

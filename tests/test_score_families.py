@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import torch
 from pydantic import TypeAdapter
 
-from micronet_search.compression.graph import fold
+from micronet_search.compression.graph import folded
 from micronet_search.config.compression import Quantization
 from micronet_search.config.network import Input, Network
 from micronet_search.network import family
-from micronet_search.network.precision import layers_of, plan
+from micronet_search.network.precision import plan
+from micronet_search.network.shapes import passes, weighted
 from micronet_search.score.cost import Cost, count
 from micronet_search.score.rules import imt, micronet2019
 
@@ -218,13 +218,10 @@ FAMILIES = pytest.mark.parametrize(
 
 def counted(hand: Hand, quantization: Quantization) -> Cost:
     config = TypeAdapter(Network).validate_python(hand.network)
-    with torch.device("meta"):
-        network = family.build(config, 1, 3)
-    widths = plan(quantization, layers_of(network))
-    fold(network, widths)
-    sparsity = dict.fromkeys(layers_of(network), 0.5)
-    image = Input(channels=1, height=8, width=8)
-    return count(network, image, widths, sparsity=sparsity, parameters=0)
+    layers = passes(family.describe(config, 1, 3), Input(channels=1, height=8, width=8))
+    widths = plan(quantization, weighted(layers))
+    sparsity = dict.fromkeys(weighted(layers), 0.5)
+    return count(layers, widths, sparsity=sparsity, folded=folded(layers, widths))
 
 
 @FAMILIES

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 import pytest
-import torch
 
 from micronet_search.config.compression import Quantization
 from micronet_search.config.network import Input, ResNet
 from micronet_search.network import family
-from micronet_search.network.precision import layers_of, plan
+from micronet_search.network.precision import plan
+from micronet_search.network.shapes import passes, weighted
 from micronet_search.network.tensors import Role
 from micronet_search.score.cost import Cost, Layer, Stored, count
 from micronet_search.score.rules import imt, micronet2019, scores
@@ -57,12 +57,9 @@ def resnet18(bits: Literal[16, 32]) -> Cost:
     config = ResNet.model_validate(
         {"family": "resnet", "stem": {"width": 64}, "widths": [64, 128, 256, 512], "layers": 2}
     )
-    with torch.device("meta"):
-        network = family.build(config, 3, 10)
+    layers = passes(family.describe(config, 3, 10), Input())
     quantization = Quantization(weight_bits=bits, activation_bits=bits)
-    layers = plan(quantization, layers_of(network))
-    parameters = sum(p.numel() for p in network.parameters())
-    return count(network, Input(), layers, sparsity={}, parameters=parameters)
+    return count(layers, plan(quantization, weighted(layers)), sparsity={}, folded={})
 
 
 def wide_resnet_28_10() -> Cost:
@@ -189,14 +186,11 @@ def test_half_precision_never_costs_more_than_single() -> None:
     config = ResNet.model_validate(
         {"family": "resnet", "stem": {"width": 8}, "widths": [8, 12], "layers": 1}
     )
-    with torch.device("meta"):
-        network = family.build(config, 3, 10)
-    found = []
+    layers, found = passes(family.describe(config, 3, 10), Input()), []
     for bits in (None, (16, 32), (32, 16), (16, 16)):
         asked = bits and Quantization.model_validate(
             {"weight_bits": bits[0], "activation_bits": bits[1]}
         )
-        widths = plan(asked, layers_of(network))
-        cost = count(network, Input(), widths, sparsity={}, parameters=0)
+        cost = count(layers, plan(asked, weighted(layers)), sparsity={}, folded={})
         found.append(micronet2019(cost).score)
     assert len(set(found)) == 1

@@ -1,13 +1,12 @@
 """Factorization: a layer as a product of smaller ones, where those have fewer weights.
 
 The factors of the layer NAME are plain layers, NAME.0, NAME.1 and so on. Their shapes follow from
-that of the layer alone, so that they are known on `meta`. The weight of a convolution is (out,
-in / groups, k, k). A ratio is a rank as a fraction of the full one, rounded to at least 1.
+that of the layer alone. The weight of a convolution is (out, in / groups, k, k). A ratio is a rank
+as a fraction of the full one, rounded to at least 1.
 """
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +14,9 @@ from torch import Tensor, nn
 from micronet_search.compression.technique import Technique
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.compression import FactorizationKind
+from micronet_search.network.parts import Part, chain
 from micronet_search.network.precision import Plan, layers_of
-
-Shape = tuple[int, ...]
+from micronet_search.network.shapes import Passed, weighted
 
 
 @torch.no_grad()
@@ -29,22 +28,21 @@ def factorize(network: nn.Module, kind: FactorizationKind, ratio: float) -> None
     read a single channel in each group stay, depthwise ones among them.
     """
     for name, layer in layers_of(network).items():
-        kernel, groups = layer.weight, 1
-        if isinstance(layer, nn.Conv2d):
-            groups = layer.groups
-            fits = groups == 1 or groups < layer.in_channels
-            fits = fits and (kind == "svd" or layer.kernel_size != (1, 1))
-        else:
-            kernel, fits = kernel[..., None, None], kind == "svd"
-        shapes = _shapes(kind, kernel.shape, groups, ratio)
-        if not fits or sum(map(math.prod, shapes)) >= kernel.numel():
+        part = _described(layer)
+        if (product := _product(part, kind, ratio)) is None:
             continue
-        if kernel.is_meta:  # Torch would take milliseconds to find the same shapes
-            factors = [kernel.new_empty(shape) for shape in shapes]
-        else:
-            factors = (svd if kind == "svd" else tucker)(kernel, groups, ratio)
-        product = _product(layer, factors)
-        network.set_submodule(name, product.train(layer.training))
+        kernel, groups = layer.weight, part.options.get("groups", 1)
+        if isinstance(layer, nn.Linear):
+            kernel = kernel[..., None, None]
+        factors = (svd if kind == "svd" else tucker)(kernel, groups, ratio)
+        with torch.device("meta"):  # so that no random numbers are drawn for weights
+            made = product.module()
+        parts = layers_of(made).values()
+        for factor, kernel in zip(parts, factors, strict=True):
+            factor.weight = nn.Parameter(kernel.reshape(factor.weight.shape).contiguous())
+        if layer.bias is not None:
+            factor.bias = nn.Parameter(layer.bias)
+        network.set_submodule(name, made.train(layer.training))
 
 
 def svd(weight: Tensor, groups: int, ratio: float) -> list[Tensor]:
@@ -93,37 +91,45 @@ def _leading(tensors: Tensor, rank: int) -> Tensor:
     return vectors[..., -rank:]
 
 
-def _shapes(kind: FactorizationKind, shape: Shape, groups: int, ratio: float) -> list[Shape]:
-    """Returns the shapes of the factors of a weight of shape (out, in / groups, k, k)."""
-    out, entering, *kernel = shape
-    if kind == "svd":
-        rank = _rank(ratio, min(out // groups, math.prod(shape[1:])))
-        return [(groups * rank, *shape[1:]), (out, rank, 1, 1)]
-    outer, inner = _rank(ratio, out // groups), _rank(ratio, entering)
-    first, second = (groups * inner, entering, 1, 1), (groups * outer, inner, *kernel)
-    return [first, second, (out, outer, 1, 1)]
+_POINT = {"kernel_size": 1, "stride": 1, "padding": 0}
 
 
-def _product(layer: nn.Conv2d | nn.Linear, factors: list[Tensor]) -> nn.Sequential:
-    """Makes layers of these kernels: the last one has the bias, that before it the stride."""
-    parts: list[nn.Module] = []
-    for left, kernel in zip(reversed(range(len(factors))), factors, strict=True):
-        out, entering, *size = kernel.shape
-        # on meta, so that no random numbers are drawn for weights that are replaced
-        options: dict[str, Any] = {"bias": False, "device": "meta"}
-        part: nn.Conv2d | nn.Linear
-        if isinstance(layer, nn.Linear):
-            part, kernel = nn.Linear(entering, out, **options), kernel.flatten(1)
-        else:
-            if left == 1:
-                options |= {"stride": layer.stride, "padding": layer.padding}
-            options |= {"groups": layer.groups}
-            part = nn.Conv2d(entering * layer.groups, out, (size[0], size[1]), **options)
-        part.weight = nn.Parameter(kernel.contiguous())
-        bias = None if left or layer.bias is None else nn.Parameter(layer.bias)
-        part.register_parameter("bias", bias)
-        parts.append(part)
-    return nn.Sequential(*parts)
+def _described(layer: nn.Conv2d | nn.Linear) -> Part:
+    """Describes a layer that was built; the windows of convolutions are squares."""
+    bias = layer.bias is not None
+    if isinstance(layer, nn.Linear):
+        features = {"in_features": layer.in_features, "out_features": layer.out_features}
+        return Part(nn.Linear, {**features, "bias": bias})
+    options = {name: getattr(layer, name) for name in ("in_channels", "out_channels", "groups")}
+    sides = {name: getattr(layer, name)[0] for name in _POINT}
+    return Part(nn.Conv2d, {**options, **sides, "bias": bias})
+
+
+def _product(layer: Part, kind: FactorizationKind, ratio: float) -> Part | None:
+    """Describes the factors of a layer, or returns None where it stays.
+
+    The last one has the bias, that before it the stride.
+    """
+    out, entering, *kernel = layer.weights
+    groups = layer.options.get("groups", 1)
+    if (kind == "tucker" and kernel in ([], [1, 1])) or layer.is_depthwise:
+        return None
+    if kind == "tucker":
+        outer, inner = groups * _rank(ratio, out // groups), groups * _rank(ratio, entering)
+        factors = [
+            layer.changed(out_channels=inner, bias=False, **_POINT),
+            layer.changed(in_channels=inner, out_channels=outer, bias=False),
+            layer.changed(in_channels=outer, **_POINT),
+        ]
+    else:
+        rank = groups * _rank(ratio, min(out // groups, entering * math.prod(kernel)))
+        between = ("out_channels", "in_channels") if kernel else ("out_features", "in_features")
+        factors = [
+            layer.changed(**{between[0]: rank, "bias": False}),
+            layer.changed(**{between[1]: rank}, **_POINT if kernel else {}),
+        ]
+    fewer = sum(math.prod(factor.weights) for factor in factors) < math.prod(layer.weights)
+    return chain(*factors) if fewer else None
 
 
 _KINDS: dict[FactorizationKind, str] = {
@@ -141,6 +147,13 @@ class LowRankFactorization(Technique):
         """Replaces layers by their factors, in place."""
         config = self.config(candidate)
         factorize(network, config.kind, config.ratio)
+
+    def reshape(self, layers: Sequence[Passed], candidate: Candidate) -> Mapping[str, Part]:
+        """Returns the factors."""
+        config = self.config(candidate)
+        parts = weighted(layers).items()
+        products = {name: _product(part, config.kind, config.ratio) for name, part in parts}
+        return {name: product for name, product in products.items() if product is not None}
 
     def has_effect(self, candidate: Candidate) -> bool:
         """Returns whether the rank is below the full one."""

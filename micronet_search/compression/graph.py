@@ -1,21 +1,25 @@
 """What the order of the layers tells: which norms fold, and which inputs are never negative."""
 
+from collections import Counter
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, fx, nn
 
 from micronet_search.compression.quantizers import WeightQuantizer
-from micronet_search.network.layers import Add, GlobalMean, Scale
+from micronet_search.network.layers import Add, GlobalMean, Join, Scale
 from micronet_search.network.precision import Plan
+from micronet_search.network.shapes import Passed
 
 _NONNEGATIVE = nn.ReLU | nn.Sigmoid | nn.Hardsigmoid
-_KEEPS_SIGN = nn.AvgPool2d | nn.AdaptiveAvgPool2d | nn.Flatten | nn.Identity | Add | Scale
+_KEEPS_SIGN = nn.AvgPool2d | nn.AdaptiveAvgPool2d | nn.Flatten | nn.Identity | Add | Join | Scale
 
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
         # torch's own layers are leaves, the project's are not unless they are named here
         return not isinstance(module, nn.Sequential) and (
-            isinstance(module, nn.Conv2d | nn.Linear | Add | GlobalMean | Scale)
+            isinstance(module, nn.Conv2d | nn.Linear | Add | GlobalMean | Join | Scale)
             or super().is_leaf_module(module, qualified_name)
         )
 
@@ -46,6 +50,19 @@ def foldable_norms(network: nn.Module) -> dict[str, str]:
     return found
 
 
+def folded(layers: Sequence[Passed], plan: Plan) -> dict[str, str]:
+    """Returns the norms that `fold` folds, and their convolutions, of a network's description."""
+    read = Counter(source for layer in layers for source in layer.sources)
+    return {
+        layer.name: source.name
+        for layer in layers
+        if layer.part.kind is nn.BatchNorm2d
+        and (source := layer.sources[0]).part.kind is nn.Conv2d
+        and read[source] == 1
+        and plan.layers[source.name].scales_weights
+    }
+
+
 def nonnegative_inputs(network: nn.Module) -> set[str]:
     """Returns the layers whose input comes from ReLUs and sigmoids alone, which is not negative."""
     modules = dict(network.named_modules())
@@ -54,7 +71,6 @@ def nonnegative_inputs(network: nn.Module) -> set[str]:
     for node in trace(network).nodes:
         all_sources = all(nonnegative.get(source, False) for source in node.all_input_nodes)
         if node.op != "call_module":
-            nonnegative[node] = node.target is torch.cat and all_sources
             continue
         module = modules[node.target]
         keeps = isinstance(module, _KEEPS_SIGN) and all_sources
@@ -88,13 +104,11 @@ def fold(network: nn.Module, plan: Plan) -> None:
         norm, conv = network.get_submodule(norm_name), network.get_submodule(conv_name)
         assert isinstance(norm, nn.BatchNorm2d)
         assert isinstance(conv, nn.Conv2d)
-        bias = norm.bias.new_empty(norm.bias.shape)
-        if not norm.bias.is_meta:  # where nothing is to compute, Torch would take milliseconds
-            factor, summand = affine(norm)
-            conv.weight.mul_(factor[:, None, None, None])
-            quantizer = getattr(conv, "weight_quantizer", None)
-            if isinstance(quantizer, WeightQuantizer):
-                quantizer.set_scale(quantizer.scale * factor.abs())
-            bias = summand if conv.bias is None else summand + conv.bias * factor
+        factor, summand = affine(norm)
+        conv.weight.mul_(factor[:, None, None, None])
+        quantizer = getattr(conv, "weight_quantizer", None)
+        if isinstance(quantizer, WeightQuantizer):
+            quantizer.set_scale(quantizer.scale * factor.abs())
+        bias = summand if conv.bias is None else summand + conv.bias * factor
         conv.bias = nn.Parameter(bias)
         network.set_submodule(norm_name, nn.Identity())

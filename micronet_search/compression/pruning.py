@@ -1,7 +1,7 @@
 """Unstructured pruning: zeros among the weights, which stay zero, so that no mask is saved."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -10,6 +10,7 @@ from micronet_search.compression.technique import Repair, Technique
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.compression import Pruning
 from micronet_search.network.precision import layer_sets_of, layers_of
+from micronet_search.network.shapes import Passed, weighted
 
 RISE = 0.75
 """The share of the stage's epochs in which the sparsity rises; it is kept in the rest of them."""
@@ -37,14 +38,21 @@ def sparsity_at(pruning: Pruning, risen: float) -> float:
 
 def prunable(network: nn.Module, exclude: Collection[str] = ()) -> dict[str, nn.Conv2d | nn.Linear]:
     """Returns the layers that are not in the sets `first`, `last`, `depthwise` or `blockN`."""
-    layers, found = layers_of(network), {}
-    for name, layer in layers.items():
-        sets = layer_sets_of(name, list(layers))
-        if isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1:
-            sets.add("depthwise")
-        if sets.isdisjoint(exclude):
-            found[name] = layer
-    return found
+    layers = layers_of(network)
+    depthwise = {
+        name
+        for name, layer in layers.items()
+        if isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
+    }
+    return {name: layers[name] for name in _included(list(layers), depthwise, exclude)}
+
+
+def _included(
+    names: Sequence[str], depthwise: Collection[str], exclude: Collection[str]
+) -> list[str]:
+    """Returns the layers, of all that are named first to last, that no excluded set holds."""
+    found = [name for name in names if layer_sets_of(name, names).isdisjoint(exclude)]
+    return [name for name in found if "depthwise" not in exclude or name not in depthwise]
 
 
 @torch.no_grad()
@@ -84,10 +92,11 @@ class UnstructuredPruning(Technique):
 
         return zero
 
-    def sparsity(self, network: nn.Module, candidate: Candidate) -> dict[str, float]:
+    def sparsity(self, layers: Sequence[Passed], candidate: Candidate) -> Mapping[str, float]:
         """Returns the target of the schedule for every prunable layer."""
-        config = self.config(candidate)
-        return dict.fromkeys(prunable(network, config.exclude), config.sparsity)
+        config, weights = self.config(candidate), weighted(layers)
+        depthwise = {name for name, part in weights.items() if part.is_depthwise}
+        return dict.fromkeys(_included(list(weights), depthwise, config.exclude), config.sparsity)
 
     def has_effect(self, candidate: Candidate) -> bool:
         """Returns whether any weight becomes zero."""

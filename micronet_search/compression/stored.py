@@ -13,13 +13,7 @@ from micronet_search.compression.quantizers import (
     by_row,
 )
 from micronet_search.network.precision import Plan
-from micronet_search.network.tensors import Role, layer_specs, network_specs, tensors_of
-
-
-def layout(network: nn.Module, plan: Plan) -> dict[str, Tensor]:
-    """Returns what `store` would, on the `meta` device: names, shapes and types without values."""
-    specs = network_specs(network, plan)
-    return {t.name: torch.empty(t.shape, dtype=t.dtype, device="meta") for t in specs}
+from micronet_search.network.tensors import Role, layer_specs, tensors_of
 
 
 @torch.no_grad()

@@ -4,9 +4,12 @@ Torch-Pruning's dependency graph (Fang et al., 2023) tells which layers share th
 many go follows from shapes alone; the weights only decide which ones.
 """
 
+from __future__ import annotations
+
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -15,7 +18,10 @@ from torch import nn
 from micronet_search.compression.technique import Technique
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.network import Input
+from micronet_search.network.layers import Join
+from micronet_search.network.parts import Part
 from micronet_search.network.precision import Plan
+from micronet_search.network.shapes import Passed, weighted
 
 Cut = tuple[nn.Module, Callable[[nn.Module, list[int]], object]]
 """A layer, and the function that removes some of its input or output channels."""
@@ -28,24 +34,22 @@ class TooLargeError(ValueError):
     """The network to thin would fill the memory."""
 
 
-def thin(network: nn.Module, image: Input, ratio: float, *, any_channels: bool = False) -> None:
+def thin(network: nn.Module, image: Input, ratio: float) -> None:
     """Removes a fraction of the output channels in place, rounded down; one of each group stays.
 
-    Of each set of channels that layers share, those with the least mean square of weights go, or
-    any channels where shapes are all that counts. As many go from every group of every grouped
-    convolution that reads or makes them. All remaining parameters take gradients afterwards. The
-    network ends in a linear layer and is not on the `meta` device.
+    Of each set of channels that layers share, those with the least mean square of weights go. As
+    many go from every group of every grouped convolution that reads or makes them. All remaining
+    parameters take gradients afterwards. The network ends in a linear layer and is not on the
+    `meta` device.
     """
-    remove(choose(network, image, ratio, any_channels))
+    remove(choose(network, image, ratio))
 
 
-def choose(
-    network: nn.Module, image: Input, ratio: float, any_channels: bool = False
-) -> dict[Cut, list[int]]:
+def choose(network: nn.Module, image: Input, ratio: float) -> dict[Cut, list[int]]:
     """Returns the channels that `thin` removes, in ascending order."""
     chosen: defaultdict[Cut, set[int]] = defaultdict(set)
     for shared in _shared_channels(network, image):
-        gone = _least(shared, ratio, any_channels)
+        gone = _least(shared, ratio)
         for item in shared if gone else ():
             here = zip(item.idxs, item.root_idxs, strict=True)
             chosen[item.dep.layer, item.dep.handler].update(i for i, root in here if root in gone)
@@ -113,7 +117,81 @@ class _Grouped(nn.Conv2d):
     """
 
 
-def _least(shared: Any, ratio: float, any_channels: bool) -> set[int]:
+class _Set:
+    """Channels that layers share, as `_shared_channels` finds them, by shapes alone."""
+
+    def __init__(self, size: int, chunks: int = 1, whole: bool = False) -> None:
+        self.size, self.chunks, self.whole = size, chunks, whole
+        self._joined: _Set | None = None
+
+    def found(self) -> _Set:
+        """Returns the set that this one is part of by now."""
+        return self if self._joined is None else self._joined.found()
+
+    def join(self, other: _Set) -> None:
+        """Makes one set of two."""
+        mine, its = self.found(), other.found()
+        if mine is not its:
+            mine.chunks, mine.whole = math.lcm(mine.chunks, its.chunks), mine.whole or its.whole
+            its._joined = mine
+
+    def left(self, ratio: float) -> int:
+        """Returns how many of the channels stay."""
+        found = self.found()
+        gone = 0 if found.whole else found.chunks * _removed(found.size // found.chunks, ratio)
+        return found.size - gone
+
+
+def _sets(layers: Sequence[Passed]) -> dict[Passed, tuple[_Set, ...]]:
+    """Returns the sets of channels that make up the output of each layer, and the image."""
+    pixels = layers[0].sources[0]
+    found: dict[Passed, tuple[_Set, ...]] = {pixels: (_Set(pixels.channels, whole=True),)}
+    for layer in layers:
+        kind, options = layer.part.kind, layer.part.options
+        found[layer] = read = found[layer.sources[0]]
+        if kind is nn.Conv2d:
+            groups, out = options["groups"], options["out_channels"]
+            if layer.part.is_depthwise and groups == out:
+                continue  # the channels of a depthwise one are those that it reads
+            for channels in read if groups > 1 else ():
+                # groups that also read other channels would have to lose as many of those
+                channels.join(_Set(channels.size, groups, whole=len(read) > 1))
+            found[layer] = (_Set(out, groups),)
+        elif kind is nn.Linear:
+            found[layer] = (_Set(options["out_features"], whole=True),)
+        elif kind is Join:
+            found[layer] = read + found[layer.sources[1]]
+        elif len(layer.sources) > 1:
+            for first, second in zip(read, found[layer.sources[1]], strict=True):
+                first.join(second)
+    return found
+
+
+def _thinner(layers: Sequence[Passed], ratio: float) -> dict[str, Part]:
+    """Returns the layers that are left after `thin`, by name, from shapes alone."""
+    sets = _sets(layers)
+    left = cache(lambda channels: sum(each.left(ratio) for each in channels))
+    found = {}
+    for layer in layers:
+        part, read = layer.part, left(sets[layer.sources[0]])
+        if part.kind is nn.Conv2d:
+            out, depthwise = left(sets[layer]), sets[layer] is sets[layer.sources[0]]
+            groups = out if depthwise else part.options["groups"]
+            found[layer.name] = part.changed(in_channels=read, out_channels=out, groups=groups)
+        elif part.kind is nn.Linear:
+            found[layer.name] = part.changed(in_features=read)
+        elif part.kind is nn.BatchNorm2d:
+            found[layer.name] = part.changed(num_features=read)
+    return found
+
+
+def _removed(size: int, ratio: float) -> int:
+    """Returns how many of so many channels go: one at least stays."""
+    # a tolerance, so that 0.3 of 10 channels are 3
+    return min(math.floor(ratio * size + 1e-9), size - 1)
+
+
+def _least(shared: Any, ratio: float) -> set[int]:
     """Returns the channels of a set that go, by their number in its first layer."""
     import torch_pruning as tp
 
@@ -124,15 +202,11 @@ def _least(shared: Any, ratio: float, any_channels: bool) -> set[int]:
             return set()  # its groups also read other channels, of which as many would have to go
     chunks = math.lcm(*(dep.layer.groups for dep, _ in grouped))
     size = shared[0].dep.layer.out_channels // chunks
-    # a tolerance, so that 0.3 of 10 channels are 3
-    count = min(math.floor(ratio * size + 1e-9), size - 1)
-    if count == 0:
+    if (count := _removed(size, ratio)) == 0:
         return set()
     # as many of each chunk, at the same places
-    places = list(range(count))
-    if not any_channels:
-        importance = tp.importance.MagnitudeImportance(p=2)(shared)
-        places = importance.view(chunks, size).mean(0).argsort(stable=True)[:count].tolist()
+    importance = tp.importance.MagnitudeImportance(p=2)(shared)
+    places = importance.view(chunks, size).mean(0).argsort(stable=True)[:count].tolist()
     return {chunk * size + place for chunk in range(chunks) for place in places}
 
 
@@ -142,26 +216,25 @@ class ChannelPruning(Technique):
     stage, field, reshapes = "thin", "structured_pruning", True
 
     def transform(self, network: nn.Module, candidate: Candidate) -> None:
-        """Removes channels in place. Raises TooLargeError for a network on `meta` beyond bounds."""
-        ratio = self.config(candidate).ratio
+        """Removes channels, in place."""
         # which channels layers share is the same for all sizes of the image, so take the least
         side = 2**candidate.network.halvings
         image = Input(channels=candidate.input.channels, height=side, width=side)
-        if next(network.parameters()).is_meta:
-            # Torch-Pruning needs values, and the number of channels that go does not depend on them
-            parameters = sum(math.prod(p.shape) for p in network.parameters())
-            channels = sum(m.out_channels for m in network.modules() if isinstance(m, nn.Conv2d))
-            sizes = {"parameters": parameters, "values between its layers": channels * side**2}
-            for name, total in sizes.items():
-                if total > MAX_VALUES:
-                    found = f"the network to thin has {total:,} {name}"
-                    raise TooLargeError(f"{found}, expected at most {MAX_VALUES:,}")
-            # as `to_empty`, which would import Torch's compiler for the strides
-            network._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))
-            thin(network, image, ratio, any_channels=True)
-            network.to("meta")
-        else:
-            thin(network, image, ratio)
+        thin(network, image, self.config(candidate).ratio)
+
+    def reshape(self, layers: Sequence[Passed], candidate: Candidate) -> Mapping[str, Part]:
+        """Returns the thinner layers. Raises TooLargeError where thinning would fill the memory."""
+        weights = weighted(layers).values()
+        values = sum(part.options.get("out_channels", 0) for part in weights)
+        sizes = {
+            "parameters": sum(layer.part.parameters for layer in layers),
+            "values between its layers": values * 4**candidate.network.halvings,
+        }
+        for name, total in sizes.items():
+            if total > MAX_VALUES:
+                found = f"the network to thin has {total:,} {name}"
+                raise TooLargeError(f"{found}, expected at most {MAX_VALUES:,}")
+        return _thinner(layers, self.config(candidate).ratio)
 
     def has_effect(self, candidate: Candidate) -> bool:
         """Returns whether some channels may go."""

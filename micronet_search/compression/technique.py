@@ -1,6 +1,6 @@
 """The interface of a compression technique: a stage of a trial, and its changes to the network."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from typing import Any, ClassVar
@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.compression import Compression
+from micronet_search.network.parts import Part
 from micronet_search.network.precision import Plan
+from micronet_search.network.shapes import Passed
 
 Repair = Callable[[nn.Module], None]
 """Restores in a network, in place, what a step of training must not change."""
@@ -22,8 +24,8 @@ class Technique:
         stage: The name of the stage, in curves and figures.
         field: The candidate's field, and the technique's module. The stage runs where it is not
             null; its schema has `epochs` and `learning_rate_factor`.
-        reshapes: Whether `transform` replaces plain layers by plain layers of other shapes. It then
-            also works on the `meta` device, where the cost is counted.
+        reshapes: Whether `transform` replaces plain layers by plain layers of other shapes, which
+            `reshape` tells.
     """
 
     stage: ClassVar[str]
@@ -45,6 +47,13 @@ class Technique:
         training, and a file of tensors with its candidate is a network again.
         """
 
+    def reshape(self, layers: Sequence[Passed], candidate: Candidate) -> Mapping[str, Part]:
+        """Returns what `transform` puts in the place of layers, plain ones or chains, by name.
+
+        From this the cost is counted, and the shipped network is built.
+        """
+        return {}
+
     def calibrate(self, network: nn.Module, images: Iterable[Tensor]) -> None:
         """Sets the learned values of the new layers to their start, from normalised images."""
 
@@ -62,7 +71,7 @@ class Technique:
     def finish(self, network: nn.Module, candidate: Candidate) -> None:
         """Gives the layers the form that is shipped, in place, after the last epoch of all."""
 
-    def sparsity(self, network: nn.Module, candidate: Candidate) -> dict[str, float]:
+    def sparsity(self, layers: Sequence[Passed], candidate: Candidate) -> Mapping[str, float]:
         """Returns the fraction of zeros that the technique leaves in each layer, by name."""
         return {}
 

@@ -16,7 +16,7 @@ from torch import fx, nn
 from micronet_search.compression.graph import trace
 from micronet_search.data.splits import Normalization
 from micronet_search.export.onnx_writer import GraphWriter, write_input, write_weight
-from micronet_search.network.layers import Add, GlobalMean, Scale
+from micronet_search.network.layers import Add, GlobalMean, Join, Scale
 from micronet_search.shipped import Shipped
 
 # Adds the nodes of a layer, given the writer, its name, itself and each value that it reads.
@@ -42,8 +42,6 @@ def write(shipped: Shipped, metadata: dict[str, str]) -> bytes:
             case "call_module":
                 module = shipped.network.get_submodule(node.target)
                 values[node] = write_layer(writer, node.target, module, sources)
-            case "call_function":
-                values[node] = write_layer(writer, node.name, node, sources)
     (output,) = sources  # of the last node
     image = shipped.candidate.input
     shape = (image.channels, image.height, image.width)
@@ -68,18 +66,15 @@ def _write_image(writer: GraphWriter, normalization: Normalization) -> str:
     return writer.add("Cast", [normalized], "image.half", to=TensorProto.FLOAT16)
 
 
-def write_layer(
-    writer: GraphWriter, name: str, layer: nn.Module | fx.Node, sources: list[str]
-) -> str:
-    """Adds the nodes of a module, or of a node of the traced graph that calls a function.
+def write_layer(writer: GraphWriter, name: str, layer: nn.Module, sources: list[str]) -> str:
+    """Adds the nodes of a module.
 
     It reads the values of the sources, in order, and puts out the value `name`, which is returned.
     """
-    kinds = (layer.target,) if isinstance(layer, fx.Node) else type(layer).__mro__
-    for kind in kinds:
+    for kind in type(layer).__mro__:
         if kind in LAYERS:
             return LAYERS[kind](writer, name, layer, *sources)
-    raise AssertionError(f"{name}: no way to write {kinds[0]} in ONNX")
+    raise AssertionError(f"{name}: no way to write {type(layer)} in ONNX")
 
 
 def _product(writer: GraphWriter, name: str, module: nn.Conv2d | nn.Linear, source: str) -> str:
@@ -142,12 +137,7 @@ def _flatten(writer: GraphWriter, name: str, module: nn.Flatten, source: str) ->
     return writer.add("Flatten", [source], name, axis=1)
 
 
-def _concatenate(writer: GraphWriter, name: str, node: fx.Node, *sources: str) -> str:
-    dimension = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
-    return writer.add("Concat", [*sources], name, axis=dimension)
-
-
-# The modules and functions that can be written.
+# The modules that can be written.
 LAYERS: dict[Any, Write] = {
     nn.Conv2d: _product,
     nn.Linear: _product,
@@ -162,6 +152,6 @@ LAYERS: dict[Any, Write] = {
     nn.Flatten: _flatten,
     nn.Identity: lambda writer, name, module, source: source,
     Add: _operator("Add"),
+    Join: _operator("Concat", axis=1),
     Scale: _operator("Mul"),
-    torch.cat: _concatenate,
 }

@@ -1,10 +1,9 @@
 """The layers that families share.
 
 Every operation with a cost is a module, so that the layer table and the graph contain it. No module
-works in place.
+works in place. The functions describe modules, and build none.
 """
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from micronet_search.config.network import BETWEEN, Activation, Between, Convolution, Stem
+from micronet_search.network.parts import Composite, Part, sequential
 
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "hard-swish": nn.Hardswish}
 
@@ -22,6 +22,14 @@ class Add(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Returns an image of the shape (N, C, H, W) that both have."""
         return first + second
+
+
+class Join(nn.Module):
+    """Appends the channels of an image to those of another."""
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """Returns (N, C + D, H, W) from images (N, C, H, W) and (N, D, H, W)."""
+        return torch.cat([first, second], 1)
 
 
 class Scale(nn.Module):
@@ -56,13 +64,8 @@ class _Mean(torch.autograd.Function):
         return each.contiguous(memory_format=torch.channels_last)
 
 
-class Residual(nn.Module):
+class Residual(Composite):
     """Adds the outputs of a body and of a shortcut, then applies an activation."""
-
-    def __init__(self, body: nn.Module, shortcut: nn.Module, activation: nn.Module) -> None:
-        super().__init__()
-        self.body, self.shortcut = body, shortcut
-        self.add, self.activation = Add(), activation
 
     def forward(self, image: Tensor) -> Tensor:
         """Returns an image of the shape that body and shortcut both put out."""
@@ -70,17 +73,8 @@ class Residual(nn.Module):
         return output
 
 
-class SqueezeExcite(nn.Module):
+class SqueezeExcite(Composite):
     """Multiplies each channel by a gate, 0 to 1, computed from all means (Hu et al., 2018)."""
-
-    def __init__(self, channels: int, reduced: int, activation: Activation) -> None:
-        super().__init__()
-        self.pool = GlobalMean()
-        self.reduce = nn.Conv2d(channels, reduced, 1)
-        self.activation = ACTIVATIONS[activation]()
-        self.expand = nn.Conv2d(reduced, channels, 1)
-        self.gate = nn.Hardsigmoid() if activation == "hard-swish" else nn.Sigmoid()
-        self.scale = Scale()
 
     def forward(self, image: Tensor) -> Tensor:
         """Returns an image of the same shape."""
@@ -89,9 +83,26 @@ class SqueezeExcite(nn.Module):
         return scaled
 
 
-def sequential(parts: Mapping[str, nn.Module]) -> nn.Sequential:
-    """Chains modules under their names."""
-    return nn.Sequential(OrderedDict(parts))
+IDENTITY, RELU, MEAN = Part(nn.Identity), Part(nn.ReLU), Part(GlobalMean)
+
+
+def residual(body: Part, shortcut: Part, activation: Part) -> Part:
+    """Describes a sum of two branches and its activation."""
+    parts = {"body": body, "shortcut": shortcut, "add": Part(Add), "activation": activation}
+    return Part(Residual, children=parts)
+
+
+def squeeze_excite(channels: int, reduced: int, activation: Activation) -> Part:
+    """Describes gates for that many channels, computed from a reduced number of values."""
+    parts = {
+        "pool": MEAN,
+        "reduce": _conv(channels, reduced, 1, bias=True),
+        "activation": Part(ACTIVATIONS[activation]),
+        "expand": _conv(reduced, channels, 1, bias=True),
+        "gate": Part(nn.Hardsigmoid if activation == "hard-swish" else nn.Sigmoid),
+        "scale": Part(Scale),
+    }
+    return Part(SqueezeExcite, children=parts)
 
 
 def convolution(
@@ -102,50 +113,70 @@ def convolution(
     groups: int = 1,
     kind: Convolution = "plain",
     between: Between = BETWEEN,
-) -> nn.Module:
-    """Makes a convolution without bias, padded to keep the size of the image at stride 1.
+) -> Part:
+    """Describes a convolution without bias, padded to keep the size of the image at stride 1.
 
     A `separable` one (Howard et al., 2017) is a depthwise convolution, what stands `between`, and a
     1x1 convolution, which has the groups.
     """
     if kind == "plain":
-        return nn.Conv2d(channels, width, kernel, stride, kernel // 2, groups=groups, bias=False)
+        return _conv(channels, width, kernel, stride, groups)
     return sequential(
         {
-            "depthwise": convolution(channels, channels, kernel, stride, groups=channels),
+            "depthwise": _conv(channels, channels, kernel, stride, channels),
             **inside(between, channels, "relu"),
-            "pointwise": convolution(channels, width, 1, groups=groups),
+            "pointwise": _conv(channels, width, 1, groups=groups),
         }
     )
 
 
-def inside(between: Between, channels: int, activation: Activation) -> dict[str, nn.Module]:
-    """Makes what stands between the two halves of a separable convolution, by name."""
-    parts: dict[str, nn.Module] = {}
+def _conv(
+    channels: int, width: int, kernel: int, stride: int = 1, groups: int = 1, bias: bool = False
+) -> Part:
+    options = {
+        "in_channels": channels,
+        "out_channels": width,
+        "kernel_size": kernel,
+        "stride": stride,
+        "padding": kernel // 2,
+        "groups": groups,
+        "bias": bias,
+    }
+    return Part(nn.Conv2d, options)
+
+
+def norm(channels: int) -> Part:
+    """Describes a batch norm."""
+    return Part(nn.BatchNorm2d, {"num_features": channels})
+
+
+def inside(between: Between, channels: int, activation: Activation) -> dict[str, Part]:
+    """Describes what stands between the two halves of a separable convolution, by name."""
+    parts: dict[str, Part] = {}
     if between in ("norm", "norm-activation"):
-        parts["norm"] = nn.BatchNorm2d(channels)
+        parts["norm"] = norm(channels)
     if between in ("activation", "norm-activation"):
-        parts["activation"] = ACTIVATIONS[activation]()
+        parts["activation"] = Part(ACTIVATIONS[activation])
     return parts
 
 
-def normed(conv: nn.Module, width: int, activation: Activation | None) -> nn.Sequential:
+def normed(conv: Part, width: int, activation: Activation | None) -> Part:
     """Appends a norm to a convolution, and an activation if one is given."""
-    last = {"activation": ACTIVATIONS[activation]()} if activation else {}
-    return sequential({"conv": conv, "norm": nn.BatchNorm2d(width), **last})
+    last = {"activation": Part(ACTIVATIONS[activation])} if activation else {}
+    return sequential({"conv": conv, "norm": norm(width), **last})
 
 
-def stem(config: Stem, channels: int) -> nn.Module:
-    """Makes the first convolution, for an image of that many channels."""
+def stem(config: Stem, channels: int) -> Part:
+    """Describes the first convolution, for an image of that many channels."""
     return convolution(channels, config.width, config.kernel, config.stride)
 
 
-def with_classifier(parts: Mapping[str, nn.Module], width: int, classes: int) -> nn.Sequential:
-    """Completes a network with a classifier of the mean over all pixels, and initialises it."""
-    end = {"pool": GlobalMean(), "flatten": nn.Flatten(), "classifier": nn.Linear(width, classes)}
-    network = sequential({**parts, **end})
-    initialise(network)
-    return network
+def with_classifier(parts: Mapping[str, Part], width: int, classes: int) -> Part:
+    """Completes a network with a classifier of the mean over all pixels."""
+    classifier = Part(nn.Linear, {"in_features": width, "out_features": classes, "bias": True})
+    return sequential(
+        {**parts, "pool": MEAN, "flatten": Part(nn.Flatten), "classifier": classifier}
+    )
 
 
 def initialise(network: nn.Module) -> None:

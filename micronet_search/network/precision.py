@@ -1,6 +1,6 @@
 """Which bit width each layer has, and what is then an integer."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -75,22 +75,26 @@ def plan(quantization: Quantization | None, names: Iterable[str]) -> Plan:
     """Returns the widths of the layers, named first to last; without quantization 32 bits."""
     if quantization is None:
         quantization = Quantization(weight_bits=32, activation_bits=32)
-    names = list(names)
-    layers = {name: _precision(quantization, name, names) for name in names}
+    first, *others = names = list(names)
+    layers = {first: _precision(quantization, layer_sets_of(first, names), reads_image=True)}
+    sets = {part_of(name): layer_sets_of(name, names) for name in others}
+    widths = {part: _precision(quantization, found) for part, found in sets.items()}
+    layers |= {name: widths[part_of(name)] for name in others}
     asked = [p.weight_bits for p in layers.values()]
     asked += [p.activation_bits for p in layers.values() if not p.image]
     return Plan(layers, rest_bits=32 if min(asked) == 32 else 16)
 
 
-def _precision(quantization: Quantization, name: str, names: list[str]) -> Precision:
+def _precision(
+    quantization: Quantization, layer_sets: Collection[str], *, reads_image: bool = False
+) -> Precision:
     weight, activation = int(quantization.weight_bits), int(quantization.activation_bits)
     # in the order in which they override each other
     apart = quantization.blocks | {"last": quantization.last, "first": quantization.first}
-    sets = layer_sets_of(name, names)
-    for widths in (widths for layer_set, widths in apart.items() if layer_set in sets):
+    for widths in (widths for layer_set, widths in apart.items() if layer_set in layer_sets):
         weight = widths.weight_bits or weight
         activation = widths.activation_bits or activation
-    if reads_image := name == names[0]:
+    if reads_image:
         activation = min(quantization.first.activation_bits or IMAGE_BITS, IMAGE_BITS)
     image = reads_image and activation == IMAGE_BITS
     dynamic = quantization.mode == "dynamic" and activation <= INTEGER and not image

@@ -1,97 +1,108 @@
-"""The shapes that pass through a network, without any values.
+"""What passes through a network, by its description alone: no module and no tensor is made.
 
-Torch finds them too on its `meta` device. But that takes up to 2 ms a layer, and the first layer
-makes Torch import its compiler, which takes half a second.
+Torch finds the shapes too, on its `meta` device. But that takes up to 2 ms a layer.
 """
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+from torch import nn
 
 from micronet_search.config.network import Input
-from micronet_search.network.layers import ACTIVATIONS, Add, Scale
+from micronet_search.network.layers import ACTIVATIONS, Add, GlobalMean, Join, Scale
+from micronet_search.network.parts import Part
 
-_SAME = (*ACTIVATIONS.values(), nn.Sigmoid, nn.Hardsigmoid, nn.BatchNorm2d, nn.Identity, Add, Scale)
+_SAME = {*ACTIVATIONS.values(), nn.Sigmoid, nn.Hardsigmoid, nn.BatchNorm2d, Add, Scale}
 """The layers whose output has the shape of their first input."""
+_NOTHING = {nn.Identity, nn.Flatten}
+"""The layers that do nothing: what a classifier reads is one pixel."""
 
-_MAKES = {torch.empty, torch.ones, torch.tensor, torch.zeros}
-# zeros and ones are quick to fill in
-_INITIALISES = {nn.init.kaiming_uniform_, nn.init.uniform_, Tensor.normal_, Tensor.uniform_}
+_WEIGHTED = {nn.Conv2d, nn.Linear}
 
 
-class Passed(NamedTuple):
-    """One layer that an image has passed: its name, and the shapes that it reads and makes."""
+@dataclass(slots=True, eq=False)
+class Passed:
+    """A plain layer that an image has passed, the size of its output, and what it has read.
+
+    The image counts as a layer that has read nothing.
+    """
 
     name: str
-    module: nn.Module
-    read: torch.Size
-    made: torch.Size
+    part: Part
+    sources: tuple[Passed, ...]
+    channels: int
+    height: int
+    width: int
 
 
-def passes(network: nn.Module, image: Input) -> list[Passed]:
+class _Inside(SimpleNamespace):
+    """What a composite's `forward` calls by name, and a sequence's one after the other."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.__dict__.values())
+
+
+def passes(network: Part, image: Input) -> list[Passed]:
     """Returns the plain layers of a network in the order in which one image passes them."""
     found: list[Passed] = []
-    layers = {n: module for n, module in network.named_modules() if not list(module.children())}
 
-    def forward(name: str, module: nn.Module, image: Tensor, *others: Tensor) -> Tensor:
-        made = image.shape if isinstance(module, _SAME) else _made(name, module, image.shape)
-        found.append(Passed(name, module, image.shape, made))
-        return image if isinstance(module, _SAME) else image.new_empty(made)
+    def run(name: str, part: Part, *images: Passed) -> Passed:
+        if part.children:
+            inside = f"{name}." if name else ""
+            calls = {n: partial(run, inside + n, child) for n, child in part.children.items()}
+            forward: Any = part.kind.forward
+            output: Passed = forward(_Inside(**calls), *images)
+            return output
+        if part.kind in _NOTHING:
+            return images[0]
+        layer = _passed(name, part, images)
+        found.append(layer)
+        return layer
 
-    for name, module in layers.items():
-        module.forward = partial(forward, name, module)
-    try:
-        with ShapesOnly():
-            network(torch.empty(1, image.channels, image.height, image.width, device="meta"))
-    finally:
-        for module in layers.values():
-            del module.forward
+    pixels = Passed("", Part(nn.Identity), (), image.channels, image.height, image.width)
+    run("", network, pixels)
     return found
 
 
-def _made(name: str, module: nn.Module, shape: torch.Size) -> torch.Size:
-    match module:
-        case nn.Conv2d(dilation=(1, 1)):
-            return torch.Size((shape[0], module.out_channels, *_sides(module, shape)))
-        case nn.AvgPool2d(ceil_mode=False):
-            return torch.Size((*shape[:2], *_sides(module, shape)))
-        case nn.AdaptiveAvgPool2d(output_size=1):
-            return torch.Size((*shape[:2], 1, 1))
-        case nn.Linear():
-            return torch.Size((*shape[:-1], module.out_features))
-        case nn.Flatten():
-            return torch.Size((shape[0], shape[1:].numel()))
-    raise AssertionError(f"{name}: {type(module).__name__}")
+def _passed(name: str, part: Part, sources: tuple[Passed, ...]) -> Passed:
+    kind, options, read = part.kind, part.options, sources[0]
+    channels, height, width = read.channels, read.height, read.width
+    if kind is nn.Conv2d or kind is nn.AvgPool2d:
+        kernel = options["kernel_size"]
+        stride, less = options.get("stride", kernel), kernel - 2 * options.get("padding", 0)
+        height, width = (height - less) // stride + 1, (width - less) // stride + 1
+        channels = options.get("out_channels", channels)
+    elif kind is GlobalMean:
+        height = width = 1
+    elif kind is nn.Linear:
+        assert height == width == 1, f"{name} reads more than one pixel"
+        channels = options["out_features"]
+    elif kind is Join:
+        channels += sources[1].channels
+    else:
+        assert kind in _SAME, f"{name}: {kind.__name__}"
+    return Passed(name, part, sources, channels, height, width)
 
 
-def _sides(module: nn.Conv2d | nn.AvgPool2d, shape: torch.Size) -> list[int]:
-    """Returns the height and the width that a window leaves."""
-    sizes: list[Any] = [module.kernel_size, module.stride, module.padding]
-    pairs = [size if isinstance(size, tuple) else (size, size) for size in sizes]
-    windows = zip(shape[2:], *pairs, strict=True)
-    return [
-        (side + 2 * padding - kernel) // stride + 1 for side, kernel, stride, padding in windows
-    ]
+def replace(layers: Sequence[Passed], parts: Mapping[str, Part]) -> list[Passed]:
+    """Puts other plain layers, or chains of them, in the place of some, which are given by name."""
+    image = layers[0].sources[0]
+    found, now = list[Passed](), {image: image}
+    for layer in layers:
+        part, read = parts.get(layer.name, layer.part), tuple([now[s] for s in layer.sources])
+        for number, plain in (part.children or {"": part}).items():
+            name = f"{layer.name}.{number}" if number else layer.name
+            now[layer] = _passed(name, plain, read)
+            read = (now[layer],)
+            found.append(now[layer])
+    return found
 
 
-class ShapesOnly(TorchFunctionMode):
-    """Makes tensors on `meta`, joins them by their shapes, and initialises no weights."""
-
-    def __torch_function__(
-        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        """Returns what `function` returns, but for making, joining and initialising."""
-        kwargs = kwargs or {}
-        if function is torch.cat:
-            first, *others = args[0]
-            channels = first.shape[1] + sum(image.shape[1] for image in others)
-            return first.new_empty((first.shape[0], channels, *first.shape[2:]))
-        if function in _MAKES and kwargs.get("device") is None:
-            return function(*args, **kwargs | {"device": "meta"})
-        if function in _INITIALISES:
-            return args[0] if args else kwargs["tensor"]
-        return function(*args, **kwargs)
+def weighted(layers: Sequence[Passed]) -> dict[str, Part]:
+    """Returns the convolutions and linear layers by name, in the order of the image."""
+    return {layer.name: layer.part for layer in layers if layer.part.kind in _WEIGHTED}

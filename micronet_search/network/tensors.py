@@ -1,9 +1,8 @@
 """The tensors of a shipped network: the one list that storing, loading, costing and export read."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal, TypeVar, get_args
 
 import torch
@@ -50,29 +49,37 @@ def tensor_name(layer: str, role: Role) -> str:
     return f"{layer}.{role}"
 
 
+Stores = tuple[Role, tuple[int, ...], int]
+"""The role, the shape and the bits of a tensor, as in `TensorSpec`."""
+
+
+def stored_by_norm(channels: int, plan: Plan) -> list[Stores]:
+    """Lists what a norm stores that is not folded."""
+    return [("weight", (channels,), plan.rest_bits), ("bias", (channels,), plan.rest_bits)]
+
+
+def stored_by_layer(name: str, shape: tuple[int, ...], plan: Plan, *, bias: bool) -> list[Stores]:
+    """Lists what a convolution or linear layer stores: weights of that shape, and what else."""
+    precision, rest, channels = plan.layers[name], plan.rest_bits, shape[:1]
+    found: list[Stores] = [("weight", shape, precision.weight_bits)]
+    if bias:
+        found.append(("bias", channels, rest))
+    if precision.scales_weights:
+        found.append(("weight_scale", channels, rest))
+    if precision.stores_input_scale:
+        found.append(("input_scale", (1,), rest))
+    return found
+
+
 def layer_specs(name: str, module: nn.Module, plan: Plan) -> tuple[TensorSpec, ...]:
     """Describes what a convolution, linear layer or norm stores; the weights come first."""
-    spec, rest = partial(TensorSpec, name), plan.rest_bits
+    found: list[Stores] = []
     if isinstance(module, nn.BatchNorm2d):
-        channels = (module.num_features,)
-        return spec("weight", channels, rest), spec("bias", channels, rest)
-    if not isinstance(module, nn.Conv2d | nn.Linear):
-        return ()
-    precision, shape = plan.layers[name], tuple(module.weight.shape)
-    found = [spec("weight", shape, precision.weight_bits)]
-    if module.bias is not None:
-        found.append(spec("bias", shape[:1], rest))
-    if precision.scales_weights:
-        found.append(spec("weight_scale", shape[:1], rest))
-    if precision.stores_input_scale:
-        found.append(spec("input_scale", (1,), rest))
-    return tuple(found)
-
-
-def network_specs(network: nn.Module, plan: Plan) -> Iterator[TensorSpec]:
-    """Describes what a network stores, norms folded where they are."""
-    for name, module in network.named_modules():
-        yield from layer_specs(name, module, plan)
+        found = stored_by_norm(module.num_features, plan)
+    elif isinstance(module, nn.Conv2d | nn.Linear):
+        shape = tuple(module.weight.shape)
+        found = stored_by_layer(name, shape, plan, bias=module.bias is not None)
+    return tuple(TensorSpec(name, *stores) for stores in found)
 
 
 def tensors_of(layer: str, tensors: Mapping[str, Value]) -> dict[Role, Value]:

@@ -6,24 +6,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
 
-from micronet_search.config.network import Input
-from micronet_search.network.layers import Add, GlobalMean, Scale
+from micronet_search.network.layers import Add, GlobalMean, Join, Scale
 from micronet_search.network.precision import Plan
-from micronet_search.network.shapes import passes
-from micronet_search.network.tensors import TensorSpec, layer_specs
+from micronet_search.network.shapes import Passed
+from micronet_search.network.tensors import Stores, TensorSpec, stored_by_layer, stored_by_norm
 
 KINDS: Mapping[type[nn.Module], str] = {
     nn.Conv2d: "conv",
     nn.Linear: "linear",
     nn.BatchNorm2d: "norm",
     nn.AvgPool2d: "pool",
-    nn.AdaptiveAvgPool2d: "pool",
     GlobalMean: "pool",
     Add: "add",
     Scale: "scale",
@@ -156,28 +154,46 @@ class Cost:
 
 
 def count(
-    network: nn.Module, image: Input, plan: Plan, *, sparsity: Mapping[str, float], parameters: int
+    layers: Sequence[Passed],
+    plan: Plan,
+    *,
+    sparsity: Mapping[str, float],
+    folded: Mapping[str, str],
 ) -> Cost:
-    """Counts a network of plain modules, norms folded where they will be, for one image.
+    """Counts the layers that one image passes.
 
     `sparsity` has the fraction of zeros among a layer's weights, by name, where it is not 0, and
-    `parameters` are those of the network before folding.
+    `folded` has for each norm that folds the convolution that takes it in.
     """
-    rows = []
-    for name, module, read, made in passes(network, image):
-        if isinstance(module, nn.Flatten | nn.Identity):  # which cost nothing
+    rows, biased = [], set(folded.values())
+    for layer in layers:
+        name, kind = layer.name, layer.part.kind
+        if kind is Join or name in folded:  # which cost nothing
             continue
-        assert type(module) in KINDS, f"{name}: {type(module).__name__}"
-        kind, outputs = KINDS[type(module)], made.numel()
-        widths, macs = (plan.rest_bits, plan.rest_bits), 0
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            precision, macs = plan.layers[name], outputs * module.weight.shape[1:].numel()
+        stores: list[Stores] = []
+        widths, macs, window = (plan.rest_bits, plan.rest_bits), 0, 1
+        pixels = layer.height * layer.width
+        if shape := layer.part.weights:
+            precision = plan.layers[name]
             widths = precision.weight_bits, precision.activation_bits
-        stored = []
-        for t in layer_specs(name, module, plan):
-            share = sparsity.get(name, 0.0) if t.role == "weight" else 0.0
-            zeros = math.floor(share * t.elements + 1e-9)  # a tolerance, as in pruning
-            stored.append(Stored(**vars(t), nonzeros=t.elements - zeros))
-        window = read.numel() // outputs if kind == "pool" else 1
-        rows.append(Layer(name, kind, tuple(stored), *widths, macs, outputs, window))
+            macs = pixels * math.prod(shape)
+            stores = stored_by_layer(
+                name, shape, plan, bias=layer.part.options["bias"] or name in biased
+            )
+        elif kind is nn.BatchNorm2d:
+            stores = stored_by_norm(layer.channels, plan)
+        assert kind in KINDS, f"{name}: {kind.__name__}"
+        if KINDS[kind] == "pool":
+            window = layer.sources[0].height * layer.sources[0].width // pixels
+        stored = tuple(_stored(name, s, sparsity.get(name, 0.0)) for s in stores)
+        rows.append(
+            Layer(name, KINDS[kind], stored, *widths, macs, layer.channels * pixels, window)
+        )
+    parameters = sum(layer.part.parameters for layer in layers)
     return Cost(tuple(rows), parameters, integer=plan.integer)
+
+
+def _stored(name: str, stores: Stores, sparsity: float) -> Stored:
+    elements = math.prod(stores[1])
+    zeros = math.floor(sparsity * elements + 1e-9) if stores[0] == "weight" else 0  # as in pruning
+    return Stored(name, *stores, elements - zeros)
