@@ -44,7 +44,6 @@ class Outcome:
     Attributes:
         started: The Unix time of the first start.
         ended: The Unix time of the end.
-        base: The number of the trial whose fitted network it compresses; None for its own.
         accuracy: Of the network as shipped, on the validation split; if stopped, at the rung.
         scores: For each score rule its `parameters`, `operations` and `score`, measured; for a
             stopped trial, predicted.
@@ -53,6 +52,7 @@ class Outcome:
         macs: Multiply-accumulates for one image.
         storage_bits: The size of the packed network.
         seconds: The time of each stage.
+        base: The number of the trial whose fitted network it compresses; None for its own.
     """
 
     __pydantic_config__ = _STRICT
@@ -62,7 +62,6 @@ class Outcome:
     ended: float
     device: str
     reason: str | None = None
-    base: int | None = None
     accuracy: _Accuracy | None = None
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     parameters: int | None = None
@@ -71,6 +70,7 @@ class Outcome:
     storage_bits: int | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     curve: tuple[Epoch, ...] = ()
+    base: int | None = None
 
     def totals(self) -> dict[str, int | None]:
         """Returns the cost of the whole network, by the same names as `Cost.totals`."""
