@@ -47,7 +47,7 @@ def hypervolumes(root: Path, seed: int, compressions: int) -> list[float]:
     }
     name = f"compressions-{compressions}-{seed}"
     sweep = load_sweep(SWEEP).model_copy(update={"name": name})
-    sweep = sweep.override(search=search, execution={"engine": "inline"})
+    sweep = sweep.override(search=search, execution={"engine": "inline", "trials_per_device": 1})
     opening.run(sweep, Root(root), lambda *_: None)
     goals = sweep.objectives
     reference = goals.accuracy.at_least, goals.score.at_most

@@ -161,7 +161,7 @@ class Search(Model):
 
     trials: PositiveInt
     hours: Positive | None = None
-    sampler: Annotated[Sampler, BY_NAME] = Tpe(name="tpe")
+    sampler: Annotated[Sampler, BY_NAME] = Frontier(name="frontier")
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     compressions_per_network: PositiveInt = 1
     start_with: Listed[str] = ()
