@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install quickstart test soak check
+.PHONY: install quickstart test soak benchmarks check
 
 install: $(INSTALLED)
 
@@ -27,6 +27,20 @@ soak: install
 	  -m 'not slow and not gpu and not cifar' tests/soak tests/end_to_end/test_ray.py \
 	  tests/end_to_end/test_kill.py tests/end_to_end/test_resume.py tests/end_to_end/test_outage.py tests/test_fuzz.py \
 	  tests/test_pipeline.py
+
+# what docs/performance.md shows, in RUNS: about two hours on two cores that do nothing else
+RUNS ?= mlruns/benchmarks
+PYTHON_1 := OMP_NUM_THREADS=1 $(BIN)/python
+
+benchmarks: install
+	$(PYTHON_1) benchmarks/search.py cifar10
+	$(PYTHON_1) benchmarks/search.py digits
+	$(PYTHON_1) benchmarks/draws.py
+	$(PYTHON_1) benchmarks/prediction.py
+	$(PYTHON_1) benchmarks/compressions.py --root $(RUNS)
+	$(PYTHON_1) benchmarks/overhead.py --trials 160
+	$(PYTHON_1) benchmarks/overhead_peers.py optuna --trials 160
+	$(PYTHON_1) benchmarks/overhead_peers.py ray --trials 30
 
 check: install
 	$(BIN)/ruff format --check .

@@ -52,7 +52,9 @@ def hypervolumes(root: Path, seed: int, compressions: int) -> list[float]:
     goals = sweep.objectives
     reference = goals.accuracy.at_least, goals.score.at_most
     epochs, points, found = 0, np.empty((0, 2)), [0.0] * len(EPOCHS)
-    for outcome in sorted(read_outcomes(Root(root).study(name)).values(), key=lambda o: o.ended):
+    for outcome in sorted(
+        read_outcomes(Root(root).study(name), "imt").values(), key=lambda o: o.ended
+    ):
         epochs += trained(outcome)
         if is_feasible(outcome, goals):
             points = np.vstack([points, (outcome.accuracy, score_of(outcome, goals))])
