@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from micronet_search.search import surrogate
 from micronet_search.search.surrogate import MAX_FITTED, floored, forecast
 
 
@@ -44,3 +45,25 @@ def test_the_lowest_accuracies_are_raised() -> None:
     tenths = np.arange(11) / 10
     assert floored(tenths) == pytest.approx(np.maximum(tenths, 0.3))
     assert not len(floored(np.empty(0)))
+
+
+def test_of_many_trials_the_best_and_an_even_part_of_the_rest_are_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(surrogate, "MAX_KNOWN", 100)
+    rng = np.random.default_rng(0)
+    known, asked = rng.random((400, 2)), rng.random((50, 2))
+    mean, _ = forecast(known, smooth(known), asked)
+    assert np.abs(mean - smooth(asked)).max() < 0.01
+    kept = surrogate._kept(smooth(known))
+    assert len(kept) <= 100
+    assert set(np.argsort(smooth(known))[-50:]) <= set(kept)
+    assert np.diff(np.sort(np.argsort(np.argsort(-smooth(known)))[kept])).max() <= 7
+
+
+def test_a_choice_that_all_lack_changes_nothing() -> None:
+    known, asked = np.array([[0.0], [0.5], [1.0]]), np.array([[0.7]])
+    accuracies = np.array([0.5, 0.6, 0.8])
+    expected = forecast(known, accuracies, asked)
+    lacking = [np.hstack([part, np.full_like(part, np.nan)]) for part in (known, asked)]
+    assert forecast(lacking[0], accuracies, lacking[1]) == pytest.approx(expected)

@@ -47,7 +47,7 @@ class Frontier(Model):
     """Of many candidates, whose scores are known, the one that promises the best front.
 
     Attributes:
-        startup_trials: Complete trials before which draws are random.
+        startup_trials: Complete and stopped trials before which draws are random.
         candidates: Random draws that are compared each time, beside changes of the best trials.
     """
 

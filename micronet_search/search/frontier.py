@@ -67,7 +67,7 @@ class FrontierSampler(BaseSampler):
         fixed = frozenset(trial.system_attrs.get("fixed_params", {}).items())
         others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
         history = _History.of(others, self._pool)
-        is_startup = len(history.complete) < self._startup_trials
+        is_startup = history.trained < self._startup_trials
         best = [] if is_startup else self._best(history)
         new = (
             offer
@@ -104,6 +104,7 @@ class _History:
     """What a study knows before a draw.
 
     Attributes:
+        trained: How many trials were complete or stopped.
         digests: Of every candidate that was tried.
         complete: The trials that have ended.
         points: Their accuracies and measured scores, shape (N, 2).
@@ -111,6 +112,7 @@ class _History:
         running: The trials that have not ended.
     """
 
+    trained: int = 0
     digests: set[str] = field(default_factory=set)
     complete: list[Offer] = field(default_factory=list)
     points: Points = field(default_factory=lambda: np.empty((0, 2)))
@@ -124,6 +126,7 @@ class _History:
             if (digest := trial.user_attrs.get(DIGEST)) is None or SCREENED in trial.user_attrs:
                 continue
             history.digests.add(digest)
+            history.trained += trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
             if (offer := pool.find(trial.params)) is None:
                 continue
             epochs = offer.prospect.candidate.training.epochs

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from micronet_search.search.pareto import Floats
+from micronet_search.search.pareto import Floats, Indices
 
 if TYPE_CHECKING:
     from sklearn.gaussian_process import GaussianProcessRegressor
 
 MAX_FITTED = 128
-"""From so many points the kernel's parameters are estimated; all of them enter the process."""
+"""From so many points the kernel's parameters are estimated."""
+
+MAX_KNOWN = 600
+"""So many points enter the process: the time of a forecast grows with their third power."""
 
 FLOOR = 0.3
 """Accuracies below this quantile count as being there: how bad a bad network is tells little of the
@@ -40,6 +43,8 @@ def forecast(known: Floats, accuracies: Floats, asked: Floats) -> tuple[Floats, 
         The mean and the standard deviation of each candidate's accuracy, without the noise, each of
         shape (M,).
     """
+    kept = _kept(accuracies)
+    known, accuracies = known[kept], accuracies[kept]
     scaled = _scaled(np.concatenate([known, asked]))
     known, asked = scaled[: len(known)], scaled[len(known) :]
     mean, spread = accuracies.mean(), accuracies.std() or 1.0
@@ -57,9 +62,20 @@ def floored(accuracies: Floats) -> Floats:
 
 def _scaled(features: Floats) -> Floats:
     """Scales each feature to [0, 1], and puts -1 in the place of what is lacking."""
-    low, high = np.nanmin(features, axis=0), np.nanmax(features, axis=0)
+    lacks = np.isnan(features)
+    low = np.where(lacks, np.inf, features).min(axis=0)
+    high = np.where(lacks, -np.inf, features).max(axis=0)
     scaled: Floats = (features - low) / np.where(high > low, high - low, 1.0)
     return np.nan_to_num(scaled, nan=-1.0)
+
+
+def _kept(accuracies: Floats) -> Indices:
+    """Returns the places of what enters the process: the best, and an even part of the rest."""
+    order = np.argsort(-accuracies, kind="stable")
+    if len(order) <= MAX_KNOWN:
+        return np.arange(len(order))
+    best, rest = np.split(order, [MAX_KNOWN // 2])
+    return np.sort(np.append(best, rest[:: -(-len(rest) // (MAX_KNOWN // 2))]))
 
 
 def _fit(known: Floats, targets: Floats) -> GaussianProcessRegressor:
