@@ -64,6 +64,6 @@ def test_of_many_trials_the_best_and_an_even_part_of_the_rest_are_used(
 def test_a_choice_that_all_lack_changes_nothing() -> None:
     known, asked = np.array([[0.0], [0.5], [1.0]]), np.array([[0.7]])
     accuracies = np.array([0.5, 0.6, 0.8])
-    expected = forecast(known, accuracies, asked)
+    expected = np.array(forecast(known, accuracies, asked))
     lacking = [np.hstack([part, np.full_like(part, np.nan)]) for part in (known, asked)]
-    assert forecast(lacking[0], accuracies, lacking[1]) == pytest.approx(expected)
+    assert np.array(forecast(lacking[0], accuracies, lacking[1])) == pytest.approx(expected)
