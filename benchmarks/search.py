@@ -118,12 +118,20 @@ def summary(name: str, runs: list[Run]) -> dict[str, str | float]:
         reached = curves >= part / 100
         first = np.where(reached.any(axis=1), reached.argmax(axis=1) + 1.0, np.inf)
         low, median, high = np.quantile(first, [0.25, 0.5, 0.75], method="higher")
-        row |= {f"trials to {part} %": median, f"quartiles of {part} %": f"{low:g} to {high:g}"}
+        row |= {
+            f"trials to {part} %": shown(median),
+            f"quartiles of {part} %": f"{shown(low)} to {shown(high)}",
+        }
         row[f"never {part} %"] = int(np.isinf(first).sum())
     for after in AFTER:
         row[f"hypervolume after {after}"] = round(float(curves[:, after - 1].mean()), 3)
         row[f"best score after {after}"] = f"{np.median(scores[:, after - 1]):.3g}"
     return row
+
+
+def shown(trials: float) -> str:
+    """Returns a number of trials; `more` where that many were not run."""
+    return "more" if np.isinf(trials) else f"{trials:g}"
 
 
 def draw(table: str, curves: dict[str, list[Run]], target: Path) -> None:
