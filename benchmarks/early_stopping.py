@@ -108,7 +108,8 @@ class Rules:
         finished = [(at_share(t.curve, epoch / epochs), t.accuracy) for t in self._complete]
         accuracy, score = trial.curve[epoch - 1], trial.predicted
         known = np.array(finished, dtype=float).reshape(-1, 2)
-        standing = Standing(epoch, accuracy, score, others, known)
+        complete = np.array([(t.accuracy, t.score) for t in self._complete]).reshape(-1, 2)
+        standing = Standing(epoch, accuracy, score, others, known, complete)
         reached.append((accuracy, score))
         return verdict(standing, self._early, self._at_least) is not None
 

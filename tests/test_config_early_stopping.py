@@ -38,6 +38,7 @@ def load(folder: Path, text: str) -> EarlyStopping:
         ("{rule: [moasha]}", ("moasha",), "moasha"),
         ("[moasha, feasibility]", ("moasha", "feasibility"), ["moasha", "feasibility"]),
         ("[feasibility, moasha]", ("feasibility", "moasha"), ["feasibility", "moasha"]),
+        ("dominated", ("dominated",), "dominated"),
     ],
 )
 def test_rules_and_how_they_are_written(
@@ -62,9 +63,12 @@ def test_options(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("confidence", "needed"), [(0.5, 1), (0.75, 3), (0.8, 4), (0.9, 9), (0.95, 19), (0.99, 99)]
 )
-def test_after_that_is_too_few_for_the_confidence(confidence: float, needed: int) -> None:
+@pytest.mark.parametrize("rule", ["feasibility", "dominated"])
+def test_after_that_is_too_few_for_the_confidence(
+    rule: str, confidence: float, needed: int
+) -> None:
     """n complete trials bound a share of 1 / (n + 1) of the trials at best."""
-    options = {"rule": "feasibility", "confidence": confidence}
+    options = {"rule": rule, "confidence": confidence}
     assert EarlyStopping.model_validate({**options, "after": needed}).after == needed
     if needed > 1:
         with pytest.raises(ValidationError, match=f"expected at least {needed} complete trials"):

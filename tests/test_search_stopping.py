@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from micronet_search.config.search import EarlyStopping
 from micronet_search.search.pareto import Points
-from micronet_search.search.stopping import Standing, at_share, goes_on, reachable, verdict
+from micronet_search.search.stopping import (
+    Standing,
+    at_share,
+    best_at,
+    goes_on,
+    reachable,
+    verdict,
+)
 
 NONE = np.empty((0, 2))
 BETTER = np.array([[0.8, 0.01], [0.7, 0.02], [0.6, 0.03]])
@@ -158,11 +165,17 @@ def test_at_share_by_hand() -> None:
 
 
 def judged(
-    rule: list[str], accuracy: float, others: Points = NONE, complete: int = 20, **options: object
+    rule: list[str],
+    accuracy: float,
+    others: Points = NONE,
+    complete: int = 20,
+    known: Points = NONE,
+    **options: object,
 ) -> str | None:
     """At epoch 3, with a score of 0.02, and complete trials that kept 0.9 of their errors."""
     early = EarlyStopping.model_validate({"rule": rule, **options})
-    return verdict(Standing(3, accuracy, 0.02, others, finished([0.9] * complete)), early, 0.55)
+    standing = Standing(3, accuracy, 0.02, others, finished([0.9] * complete), known)
+    return verdict(standing, early, 0.55)
 
 
 def test_what_feasibility_says() -> None:
@@ -175,16 +188,53 @@ def test_what_feasibility_says() -> None:
 
 def test_a_goal_that_is_just_reached_is_reached() -> None:
     early = EarlyStopping.model_validate("feasibility")
-    standing = Standing(3, 0.5, 0.02, NONE, finished([0.5] * 20))
+    standing = Standing(3, 0.5, 0.02, NONE, finished([0.5] * 20), NONE)
     assert verdict(standing, early, 0.75) is None
     assert verdict(standing, early, 0.75 + 1e-9) is not None
 
 
+@pytest.mark.parametrize("rule", ["feasibility", "dominated"])
 @pytest.mark.parametrize("after", [19, 20, 60])
-def test_feasibility_says_nothing_before_enough_are_complete(after: int) -> None:
+def test_nothing_is_said_before_enough_are_complete(after: int, rule: str) -> None:
     for complete in (0, after // 2, after - 1):
-        assert judged(["feasibility"], 0.0, complete=complete, after=after) is None
-    assert judged(["feasibility"], 0.0, complete=after, after=after) is not None
+        assert judged([rule], 0.0, NONE, complete, BETTER, after=after) is None
+    assert judged([rule], 0.0, NONE, after, BETTER, after=after) is not None
+
+
+def test_the_best_that_scores_no_worse_by_hand() -> None:
+    known = np.array([[0.5, 0.01], [0.7, 0.02], [0.6, 0.02], [0.9, 0.03]])
+    for score, best in [(0.009, -math.inf), (0.01, 0.5), (0.0199, 0.5), (0.02, 0.7), (1.0, 0.9)]:
+        assert best_at(score, known) == best
+    assert best_at(1.0, NONE) == -math.inf
+
+
+@pytest.mark.parametrize(
+    ("known", "stops"),
+    [
+        ([[0.5, 0.02]], False),  # 0.54 is in reach
+        ([[0.541, 0.02]], True),  # no worse in score, and out of reach
+        ([[0.541, 0.01]], True),
+        ([[0.541, 0.021]], False),  # dearer: this trial may extend the front
+        ([[0.9, 0.021], [0.5, 0.01]], False),
+        ([[0.9, 0.021], [0.541, 0.01]], True),
+        ([], False),
+    ],
+)
+def test_what_dominated_says(known: list[list[float]], stops: bool) -> None:
+    """At 0.4889 the trial keeps at least 0.9 of its errors: 0.54 at most."""
+    points = np.array(known).reshape(-1, 2)
+    found = judged(["dominated"], 1 - 0.46 / 0.9, known=points)
+    assert found == (
+        "dominated at the rung of epoch 3: at most 0.5400 after 20 complete trials, one with no "
+        "higher score has 0.5410"
+        if stops
+        else None
+    )
+
+
+def test_dominated_stops_what_could_only_be_equal() -> None:
+    standing = Standing(3, 0.5, 0.02, NONE, finished([0.5] * 20), np.array([[0.75, 0.02]]))
+    assert verdict(standing, EarlyStopping.model_validate("dominated"), 0.0) is not None
 
 
 def test_the_scores_of_others_mean_nothing_to_feasibility() -> None:

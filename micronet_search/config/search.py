@@ -59,7 +59,7 @@ class Frontier(Model):
 OptunaSampler = Tpe | Nsga2 | RandomSearch
 Sampler = Annotated[Frontier | OptunaSampler, Field(discriminator="name")]
 
-StoppingRule = Literal["moasha", "feasibility"]
+StoppingRule = Literal["moasha", "feasibility", "dominated"]
 
 
 def _as_list(rule: Any) -> Any:
@@ -80,12 +80,14 @@ class EarlyStopping(Model):
     Attributes:
         rule: `off`, or `moasha`: multi-objective asynchronous successive halving (Schmucker et
             al., 2021), or `feasibility`: a trial stops where its accuracy, judged by the complete
-            trials, cannot reach the goal. A list combines rules: a trial goes on if all say so.
+            trials, cannot reach the goal, or `dominated`: it stops where it cannot exceed that of a
+            complete trial with no higher score. A list combines rules: a trial goes on if all say
+            so.
         first_rung: Epoch of the first rung, within the first fit; `auto` for a third of its epochs,
             rounded. Earlier rungs lose most of the front (docs/log.md).
         reduction: The ratio of two rungs' epochs; by moasha one in so many trials goes on.
-        confidence: Of feasibility: how sure it has to be.
-        after: Complete trials without which feasibility says nothing.
+        confidence: Of feasibility and dominated: how sure they have to be.
+        after: Complete trials without which feasibility and dominated say nothing.
         keep_hours: How long the checkpoint of a stopped trial is kept; null for always.
     """
 
@@ -104,7 +106,7 @@ class EarlyStopping(Model):
     @model_validator(mode="after")
     def _enough_for_the_confidence(self) -> EarlyStopping:
         needed = math.ceil(self.confidence / (1 - self.confidence) - 1e-9)
-        if "feasibility" in self.rule and self.after < needed:
+        if {"feasibility", "dominated"} & set(self.rule) and self.after < needed:
             expected = f"at least {needed} complete trials for a confidence of {self.confidence:g}"
             raise ValueError(f"found after: {self.after}, expected {expected}")
         return self

@@ -1,4 +1,4 @@
-"""The stopping rules `moasha` and `feasibility`, which decide whether a trial goes on past a rung.
+"""The stopping rules, which decide whether a trial goes on past a rung.
 
 Optuna has no pruners for several objectives. Here a stopping rule is a function of what a study
 stores: the accuracy of every trial after each epoch, and the scores, known before training.
@@ -27,6 +27,7 @@ class Standing:
         score: The trial's, predicted.
         others: Accuracy and score of each trial that reached the rung before, shape (N, 2).
         finished: What `finished` returns for the rung's share of the first fit, shape (M, 2).
+        complete: Accuracy and score of each complete trial, shape (K, 2).
     """
 
     epoch: int
@@ -34,6 +35,7 @@ class Standing:
     score: float
     others: Points
     finished: Points
+    complete: Points
 
 
 def verdict(standing: Standing, early: EarlyStopping, at_least: float) -> str | None:
@@ -47,14 +49,28 @@ def verdict(standing: Standing, early: EarlyStopping, at_least: float) -> str | 
             point = (standing.accuracy, standing.score)
             if not goes_on(point, standing.others, early.reduction):
                 return f"moasha {place}, with {len(standing.others)} other trials"
-        elif name == "feasibility" and len(standing.finished) >= early.after:
+        elif len(standing.finished) >= early.after:
             most = reachable(standing.accuracy, standing.finished, early.confidence)
-            if most < at_least:
-                return (
-                    f"feasibility {place}: at most {most:.4f} after {len(standing.finished)} "
-                    f"complete trials, expected at least {at_least:g}"
-                )
+            known = f"at most {most:.4f} after {len(standing.finished)} complete trials"
+            rival = best_at(standing.score, standing.complete)
+            if name == "feasibility" and most < at_least:
+                return f"{name} {place}: {known}, expected at least {at_least:g}"
+            if name == "dominated" and most <= rival:
+                return f"{name} {place}: {known}, one with no higher score has {rival:.4f}"
     return None
+
+
+def best_at(score: float, complete: Points) -> float:
+    """Returns the highest accuracy of the complete trials with at most this score.
+
+    Args:
+        score: What a trial is predicted to have.
+        complete: Accuracy and score of each complete trial, shape (K, 2).
+
+    Returns:
+        The accuracy; minus infinity if no trial has such a score.
+    """
+    return float(complete[complete[:, 1] <= score, 0].max(initial=-math.inf))
 
 
 def goes_on(point: tuple[float, float], others: Points, reduction: int) -> bool:

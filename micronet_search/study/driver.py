@@ -56,11 +56,10 @@ class Driver:
         self._teachers, self._starts = teachers, starts
         self._progress = progress
         self._observe = observe
-        goals, early = sweep.objectives, sweep.search.early_stopping
         self._ledger = Ledger(sweep, self._folder, study, projection, progress)
         self._queue = Queue(progress.total, progress.outcomes)
         self._draws = Draws(sweep, study, Prospects(sweep, starts.at), progress, self._report)
-        self._rungs = Rungs(early, goals.accuracy.at_least, progress.outcomes)
+        self._rungs = Rungs(sweep.search.early_stopping, sweep.objectives, progress.outcomes)
         self._tries = Tries(sweep.execution.retries)
         self._clock = Clock(self._folder, sweep.search.hours)
 

@@ -46,22 +46,27 @@ def is_feasible(outcome: Outcome, objectives: Objectives) -> bool:
 def leaders(outcomes: Mapping[int, Outcome], objectives: Objectives) -> tuple[int, ...]:
     """Returns the front, or that of all complete trials where none of them is feasible."""
     complete = {n: o for n, o in sorted(outcomes.items()) if o.state == "complete"}
-    points = np.array([(o.accuracy, score_of(o, objectives)) for o in complete.values()])
-    numbers = [list(complete)[i] for i in pareto.front(points.reshape(-1, 2))]
+    numbers = [list(complete)[i] for i in pareto.front(points(complete, objectives))]
     return survey(outcomes, objectives).front or tuple(numbers)
+
+
+def points(outcomes: Mapping[int, Outcome], objectives: Objectives) -> pareto.Points:
+    """Returns accuracy and score of the complete trials, in their order, shape (N, 2)."""
+    complete = [outcome for outcome in outcomes.values() if outcome.state == "complete"]
+    found = [(outcome.accuracy, score_of(outcome, objectives)) for outcome in complete]
+    return np.array(found, dtype=float).reshape(-1, 2)
 
 
 def survey(outcomes: Mapping[int, Outcome], objectives: Objectives) -> Survey:
     """Finds the front among the trials; of equal trials, the first is on it."""
     feasible = {n: o for n, o in sorted(outcomes.items()) if is_feasible(o, objectives)}
     numbers = list(feasible)
-    found = [(o.accuracy, score_of(o, objectives)) for o in feasible.values()]
-    points = np.array(found, dtype=float).reshape(-1, 2)
+    found = points(feasible, objectives)
     goals = (objectives.accuracy.at_least, objectives.score.at_most)
     return Survey(
-        front=tuple(numbers[i] for i in pareto.front(points)),
-        best_score=float(points[:, 1].min()) if numbers else None,
-        hypervolume=pareto.hypervolume(points, goals),
+        front=tuple(numbers[i] for i in pareto.front(found)),
+        best_score=float(found[:, 1].min()) if numbers else None,
+        hypervolume=pareto.hypervolume(found, goals),
     )
 
 
