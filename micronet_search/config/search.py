@@ -145,12 +145,25 @@ class StartFrom(Model):
         return {"study": value} if isinstance(value, str) else value
 
 
+class StopWhen(Model):
+    """When a study ends before its total of trials.
+
+    Attributes:
+        stagnant_trials: How many trials in a row, complete, stopped or failed, end without raising
+            the hypervolume of the feasible ones. A study that has no feasible trial has not raised
+            it either, and ends after as many.
+    """
+
+    stagnant_trials: PositiveInt
+
+
 class Search(Model):
     """How far and how the space is searched.
 
     Attributes:
         trials: Complete, stopped and failed trials in all, over every start of the study.
         hours: Time of the driver in all, over every start; null for no limit.
+        stop_when: What ends the study before; null for nothing. Trials that run are finished first.
         sampler: Its name, or a mapping with its name and options.
         seed: Of the sampler and of the trials.
         start_with: Files of candidates to try first, relative to the sweep's.
@@ -160,6 +173,7 @@ class Search(Model):
 
     trials: PositiveInt
     hours: Positive | None = None
+    stop_when: StopWhen | None = None
     sampler: Annotated[Sampler, BY_NAME] = Tpe(name="tpe")
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     start_with: Listed[str] = ()

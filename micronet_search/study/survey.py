@@ -1,5 +1,6 @@
 """Which trials are feasible, which of them are on the front, and how good the front is."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -68,6 +69,26 @@ def survey(outcomes: Mapping[int, Outcome], objectives: Objectives) -> Survey:
         best_score=float(found[:, 1].min()) if numbers else None,
         hypervolume=pareto.hypervolume(found, goals),
     )
+
+
+def stagnant_trials(found: Survey, outcomes: Mapping[int, Outcome], objectives: Objectives) -> int:
+    """Returns how many trials have ended since the hypervolume grew for the last time.
+
+    Trials count in the order in which they ended, so that a study that was interrupted counts the
+    same. What raised the hypervolume is on the front, or was replaced there by a trial that raised
+    it later: so the last trial that raised it is on the front.
+
+    Args:
+        found: The survey of all trials.
+        outcomes: Of all trials that have ended.
+        objectives: The study's.
+    """
+    ends = {number: (outcome.ended, number) for number, outcome in outcomes.items()}
+    least, most = objectives.accuracy.at_least, objectives.score.at_most
+    front = points({number: outcomes[number] for number in found.front}, objectives)
+    raised = zip(found.front, (front[:, 0] > least) & (front[:, 1] < most), strict=True)
+    last = max((ends[number] for number, adds in raised if adds), default=(-math.inf, -1))
+    return sum(end > last for end in ends.values())
 
 
 def extended(
