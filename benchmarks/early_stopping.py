@@ -1,8 +1,7 @@
 """What early stopping saves, and what it loses, on the tables of `benchmarks/tabular`.
 
     OMP_NUM_THREADS=1 python benchmarks/early_stopping.py
-    OMP_NUM_THREADS=1 python benchmarks/early_stopping.py digits --slots 1 --rungs 5 8 10 \
-        --rankings as-is up ties-by-accuracy accuracy among-cheaper
+    OMP_NUM_THREADS=1 python benchmarks/early_stopping.py digits --slots 1 --rungs 5 8 10
 
 Replays random orders of the candidates under the ceiling, each with the accuracies of one of its
 seeds: without stopping, and with the rules, judged as the driver judges. Prints a Markdown table:
@@ -23,10 +22,10 @@ import json
 import math
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import islice, product
 from multiprocessing import Pool
 from typing import NamedTuple
 
@@ -34,11 +33,13 @@ import numpy as np
 from tabular.table import Table
 
 from micronet_search.config.search import EarlyStopping
-from micronet_search.search import pareto, stopping
+from micronet_search.search import pareto
 from micronet_search.search.stopping import Standing, at_share, verdict
 
 REACHED = 0.95
 TRIALS = {"digits": 200, "cifar10": 120}
+ALONE = [("moasha",), ("feasibility",), ("dominated",)]
+RULES = [*ALONE, ("moasha", "feasibility"), ("moasha", "feasibility", "dominated")]
 COLUMNS = ("rule", "slots", "to reach", "never", "in all", "kept", "kept without")
 
 
@@ -93,7 +94,7 @@ class Judge:
 
     def __init__(self, early: EarlyStopping, least: float) -> None:
         self._early, self._least = early, least
-        self._reached: dict[int, list[tuple[float, float]]] = {}
+        self._reached: dict[int, list[float]] = {}
         self._complete: list[Trial] = []
 
     def stops(self, trial: Trial, epoch: int) -> bool:
@@ -107,11 +108,11 @@ class Judge:
             epoch,
             accuracy=trial.curve[epoch - 1],
             score=trial.score,
-            others=np.array(reached).reshape(-1, 2),
+            others=np.array(reached, dtype=float),
             finished=np.array(finished, dtype=float).reshape(-1, 2),
             complete=points(self._complete),
         )
-        reached.append((standing.accuracy, standing.score))
+        reached.append(standing.accuracy)
         return verdict(standing, self._early, self._least) is not None
 
     def complete(self, trial: Trial) -> None:
@@ -170,47 +171,8 @@ def replay(trials: Sequence[Trial], judge: Judge, slots: int, rest: int) -> Repl
     return Replay(spent, complete)
 
 
-def by_accuracy(point: tuple[float, float], others: pareto.Points, reduction: int) -> bool:
-    """By accuracy alone."""
-    ahead = int(np.sum(others[:, 0] >= point[0]))
-    return ahead < max(1, (len(others) + 1) // reduction)
-
-
-def among_cheaper(point: tuple[float, float], others: pareto.Points, reduction: int) -> bool:
-    """By accuracy, among the trials whose score is no higher."""
-    return by_accuracy(point, others[others[:, 1] <= point[1]], reduction)
-
-
-def ties_by_accuracy(point: tuple[float, float], others: pareto.Points, reduction: int) -> bool:
-    """By rank, and by accuracy within a rank."""
-    points = np.vstack([others, point])
-    rank = pareto.ranks(points)
-    ahead = rank[:-1] < rank[-1]
-    ahead |= (rank[:-1] == rank[-1]) & (others[:, 0] >= point[0])
-    return int(ahead.sum()) < max(1, len(points) // reduction)
-
-
-def up(point: tuple[float, float], others: pareto.Points, reduction: int) -> bool:
-    """As it is, rounded up: as if so many more had come, and come last, that nothing is left."""
-    lacking = -(len(others) + 1) % reduction
-    last = np.full((lacking, 2), np.nan)
-    return stopping_as_is(point, np.vstack([others, last]), reduction)
-
-
-stopping_as_is = stopping.goes_on
-RANKINGS: dict[str, Callable[..., bool]] = {
-    "as-is": stopping_as_is,
-    "up": up,
-    "ties-by-accuracy": ties_by_accuracy,
-    "accuracy": by_accuracy,
-    "among-cheaper": among_cheaper,
-}
-
-
-def replays(option: tuple[str, EarlyStopping], setting: Setting, slots: int) -> list[Replay]:
+def replays(early: EarlyStopping, setting: Setting, slots: int) -> list[Replay]:
     """Replays every order."""
-    ranking, early = option
-    stopping.goes_on = RANKINGS[ranking]
     return [
         replay(trials, Judge(early, setting.least), slots, setting.rest)
         for trials in setting.orders
@@ -235,12 +197,10 @@ def cells(found: Sequence[Replay], plain: Sequence[Replay], setting: Setting) ->
     ]
 
 
-def rows(
-    name: str, options: Sequence[tuple[str, EarlyStopping]], orders: int, slots: int
-) -> Iterator[str]:
+def rows(name: str, options: Sequence[EarlyStopping], orders: int, slots: int) -> Iterator[str]:
     """The rows of a table: without stopping, and with each of the options."""
     setting = Setting.read(name, orders)
-    plain = replays(("as-is", EarlyStopping()), setting, slots)
+    plain = replays(EarlyStopping(), setting, slots)
     reached = [
         one.epochs_to(REACHED * setting.hypervolume(one.within(math.inf)), setting) for one in plain
     ]
@@ -251,9 +211,9 @@ def rows(
     yield f"| {' | '.join(COLUMNS)} |\n" + "|---" * len(COLUMNS) + "|"
     with Pool() as pool:
         work = partial(replays, setting=setting, slots=slots)
-        for (ranking, early), found in zip(options, pool.imap(work, options), strict=True):
+        for early, found in zip(options, pool.imap(work, options), strict=True):
             rungs = early.rungs(len(setting.orders[0][0].curve))
-            line = f"{', '.join(early.rule)} ({ranking}) at {rungs}, 1 in {early.reduction}"
+            line = f"{', '.join(early.rule)} at {rungs}, 1 in {early.reduction}"
             yield f"| {' | '.join([line, str(slots), *cells(found, plain, setting)])} |"
 
 
@@ -265,35 +225,23 @@ def times(ratio: float) -> str:
     return "never" if math.isinf(ratio) else f"{ratio:.2f}"
 
 
-RULES = [("moasha",), ("moasha", "feasibility")]
-OTHERS = [
-    ("moasha", "feasibility", "dominated"),
-    ("feasibility",),
-    ("dominated",),
-    ("feasibility", "dominated"),
-]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tables", nargs="*", default=list(TRIALS), help="of benchmarks/tabular")
     parser.add_argument("--orders", type=int, default=50)
     parser.add_argument("--slots", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--rungs", nargs="+", type=json.loads, default=["auto"], help="the first")
-    parser.add_argument("--reductions", nargs="+", type=int, default=[2, 3])
-    parser.add_argument("--rankings", nargs="+", default=["as-is"], choices=RANKINGS)
+    parser.add_argument("--reductions", nargs="+", type=int, default=[2])
     given = parser.parse_args()
     options = [
-        (ranking, EarlyStopping(rule=rule, first_rung=rung, reduction=reduction))
-        for ranking in given.rankings
-        for rule in (RULES + OTHERS if ranking == "as-is" else RULES)
-        for rung in given.rungs
-        for reduction in given.reductions
+        EarlyStopping(rule=rule, first_rung=rung, reduction=reduction)
+        for rule, rung, reduction in product(RULES, given.rungs, given.reductions)
     ]
     for name in given.tables:
         for slots in given.slots:
             for row in rows(name, options, given.orders, slots):
                 print(row, flush=True)
+            print()
 
 
 if __name__ == "__main__":

@@ -87,19 +87,17 @@ def test_the_refusal_names_its_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("epochs", "reduction", "rungs"),
     [
-        (1, 3, []),
-        (2, 3, [1]),
-        (3, 3, [1]),
-        (10, 3, [3]),
-        (27, 3, [9]),
-        (60, 3, [20]),
-        (200, 3, [67]),
+        (1, 2, []),
         (2, 2, [1]),
-        (10, 2, [3, 7]),
-        (27, 4, [9]),
+        (3, 2, [2]),
+        (9, 2, [6]),
+        (10, 2, [7]),
+        (15, 2, [10]),
+        (15, 3, [10]),
+        (200, 3, [133]),
     ],
 )
-def test_the_first_rung_is_at_a_third_of_the_fit(
+def test_the_rung_is_at_two_thirds_of_the_fit(
     epochs: int, reduction: int, rungs: list[int]
 ) -> None:
     assert EarlyStopping(reduction=reduction).rungs(epochs) == rungs

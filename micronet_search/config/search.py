@@ -78,13 +78,13 @@ class EarlyStopping(Model):
     """When a study decides whether a trial goes on.
 
     Attributes:
-        rule: `off`, or `moasha`: multi-objective asynchronous successive halving (Schmucker et
-            al., 2021), or `feasibility`: a trial stops where its accuracy, judged by the complete
-            trials, cannot reach the goal, or `dominated`: it stops where it cannot exceed that of a
-            complete trial with no higher score. A list combines rules: a trial goes on if all say
-            so.
-        first_rung: Epoch of the first rung, within the first fit; `auto` for a third of its epochs,
-            rounded. Earlier rungs lose most of the front (docs/log.md).
+        rule: `off`, or one of these, or a list of them, all of which have to let a trial go on:
+            `moasha`: asynchronous successive halving by accuracy, after Schmucker et al., 2021.
+            `feasibility`: a trial stops where its accuracy, judged by the complete trials, cannot
+            reach the goal. `dominated`: it stops where it cannot exceed that of a complete trial
+            with no higher score.
+        first_rung: Epoch of the first rung, within the first fit; `auto` for two thirds of its
+            epochs, rounded, and no other rung. Earlier rungs lose more of the front (docs/log.md).
         reduction: The ratio of two rungs' epochs; by moasha one in so many trials goes on.
         confidence: Of feasibility and dominated: how sure they have to be.
         after: Complete trials without which feasibility and dominated say nothing.
@@ -93,7 +93,7 @@ class EarlyStopping(Model):
 
     rule: Annotated[Listed[StoppingRule], BeforeValidator(_as_list)] = ()
     first_rung: Annotated[int | Literal["auto"], BeforeValidator(_is_rung)] = "auto"
-    reduction: Annotated[int, Field(ge=2)] = 3
+    reduction: Annotated[int, Field(ge=2)] = 2
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
     after: PositiveInt = 20
     keep_hours: Annotated[float, Field(ge=0.0)] | None = None
@@ -117,13 +117,12 @@ class EarlyStopping(Model):
 
     def rungs(self, epochs: int) -> list[int]:
         """The epochs at which a trial is judged whose first fit has so many, the last excluded."""
-        # in thirds of an epoch: rounded before they are multiplied, a third of ten would give nine
-        thirds = epochs if self.first_rung == "auto" else 3 * self.first_rung
-        found = set()
-        while thirds < 3 * epochs:
-            found.add(max(1, round(thirds / 3)))
-            thirds *= self.reduction
-        return sorted(found - {epochs})
+        rung = round(2 * epochs / 3) if self.first_rung == "auto" else self.first_rung
+        found = []
+        while rung < epochs:
+            found.append(rung)
+            rung *= self.reduction
+        return found
 
 
 class StartFrom(Model):

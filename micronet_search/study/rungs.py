@@ -46,11 +46,11 @@ class Rungs:
         reached[number] = point
         passed = {rung: known[number] for rung, known in self._points.items() if number in known}
         drawn.trial.set_user_attr(RUNGS, passed)
-        others = [known for other, known in reached.items() if other != number]
+        others = [known for other, (known, _) in reached.items() if other != number]
         standing = Standing(
             row.epoch,
             *point,
-            others=np.array(others).reshape(-1, 2),
+            others=np.array(others, dtype=float),
             finished=finished(self._outcomes.values(), row.epoch / epochs),
             complete=points(self._outcomes, self._objectives),
         )
