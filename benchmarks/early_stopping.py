@@ -1,170 +1,123 @@
-"""What early stopping saves, and what it loses, on recorded learning curves.
+"""What early stopping saves, and what it loses, on the tables of `benchmarks/tabular`.
 
-    pip install -c constraints.txt -e '.[benchmarks]'
-    OMP_NUM_THREADS=1 python benchmarks/early_stopping.py benchmarks/curves.yaml
+    OMP_NUM_THREADS=1 python benchmarks/early_stopping.py
+    OMP_NUM_THREADS=1 python benchmarks/early_stopping.py digits --slots 1 --rungs 5 8 10
 
-Replays the trials of a study, recorded beside its sweep, in many random orders: without stopping,
-with the rules of a sweep, judged as the driver judges, and with Syne Tune's MOASHA at the same
-rungs. Prints a Markdown table for each goal:
+Replays random orders of the candidates under the ceiling, each with the accuracies of one of its
+seeds: without stopping, and with the rules, judged as the driver judges. Prints a Markdown table:
 
-* to reach: epochs until the hypervolume of the feasible complete trials is 95 % of what all
-  recorded trials have, as a multiple of those without stopping in the same order; the median and
-  the quartiles over the orders, where one that never reaches it counts as infinite;
+* to reach: epochs until the feasible complete trials have 95 % of the hypervolume that the same
+  order has in the end without stopping, as a multiple of the epochs without stopping; the median
+  and the quartiles over the orders, where one that never reaches it counts as infinite;
 * never: the share of such orders;
 * in all: epochs of all trials, as a share of those without stopping; the mean;
-* kept: hypervolume in the end, as a share of what all recorded trials have; the mean;
-* kept without: the same without stopping, after as many epochs;
-* front lost: the share of the front's trials that are stopped; the mean.
+* kept: hypervolume in the end, as a share of that without stopping; the mean;
+* kept without: the same without stopping, after as many epochs.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
+import json
 import math
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from itertools import islice
-from pathlib import Path
-from typing import Any, Protocol
+from functools import partial
+from itertools import islice, product
+from multiprocessing import Pool
+from typing import NamedTuple
 
 import numpy as np
+from tabular.table import Table
 
-from micronet_search.config.files import load_sweep
 from micronet_search.config.search import EarlyStopping
-from micronet_search.config.sweep import Sweep
 from micronet_search.search import pareto
 from micronet_search.search.stopping import Standing, at_share, verdict
 
 REACHED = 0.95
-COLUMNS = ("to reach", "never", "in all", "kept", "kept without", "front lost")
+TRIALS = {"digits": 200, "cifar10": 120}
+ALONE = [("moasha",), ("feasibility",), ("dominated",)]
+RULES = [*ALONE, ("moasha", "feasibility"), ("moasha", "feasibility", "dominated")]
+COLUMNS = ("rule", "slots", "to reach", "never", "in all", "kept", "kept without")
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """A trial as it was recorded.
+class Trial(NamedTuple):
+    """A candidate that was trained: its score, its accuracy, and the curve of its first fit."""
 
-    Attributes:
-        number: Of the trial in its study.
-        predicted: Score, known before training.
-        score: Of what is shipped.
-        accuracy: Of what is shipped.
-        curve: Accuracy after each epoch of the first fit.
-    """
-
-    number: int
-    predicted: float
     score: float
     accuracy: float
     curve: tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class Goal:
-    """What is searched for: `at_least` this accuracy, `at_most` this score."""
+class Setting:
+    """What is replayed.
 
-    at_least: float
-    at_most: float
+    Attributes:
+        least: The accuracy that makes a trial feasible.
+        most: The highest score of a feasible trial.
+        rest: The epochs of a trial after its first fit.
+        orders: The trials of each study, in the order in which they are drawn.
+    """
 
-    def hypervolume(self, trials: Sequence[Recorded]) -> float:
-        return pareto.hypervolume(_points(trials), (self.at_least, self.at_most))
+    least: float
+    most: float
+    rest: int
+    orders: list[list[Trial]]
 
-    def feasible(self, trials: Sequence[Recorded]) -> list[Recorded]:
-        return [t for t in trials if t.accuracy >= self.at_least and t.score <= self.at_most]
+    @classmethod
+    def read(cls, name: str, orders: int) -> Setting:
+        """Draws orders of the candidates of a table."""
+        table = Table.read(name)
+        goals = table.sweep.objectives
+        rows = [row for row in table.rows.values() if row.score <= goals.score.at_most]
+        fit, curve = rows[0].epochs, rows[0].curves[0]
+        found = []
+        for seed in range(orders):
+            generator = np.random.default_rng([0, seed])
+            found.append([])
+            for i in generator.permutation(len(rows))[: TRIALS[name]]:
+                row = rows[i]
+                which = int(generator.integers(len(row.curves)))
+                known = row.score, row.accuracies[which], tuple(row.curves[which][:fit])
+                found[-1].append(Trial(*known))
+        return cls(goals.accuracy.at_least, goals.score.at_most, len(curve) - fit, found)
 
-    def front(self, trials: Sequence[Recorded]) -> list[Recorded]:
-        feasible = self.feasible(trials)
-        return [feasible[i] for i in pareto.front(_points(feasible))]
+    def hypervolume(self, trials: Sequence[Trial]) -> float:
+        return pareto.hypervolume(points(trials), (self.least, self.most))
 
 
-class Judge(Protocol):
-    """Decides which trials go on."""
-
-    def stops(self, trial: Recorded, epoch: int) -> bool:
-        """Whether a trial ends after this epoch; asked after each of the first fit but the last."""
-        ...
-
-    def complete(self, trial: Recorded) -> None:
-        """Hears that a trial is complete."""
-        ...
-
-
-class Rules:
+class Judge:
     """The rules of a sweep, given what the driver gives them."""
 
-    def __init__(self, early: EarlyStopping, at_least: float) -> None:
-        self._early, self._at_least = early, at_least
-        self._reached: dict[int, list[tuple[float, float]]] = {}
-        self._complete: list[Recorded] = []
+    def __init__(self, early: EarlyStopping, least: float) -> None:
+        self._early, self._least = early, least
+        self._reached: dict[int, list[float]] = {}
+        self._complete: list[Trial] = []
 
-    def stops(self, trial: Recorded, epoch: int) -> bool:
+    def stops(self, trial: Trial, epoch: int) -> bool:
+        """Whether a trial ends after this epoch; asked after each of the first fit but the last."""
         epochs = len(trial.curve)
         if epoch not in self._early.rungs(epochs):
             return False
         reached = self._reached.setdefault(epoch, [])
-        others = np.array(reached).reshape(-1, 2)
         finished = [(at_share(t.curve, epoch / epochs), t.accuracy) for t in self._complete]
-        accuracy, score = trial.curve[epoch - 1], trial.predicted
-        known = np.array(finished, dtype=float).reshape(-1, 2)
-        standing = Standing(epoch, accuracy, score, others, known)
-        reached.append((accuracy, score))
-        return verdict(standing, self._early, self._at_least) is not None
-
-    def complete(self, trial: Recorded) -> None:
-        self._complete.append(trial)
-
-
-class SyneTune:
-    """Syne Tune's MOASHA, given the same at the same rungs.
-
-    It has one direction for all metrics, so that the error stands for the accuracy.
-    """
-
-    def __init__(self, early: EarlyStopping, epochs: int, priority: Any = None) -> None:
-        from syne_tune.optimizer.schedulers.multiobjective.moasha import MOASHA
-
-        self._scheduler = MOASHA(
-            config_space={},
-            metrics=["error", "score"],
-            time_attr="epoch",
-            multiobjective_priority=priority,
-            max_t=epochs,
-            grace_period=early.rungs(epochs)[0],
-            reduction_factor=early.reduction,
+        standing = Standing(
+            epoch,
+            accuracy=trial.curve[epoch - 1],
+            score=trial.score,
+            others=np.array(reached, dtype=float),
+            finished=np.array(finished, dtype=float).reshape(-1, 2),
+            complete=points(self._complete),
         )
+        reached.append(standing.accuracy)
+        return verdict(standing, self._early, self._least) is not None
 
-    def stops(self, trial: Recorded, epoch: int) -> bool:
-        handle = self._handle(trial)
-        if epoch == 1:
-            self._scheduler.on_trial_add(handle)
-        return bool(self._scheduler.on_trial_result(handle, self._result(trial, epoch)) == "STOP")
-
-    def complete(self, trial: Recorded) -> None:
-        result = self._result(trial, len(trial.curve))
-        self._scheduler.on_trial_complete(self._handle(trial), result)
-
-    def _handle(self, trial: Recorded) -> Any:
-        from syne_tune.backend.trial_status import Trial
-
-        return Trial(trial.number, {}, datetime.min)
-
-    def _result(self, trial: Recorded, epoch: int) -> dict[str, float]:
-        return {"epoch": epoch, "error": 1 - trial.curve[epoch - 1], "score": trial.predicted}
-
-
-def by_position(objectives: Any) -> Any:
-    """Syne Tune's non-dominated priority as positions in its order.
-
-    It returns the order itself, numbers of trials from the best to the worst, of which
-    `Bracket.on_result` takes entry i for the priority of trial i.
-    """
-    from syne_tune.optimizer.schedulers.multiobjective.multiobjective_priority import (
-        NonDominatedPriority,
-    )
-
-    return np.argsort(NonDominatedPriority()(objectives))
+    def complete(self, trial: Trial) -> None:
+        """Hears that a trial is complete."""
+        self._complete.append(trial)
 
 
 @dataclass(frozen=True)
@@ -177,29 +130,29 @@ class Replay:
     """
 
     epochs: int
-    complete: list[tuple[int, Recorded]]
+    complete: list[tuple[int, Trial]]
 
-    def within(self, epochs: int) -> list[Recorded]:
+    def within(self, epochs: float) -> list[Trial]:
         """The trials that are complete after so many epochs."""
         return [trial for end, trial in self.complete if end <= epochs]
 
-    def epochs_to(self, hypervolume: float, goal: Goal) -> float:
+    def epochs_to(self, hypervolume: float, setting: Setting) -> float:
         """The epochs until the complete trials reach a hypervolume; infinite where they do not."""
-        trials = [trial for _, trial in self.complete]
-        for count, (epochs, _) in enumerate(self.complete, start=1):
-            if goal.hypervolume(trials[:count]) >= hypervolume:
-                return epochs
-        return math.inf
+        ends = [end for end, _ in self.complete]  # the hypervolume only grows
+        found = bisect_left(
+            ends, hypervolume, key=lambda end: setting.hypervolume(self.within(end))
+        )
+        return ends[found] if found < len(ends) else math.inf
 
 
-def replay(trials: Sequence[Recorded], judge: Judge, slots: int, compression: int) -> Replay:
+def replay(trials: Sequence[Trial], judge: Judge, slots: int, rest: int) -> Replay:
     """Runs trials in their order, the slots an epoch each in turn.
 
     Args:
         trials: In the order in which they are drawn.
         judge: Decides which go on.
         slots: Trials that run at once.
-        compression: Epochs that a trial takes after its first fit.
+        rest: Epochs that a trial takes after its first fit.
     """
     waiting = iter(trials)
     running = deque((trial, 1) for trial in islice(waiting, slots))
@@ -208,7 +161,7 @@ def replay(trials: Sequence[Recorded], judge: Judge, slots: int, compression: in
         trial, epoch = running.popleft()
         spent += 1
         fit = len(trial.curve)
-        if epoch == fit + compression:
+        if epoch == fit + rest:
             complete.append((spent, trial))
             judge.complete(trial)
         elif epoch >= fit or not judge.stops(trial, epoch):
@@ -218,129 +171,77 @@ def replay(trials: Sequence[Recorded], judge: Judge, slots: int, compression: in
     return Replay(spent, complete)
 
 
-def read(path: Path) -> list[Recorded]:
-    """The recorded trials."""
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+def replays(early: EarlyStopping, setting: Setting, slots: int) -> list[Replay]:
+    """Replays every order."""
     return [
-        Recorded(
-            number=int(row["number"]),
-            predicted=float(row["predicted"]),
-            score=float(row["score"]),
-            accuracy=float(row["accuracy"]),
-            curve=tuple(float(row[name]) for name in row if name.startswith("epoch")),
-        )
-        for row in rows
+        replay(trials, Judge(early, setting.least), slots, setting.rest)
+        for trials in setting.orders
     ]
 
 
-def compression(sweep: Sweep) -> int:
-    """The epochs of a trial after its first fit."""
-    return sum(int(sweep.candidate[stage]["epochs"]) for stage in ("pruning", "quantization"))
-
-
-def judges(early: EarlyStopping, epochs: int, at_least: float) -> dict[str, Callable[[], Judge]]:
-    """What makes the judge of an order, by its name in the table; without stopping first."""
-
-    def rules(*names: str) -> Callable[[], Judge]:
-        return lambda: Rules(early.model_copy(update={"rule": names}), at_least)
-
-    return {
-        "no stopping": rules(),
-        "`moasha`": rules("moasha"),
-        "`feasibility`": rules("feasibility"),
-        "`[moasha, feasibility]`": rules("moasha", "feasibility"),
-        "Syne Tune's MOASHA": lambda: SyneTune(early, epochs),
-        "the same, its order as positions": lambda: SyneTune(early, epochs, by_position),
-    }
-
-
-def cells(
-    replays: Sequence[Replay], plain: Sequence[Replay], trials: Sequence[Recorded], goal: Goal
-) -> list[str]:
-    """What a row says of some orders of the trials, given their replays without stopping too."""
-    front = {trial.number for trial in goal.front(trials)}
-    most = goal.hypervolume(trials)
-    ratios, epochs, kept, without, lost = [], [], [], [], []
-    for found, other in zip(replays, plain, strict=True):
-        ends = found.within(found.epochs)
-        ratios.append(found.epochs_to(REACHED * most, goal) / other.epochs_to(REACHED * most, goal))
-        epochs.append(found.epochs / other.epochs)
-        kept.append(goal.hypervolume(ends) / most)
-        without.append(goal.hypervolume(other.within(found.epochs)) / most)
-        lost.append(1 - len(front & {trial.number for trial in ends}) / len(front))
+def cells(found: Sequence[Replay], plain: Sequence[Replay], setting: Setting) -> list[str]:
+    """What a row says of some replays, given those of the same orders without stopping."""
+    values = []
+    for one, other in zip(found, plain, strict=True):
+        final = setting.hypervolume(other.within(math.inf))
+        epochs = [each.epochs_to(REACHED * final, setting) for each in (one, other)]
+        kept = [setting.hypervolume(each.within(one.epochs)) / final for each in (one, other)]
+        values.append((epochs[0] / epochs[1], one.epochs / other.epochs, *kept))
+    ratios, *means = np.array(values).T
     # elements of the sample: between a finite and an infinite one there is nothing
     low, median, high = np.quantile(ratios, [0.25, 0.5, 0.75], method="inverted_cdf")
     return [
-        f"{_times(median)} ({_times(low)} to {_times(high)})",
+        f"{times(median)} ({times(low)} to {times(high)})",
         f"{np.mean(np.isinf(ratios)):.0%}",
-        *(f"{np.mean(values):.0%}" for values in (epochs, kept, without, lost)),
+        *(f"{np.mean(each):.1%}" for each in means),
     ]
 
 
-def table(
-    trials: Sequence[Recorded], goal: Goal, compression: int, given: argparse.Namespace
-) -> str:
-    """The rows of a goal, for one slot and for several."""
-    generator = np.random.default_rng(given.seed)
-    orders = [generator.permutation(len(trials)) for _ in range(given.orders)]
-    epochs = len(trials[0].curve)
-    lines = [f"| rule | slots | {' | '.join(COLUMNS)} |", "|---" * (2 + len(COLUMNS)) + "|"]
-    for slots in given.slots:
-        plain: list[Replay] = []
-        for name, judge in judges(given.early, epochs, goal.at_least).items():
-            replays = [
-                replay([trials[i] for i in order], judge(), slots, compression) for order in orders
-            ]
-            plain = plain or replays
-            found = cells(replays, plain, trials, goal)
-            lines.append(f"| {name} | {slots} | {' | '.join(found)} |")
-    reached = [found.epochs_to(REACHED * goal.hypervolume(trials), goal) for found in plain]
-    return "\n".join(
-        [
-            f"Accuracy >= {goal.at_least:g}, score <= {goal.at_most:g}: of {len(trials)} trials "
-            f"{len(goal.feasible(trials))} feasible, {len(goal.front(trials))} on the front; "
-            f"without stopping {np.median(reached):.0f} of {plain[0].epochs} epochs in the median.",
-            "",
-            *lines,
-            "",
-        ]
+def rows(name: str, options: Sequence[EarlyStopping], orders: int, slots: int) -> Iterator[str]:
+    """The rows of a table: without stopping, and with each of the options."""
+    setting = Setting.read(name, orders)
+    plain = replays(EarlyStopping(), setting, slots)
+    reached = [
+        one.epochs_to(REACHED * setting.hypervolume(one.within(math.inf)), setting) for one in plain
+    ]
+    yield (
+        f"{name}, slots: {slots}, orders: {orders}, trials of each: {len(setting.orders[0])}; "
+        f"without stopping {np.median(reached):.0f} of {plain[0].epochs} epochs in the median.\n"
     )
+    yield f"| {' | '.join(COLUMNS)} |\n" + "|---" * len(COLUMNS) + "|"
+    with Pool() as pool:
+        work = partial(replays, setting=setting, slots=slots)
+        for early, found in zip(options, pool.imap(work, options), strict=True):
+            rungs = early.rungs(len(setting.orders[0][0].curve))
+            line = f"{', '.join(early.rule)} at {rungs}, 1 in {early.reduction}"
+            yield f"| {' | '.join([line, str(slots), *cells(found, plain, setting)])} |"
+
+
+def points(trials: Sequence[Trial]) -> pareto.Points:
+    return np.array([(trial.accuracy, trial.score) for trial in trials]).reshape(-1, 2)
+
+
+def times(ratio: float) -> str:
+    return "never" if math.isinf(ratio) else f"{ratio:.2f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("sweep", type=Path, help="of the study, which lies beside it as CSV")
-    parser.add_argument(
-        "--feasible",
-        type=float,
-        nargs="+",
-        default=[0.33, 0.15],
-        help="goals: the share of the recorded trials that is accurate enough",
-    )
-    parser.add_argument("--orders", type=int, default=100)
+    parser.add_argument("tables", nargs="*", default=list(TRIALS), help="of benchmarks/tabular")
+    parser.add_argument("--orders", type=int, default=50)
     parser.add_argument("--slots", type=int, nargs="+", default=[1, 4])
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--early",
-        type=EarlyStopping.model_validate_json,
-        default=EarlyStopping(first_rung=3),
-        help="options of early_stopping, as JSON",
-    )
+    parser.add_argument("--rungs", nargs="+", type=json.loads, default=["auto"], help="the first")
+    parser.add_argument("--reductions", nargs="+", type=int, default=[2])
     given = parser.parse_args()
-    sweep, trials = load_sweep(given.sweep), read(given.sweep.with_suffix(".csv"))
-    for share in given.feasible:
-        at_least = np.quantile([trial.accuracy for trial in trials], 1 - share)
-        goal = Goal(round(float(at_least), 2), sweep.objectives.score.at_most)
-        print(table(trials, goal, compression(sweep), given))
-
-
-def _times(ratio: float) -> str:
-    return "never" if math.isinf(ratio) else f"{ratio:.2f}"
-
-
-def _points(trials: Sequence[Recorded]) -> pareto.Points:
-    return np.array([(trial.accuracy, trial.score) for trial in trials]).reshape(-1, 2)
+    options = [
+        EarlyStopping(rule=rule, first_rung=rung, reduction=reduction)
+        for rule, rung, reduction in product(RULES, given.rungs, given.reductions)
+    ]
+    for name in given.tables:
+        for slots in given.slots:
+            for row in rows(name, options, given.orders, slots):
+                print(row, flush=True)
+            print()
 
 
 if __name__ == "__main__":

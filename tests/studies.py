@@ -518,18 +518,18 @@ def assert_judged(left: Left) -> None:
     sweep = load_sweep(left.root.study(left.name).sweep)
     early = sweep.search.early_stopping
     rungs = early.rungs(sweep.candidate["training"]["epochs"])
-    reached: dict[int, list[tuple[float, float]]] = {rung: [] for rung in rungs}
+    reached: dict[int, list[float]] = {rung: [] for rung in rungs}
     for number, outcome in left.outcomes.items():
         known = left.optuna[number].user_attrs.get("rungs", {})
         passed = [rung for rung in rungs if rung <= len(outcome.curve)]
         assert known.keys() == {str(rung) for rung in passed}
         for rung in passed:
-            accuracy, score = known[str(rung)]
+            accuracy, _ = known[str(rung)]
             assert accuracy == outcome.curve[rung - 1].accuracy
-            others = np.array(reached[rung]).reshape(-1, 2)
-            on = stopping.goes_on((accuracy, score), others, early.reduction)
+            others = np.array(reached[rung], dtype=float)
+            on = stopping.goes_on(accuracy, others, early.reduction)
             assert on == (outcome.state != "stopped" or rung < len(outcome.curve))
-            reached[rung].append((accuracy, score))
+            reached[rung].append(accuracy)
 
 
 def _assert_told(frozen: FrozenTrial, outcome: Outcome, goals: Any) -> None:

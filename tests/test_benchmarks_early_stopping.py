@@ -1,77 +1,91 @@
-"""The recorded learning curves are whole, and the benchmark replays all of them."""
+"""The benchmark of early stopping replays every order, and counts what it says."""
 
-import runpy
+import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from micronet_search.config.files import load_sweep
 from micronet_search.config.search import EarlyStopping
-from micronet_search.config.sweep import Sweep
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
-BENCHMARK = SimpleNamespace(**runpy.run_path(str(FOLDER / "early_stopping.py")))
-EPOCHS = 30
 
 
-@pytest.fixture(params=["curves", "curves-digits"])
-def sweep(request: pytest.FixtureRequest) -> Sweep:
-    return load_sweep(FOLDER / f"{request.param}.yaml")
+@pytest.fixture(scope="module")
+def benchmark() -> Any:
+    sys.path.insert(0, str(FOLDER))
+    try:
+        import early_stopping  # type: ignore[import-not-found]
+    finally:
+        sys.path.remove(str(FOLDER))
+    return early_stopping
 
 
-@pytest.fixture
-def trials(sweep: Sweep) -> list[Any]:
-    return BENCHMARK.read(FOLDER / f"{sweep.name}.csv")
+@pytest.fixture(scope="module")
+def setting(benchmark: Any) -> Any:
+    return benchmark.Setting.read("cifar10", orders=3)
 
 
-def replay(
-    trials: list[Any], slots: int, rule: str = "off", at_least: float = 0.0, **options: int
-) -> Any:
-    judge = BENCHMARK.Rules(EarlyStopping.model_validate({"rule": rule, **options}), at_least)
-    return BENCHMARK.replay(trials, judge, slots, EPOCHS - len(trials[0].curve))
+def replay(benchmark: Any, setting: Any, slots: int, rule: str = "off", **changes: Any) -> Any:
+    least = changes.pop("least", setting.least)
+    judge = benchmark.Judge(EarlyStopping.model_validate({"rule": rule, **changes}), least)
+    return benchmark.replay(setting.orders[0], judge, slots, setting.rest)
 
 
-def test_the_recorded_file_is_whole(sweep: Sweep, trials: list[Any]) -> None:
-    numbers = [trial.number for trial in trials]
-    assert numbers == sorted(set(numbers))
-    assert len(trials) >= 70
-    epochs = sweep.candidate["training"]["epochs"]
-    assert epochs + BENCHMARK.compression(sweep) == EPOCHS
-    for trial in trials:
-        assert len(trial.curve) == epochs
-        assert all(0 < accuracy < 1 for accuracy in (*trial.curve, trial.accuracy))
-        assert 0 < trial.predicted <= sweep.objectives.score.at_most
-        assert trial.score == pytest.approx(trial.predicted, rel=0.1)
+def test_the_orders_are_of_different_candidates_under_the_ceiling(setting: Any) -> None:
+    assert (setting.least, setting.most, setting.rest) == (0.57, 0.002, 4)
+    assert [len(trials) for trials in setting.orders] == [120] * 3
+    for trials in setting.orders:
+        assert len(set(trials)) == 120
+        assert all(len(trial.curve) == 9 and trial.score <= 0.002 for trial in trials)
+    assert setting.orders[0] != setting.orders[1]
 
 
 @pytest.mark.parametrize("slots", [1, 4, 1000])
-def test_without_stopping_every_trial_takes_all_its_epochs(trials: list[Any], slots: int) -> None:
-    found = replay(trials, slots)
-    assert found.epochs == len(trials) * EPOCHS
-    assert sorted(trial.number for _, trial in found.complete) == [t.number for t in trials]
+def test_without_stopping_every_trial_takes_all_its_epochs(
+    benchmark: Any, setting: Any, slots: int
+) -> None:
+    found = replay(benchmark, setting, slots)
+    assert found.epochs == 120 * 13
+    assert sorted(trial for _, trial in found.complete) == sorted(setting.orders[0])
     ends = [epochs for epochs, _ in found.complete]
     assert ends == sorted(ends)
     if slots == 1:
-        assert ends == [EPOCHS * (i + 1) for i in range(len(trials))]
+        assert ends == [13 * (i + 1) for i in range(120)]
 
 
 @pytest.mark.parametrize("slots", [1, 4])
 def test_a_goal_out_of_reach_stops_the_rest_once_enough_are_complete(
-    trials: list[Any], slots: int
+    benchmark: Any, setting: Any, slots: int
 ) -> None:
-    found = replay(trials, slots, "feasibility", at_least=1.0, first_rung=9)
+    found = replay(benchmark, setting, slots, "feasibility", least=1.0)
     complete = len(found.complete)
     assert 20 <= complete < 20 + slots  # the others were past the rung by then
-    assert found.epochs == EPOCHS * complete + 9 * (len(trials) - complete)
+    assert found.epochs == 13 * complete + 6 * (120 - complete)
 
 
-def test_what_is_reached_and_what_is_not(sweep: Sweep, trials: list[Any]) -> None:
-    goal = BENCHMARK.Goal(0.0, sweep.objectives.score.at_most)
-    found = replay(trials, 1)
-    assert found.epochs_to(goal.hypervolume(trials[:1]), goal) == EPOCHS
-    assert found.epochs_to(goal.hypervolume(trials), goal) <= found.epochs
-    assert found.epochs_to(1.0, goal) == float("inf")
-    assert found.within(EPOCHS - 1) == []
-    assert found.within(3 * EPOCHS) == trials[:3]
+def test_half_of_the_trials_go_on(benchmark: Any, setting: Any) -> None:
+    """At two thirds of the fit, of those that came before: the more accurate half."""
+    found, before, expected = replay(benchmark, setting, 1, "moasha"), [], []
+    for trial in setting.orders[0]:
+        accuracy = trial.curve[5]
+        if sum(other >= accuracy for other in before) < max(1, (len(before) + 1) // 2):
+            expected.append(trial)
+        before.append(accuracy)
+    assert [trial for _, trial in found.complete] == expected
+
+
+def test_what_is_reached_and_what_is_not(benchmark: Any, setting: Any) -> None:
+    found, trials = replay(benchmark, setting, 1), setting.orders[0]
+    final = setting.hypervolume(trials)
+    first = next(i for i in range(120) if setting.hypervolume(trials[: i + 1]) >= 0.95 * final)
+    assert found.epochs_to(0.95 * final, setting) == 13 * (first + 1)
+    assert found.epochs_to(1.0, setting) == float("inf")
+    assert found.within(12) == []
+    assert found.within(3 * 13) == trials[:3]
+
+
+def test_cells_of_what_was_not_stopped(benchmark: Any, setting: Any) -> None:
+    plain = benchmark.replays(EarlyStopping(), setting, 1)
+    found = benchmark.cells(plain, plain, setting)
+    assert found == ["1.00 (1.00 to 1.00)", "0%", "100.0%", "100.0%", "100.0%"]

@@ -38,6 +38,7 @@ def load(folder: Path, text: str) -> EarlyStopping:
         ("{rule: [moasha]}", ("moasha",), "moasha"),
         ("[moasha, feasibility]", ("moasha", "feasibility"), ["moasha", "feasibility"]),
         ("[feasibility, moasha]", ("feasibility", "moasha"), ["feasibility", "moasha"]),
+        ("dominated", ("dominated",), "dominated"),
     ],
 )
 def test_rules_and_how_they_are_written(
@@ -62,9 +63,12 @@ def test_options(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("confidence", "needed"), [(0.5, 1), (0.75, 3), (0.8, 4), (0.9, 9), (0.95, 19), (0.99, 99)]
 )
-def test_after_that_is_too_few_for_the_confidence(confidence: float, needed: int) -> None:
+@pytest.mark.parametrize("rule", ["feasibility", "dominated"])
+def test_after_that_is_too_few_for_the_confidence(
+    rule: str, confidence: float, needed: int
+) -> None:
     """n complete trials bound a share of 1 / (n + 1) of the trials at best."""
-    options = {"rule": "feasibility", "confidence": confidence}
+    options = {"rule": rule, "confidence": confidence}
     assert EarlyStopping.model_validate({**options, "after": needed}).after == needed
     if needed > 1:
         with pytest.raises(ValidationError, match=f"expected at least {needed} complete trials"):
@@ -83,19 +87,17 @@ def test_the_refusal_names_its_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("epochs", "reduction", "rungs"),
     [
-        (1, 3, []),
-        (2, 3, [1]),
-        (3, 3, [1]),
-        (10, 3, [3]),
-        (27, 3, [9]),
-        (60, 3, [20]),
-        (200, 3, [67]),
+        (1, 2, []),
         (2, 2, [1]),
-        (10, 2, [3, 7]),
-        (27, 4, [9]),
+        (3, 2, [2]),
+        (9, 2, [6]),
+        (10, 2, [7]),
+        (15, 2, [10]),
+        (15, 3, [10]),
+        (200, 3, [133]),
     ],
 )
-def test_the_first_rung_is_at_a_third_of_the_fit(
+def test_the_rung_is_at_two_thirds_of_the_fit(
     epochs: int, reduction: int, rungs: list[int]
 ) -> None:
     assert EarlyStopping(reduction=reduction).rungs(epochs) == rungs

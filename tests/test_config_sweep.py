@@ -17,7 +17,7 @@ from micronet_search.config.files import (
 from micronet_search.config.loading import ConfigError
 from micronet_search.config.network import EfficientNet, Input
 from micronet_search.config.options import invalid_options, refusals, valid_draw
-from micronet_search.config.search import EarlyStopping, Nsga2, StartFrom, Tpe
+from micronet_search.config.search import EarlyStopping, Nsga2, StartFrom, StopWhen, Tpe
 from micronet_search.config.sweep import Sweep
 
 # The example of the design, long lines wrapped.
@@ -249,6 +249,13 @@ def test_a_study_to_start_from(tmp_path: Path, written: str, trials: Any) -> Non
     sweep = load(tmp_path, change(("hours: 8", f"hours: 8, start_from: {written}")))
     assert sweep.search.start_from == StartFrom(study="wide", trials=trials)
     assert load(tmp_path, dump_yaml(sweep.dump())) == sweep
+
+
+def test_when_a_study_stops(tmp_path: Path) -> None:
+    sweep = load(tmp_path, change(("hours: 8", "hours: 8, stop_when: {stagnant_trials: 30}")))
+    assert sweep.search.stop_when == StopWhen(stagnant_trials=30)
+    message = refusal(tmp_path, ("hours: 8", "hours: 8, stop_when: {stagnant_trials: 0}"))
+    assert "search.stop_when.stagnant_trials: found 0, expected a number" in message
 
 
 @pytest.mark.parametrize(

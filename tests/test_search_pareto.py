@@ -7,15 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from optuna._hypervolume import compute_hypervolume
-from optuna.study._multi_objective import _fast_non_domination_rank
 
 from micronet_search.search.pareto import (
     Points,
-    epsilon_net,
     expected_gains,
     front,
     hypervolume,
-    ranks,
 )
 
 COARSE = st.integers(0, 6).map(lambda step: step / 4)  # Few values: equal points and ties.
@@ -53,27 +50,6 @@ def test_front_by_hand() -> None:
 @given(some_points(COARSE | st.just(np.nan)) | some_points(FINE))
 def test_front_is_its_definition(points: Points) -> None:
     assert front(points).tolist() == front_by_definition(points)
-
-
-@given(POINTS)
-def test_ranks_peel_fronts(points: Points) -> None:
-    expected = np.zeros(len(points), dtype=int)
-    left, rank = list(range(len(points))), 0
-    while left:
-        here = [i for i in left if not any(dominates(points[j], points[i]) for j in left)]
-        expected[here] = rank
-        left, rank = [i for i in left if i not in here], rank + 1
-    assert ranks(points).tolist() == expected.tolist()
-
-
-@given(POINTS)
-def test_ranks_are_optunas(points: Points) -> None:
-    assert ranks(points).tolist() == _fast_non_domination_rank(points * [-1.0, 1.0]).tolist()
-
-
-def test_ranks_put_nan_last() -> None:
-    points = np.array([[np.nan, 0.1], [0.5, 0.5], [0.9, 0.1], [0.7, np.nan]])
-    assert ranks(points).tolist() == [2, 1, 0, 2]
 
 
 @pytest.mark.parametrize(
@@ -115,33 +91,6 @@ def test_hypervolume_counts_cells(points: Points) -> None:
 def test_only_the_front_has_hypervolume(points: Points) -> None:
     kept = points[front(points)]
     assert hypervolume(kept, (0.2, 1.4)) == pytest.approx(hypervolume(points, (0.2, 1.4)))
-
-
-def test_epsilon_net_by_hand() -> None:
-    points = np.array([[0.2, 0.0], [0.5, 0.3], [0.9, 0.4], [1.0, 1.0], [0.3, 0.1]])
-    # Scaled accuracies 0, 3/8, 7/8, 1, 1/8. First the most accurate, then its opposite, then the
-    # point with the greatest distance to the nearer of the two: 2 (0.61), then 1 (0.48 from 0).
-    assert epsilon_net(points).tolist() == [3, 0, 2, 1, 4]
-
-
-@given(POINTS)
-def test_epsilon_net_spreads(points: Points) -> None:
-    order = epsilon_net(points).tolist()
-    assert sorted(order) == list(range(len(points)))
-    if len(points) < 2:
-        return
-    assert points[order[0], 0] == points[:, 0].max()
-    span = np.ptp(points, axis=0)
-    scaled = points / np.where(span > 0, span, 1.0)
-    distances = np.linalg.norm(scaled[:, None] - scaled, axis=2)
-    for i in range(1, len(order)):
-        nearest = distances[np.ix_(order[:i], order[i:])].min(axis=0)
-        assert nearest[0] >= nearest.max() - 1e-9
-
-
-@given(some_points(COARSE), st.sampled_from([(2.0, 1.0), (1.0, 8.0)]))
-def test_epsilon_net_has_no_units(points: Points, scale: tuple[float, float]) -> None:
-    assert epsilon_net(points * scale).tolist() == epsilon_net(points).tolist()
 
 
 @given(

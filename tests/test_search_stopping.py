@@ -7,61 +7,58 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from micronet_search.config.search import EarlyStopping
-from micronet_search.search.pareto import Points
-from micronet_search.search.stopping import Standing, at_share, goes_on, reachable, verdict
+from micronet_search.search.pareto import Floats, Points
+from micronet_search.search.stopping import (
+    Standing,
+    at_share,
+    best_at,
+    goes_on,
+    reachable,
+    verdict,
+)
 
+EMPTY = np.empty(0)
+AHEAD = np.array([0.8, 0.7, 0.6])
 NONE = np.empty((0, 2))
 BETTER = np.array([[0.8, 0.01], [0.7, 0.02], [0.6, 0.03]])
 
 
 def test_the_first_at_a_rung_goes_on() -> None:
-    assert goes_on((0.1, 9.0), NONE, 3)
+    assert goes_on(0.0, EMPTY, 3)
 
 
 @pytest.mark.parametrize("reduction", [2, 3, 4])
 def test_a_diverged_trial_never_goes_on(reduction: int) -> None:
-    assert not goes_on((np.nan, 0.001), NONE, reduction)
-    assert not goes_on((np.nan, 0.001), BETTER, reduction)
+    assert not goes_on(math.nan, EMPTY, reduction)
+    assert not goes_on(math.nan, AHEAD, reduction)
+    assert not goes_on(math.nan, np.array([math.nan]), reduction)
 
 
 @pytest.mark.parametrize(
-    ("point", "others", "reduction", "expected"),
+    ("accuracy", "others", "reduction", "expected"),
     [
-        ((0.5, 0.05), BETTER[:1], 3, False),  # Two trials, one goes on, this is the dominated one.
-        ((0.9, 0.005), BETTER[:1], 3, True),
-        ((0.75, 0.015), BETTER, 2, True),  # Four trials, two go on, this is second.
-        ((0.75, 0.015), BETTER, 3, False),  # Four trials, one goes on.
-        ((0.65, 0.025), BETTER, 2, False),  # Third of four.
-        ((0.9, 0.015), BETTER, 4, True),  # On the front, and its most accurate.
-        ((0.5, 0.005), BETTER, 4, False),  # On the front too, but the other end goes first.
-        ((0.5, 0.005), BETTER, 2, True),
-        ((0.5, 9.0), np.array([[np.nan, 0.01]]), 2, True),  # Ahead of a diverged one.
-        ((0.8, 0.01), BETTER[:1], 2, False),  # Of equals the first.
+        (0.5, AHEAD[:1], 3, False),  # two trials, one goes on
+        (0.9, AHEAD[:1], 3, True),
+        (0.75, AHEAD, 2, True),  # four trials, two go on, this is second
+        (0.75, AHEAD, 3, False),  # four trials, one goes on
+        (0.65, AHEAD, 2, False),  # third of four
+        (0.65, np.append(AHEAD, [0.1, 0.2]), 2, True),  # third of six
+        (0.65, np.append(AHEAD, [0.1]), 2, False),  # two of five
+        (0.9, AHEAD, 4, True),
+        (0.5, np.array([math.nan]), 2, True),  # ahead of a diverged one
+        (0.8, AHEAD[:1], 2, False),  # of equals the first
     ],
 )
-def test_by_hand(
-    point: tuple[float, float], others: Points, reduction: int, expected: bool
-) -> None:
-    assert goes_on(point, others, reduction) is expected
+def test_by_hand(accuracy: float, others: Floats, reduction: int, expected: bool) -> None:
+    assert goes_on(accuracy, others, reduction) is expected
 
 
-@given(st.permutations(range(12)), st.permutations(range(12)), st.integers(2, 5))
-def test_one_in_reduction_goes_on(ones: list[int], others: list[int], reduction: int) -> None:
-    """Asked again after all have arrived, exactly the share goes on."""
-    # Uneven distances, without ties: of equally far points the one that asks is the last.
-    points = np.stack([np.sqrt(np.array(ones) + 0.3), np.log(np.array(others) + 2.0)], axis=1)
-    on = [
-        goes_on((a, s), np.delete(points, i, axis=0), reduction) for i, (a, s) in enumerate(points)
-    ]
-    assert sum(on) == 12 // reduction
-
-
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=9))
-def test_what_dominates_a_trial_that_goes_on_goes_on(others: list[tuple[int, int]]) -> None:
-    array = np.array(others, dtype=float)
-    accuracy, score = array[0]
-    if goes_on((accuracy, score), array[1:], 3):
-        assert goes_on((accuracy + 6, score - 6), array[1:], 3)
+@given(st.permutations(range(12)), st.integers(2, 5))
+def test_one_in_reduction_goes_on(accuracies: list[int], reduction: int) -> None:
+    """Asked again after all have arrived, exactly the share goes on: the most accurate."""
+    points = np.array(accuracies, dtype=float)
+    on = [a for i, a in enumerate(points) if goes_on(a, np.delete(points, i), reduction)]
+    assert sorted(on) == list(range(12 - 12 // reduction, 12))
 
 
 # --- feasibility ---
@@ -158,11 +155,17 @@ def test_at_share_by_hand() -> None:
 
 
 def judged(
-    rule: list[str], accuracy: float, others: Points = NONE, complete: int = 20, **options: object
+    rule: list[str],
+    accuracy: float,
+    others: Floats = EMPTY,
+    complete: int = 20,
+    known: Points = NONE,
+    **options: object,
 ) -> str | None:
     """At epoch 3, with a score of 0.02, and complete trials that kept 0.9 of their errors."""
     early = EarlyStopping.model_validate({"rule": rule, **options})
-    return verdict(Standing(3, accuracy, 0.02, others, finished([0.9] * complete)), early, 0.55)
+    standing = Standing(3, accuracy, 0.02, others, finished([0.9] * complete), known)
+    return verdict(standing, early, 0.55)
 
 
 def test_what_feasibility_says() -> None:
@@ -175,34 +178,71 @@ def test_what_feasibility_says() -> None:
 
 def test_a_goal_that_is_just_reached_is_reached() -> None:
     early = EarlyStopping.model_validate("feasibility")
-    standing = Standing(3, 0.5, 0.02, NONE, finished([0.5] * 20))
+    standing = Standing(3, 0.5, 0.02, EMPTY, finished([0.5] * 20), NONE)
     assert verdict(standing, early, 0.75) is None
     assert verdict(standing, early, 0.75 + 1e-9) is not None
 
 
+@pytest.mark.parametrize("rule", ["feasibility", "dominated"])
 @pytest.mark.parametrize("after", [19, 20, 60])
-def test_feasibility_says_nothing_before_enough_are_complete(after: int) -> None:
+def test_nothing_is_said_before_enough_are_complete(after: int, rule: str) -> None:
     for complete in (0, after // 2, after - 1):
-        assert judged(["feasibility"], 0.0, complete=complete, after=after) is None
-    assert judged(["feasibility"], 0.0, complete=after, after=after) is not None
+        assert judged([rule], 0.0, EMPTY, complete, BETTER, after=after) is None
+    assert judged([rule], 0.0, EMPTY, after, BETTER, after=after) is not None
 
 
-def test_the_scores_of_others_mean_nothing_to_feasibility() -> None:
-    assert judged(["feasibility"], 0.6, BETTER) is None
-    assert judged(["moasha"], 0.6, BETTER) == "moasha at the rung of epoch 3, with 3 other trials"
+def test_the_best_that_scores_no_worse_by_hand() -> None:
+    known = np.array([[0.5, 0.01], [0.7, 0.02], [0.6, 0.02], [0.9, 0.03]])
+    for score, best in [(0.009, -math.inf), (0.01, 0.5), (0.0199, 0.5), (0.02, 0.7), (1.0, 0.9)]:
+        assert best_at(score, known) == best
+    assert best_at(1.0, NONE) == -math.inf
+
+
+@pytest.mark.parametrize(
+    ("known", "stops"),
+    [
+        ([[0.5, 0.02]], False),  # 0.54 is in reach
+        ([[0.541, 0.02]], True),  # no worse in score, and out of reach
+        ([[0.541, 0.01]], True),
+        ([[0.541, 0.021]], False),  # dearer: this trial may extend the front
+        ([[0.9, 0.021], [0.5, 0.01]], False),
+        ([[0.9, 0.021], [0.541, 0.01]], True),
+        ([], False),
+    ],
+)
+def test_what_dominated_says(known: list[list[float]], stops: bool) -> None:
+    """At 0.4889 the trial keeps at least 0.9 of its errors: 0.54 at most."""
+    points = np.array(known).reshape(-1, 2)
+    found = judged(["dominated"], 1 - 0.46 / 0.9, known=points)
+    assert found == (
+        "dominated at the rung of epoch 3: at most 0.5400 after 20 complete trials, one with no "
+        "higher score has 0.5410"
+        if stops
+        else None
+    )
+
+
+def test_dominated_stops_what_could_only_be_equal() -> None:
+    standing = Standing(3, 0.5, 0.02, EMPTY, finished([0.5] * 20), np.array([[0.75, 0.02]]))
+    assert verdict(standing, EarlyStopping.model_validate("dominated"), 0.0) is not None
+
+
+def test_the_accuracies_of_others_mean_nothing_to_feasibility() -> None:
+    assert judged(["feasibility"], 0.6, AHEAD) is None
+    assert judged(["moasha"], 0.6, AHEAD) == "moasha at the rung of epoch 3, with 3 other trials"
 
 
 @pytest.mark.parametrize(
     ("accuracy", "others", "reasons"),
     [
-        (0.9, NONE, [None, None]),
-        (0.6, BETTER, ["moasha", "moasha"]),  # feasible, but behind
-        (0.4, NONE, ["feasibility", "feasibility"]),  # ahead, but out of reach
-        (0.4, BETTER, ["moasha", "feasibility"]),
+        (0.9, EMPTY, [None, None]),
+        (0.6, AHEAD, ["moasha", "moasha"]),  # feasible, but behind
+        (0.4, EMPTY, ["feasibility", "feasibility"]),  # ahead, but out of reach
+        (0.4, AHEAD, ["moasha", "feasibility"]),
     ],
 )
 def test_the_first_rule_that_stops_gives_the_reason(
-    accuracy: float, others: Points, reasons: list[str | None]
+    accuracy: float, others: Floats, reasons: list[str | None]
 ) -> None:
     rules = ["moasha", "feasibility"]
     for rule, expected in zip((rules, rules[::-1]), reasons, strict=True):
@@ -212,10 +252,10 @@ def test_the_first_rule_that_stops_gives_the_reason(
 
 @pytest.mark.parametrize("accuracy", [0.0, 0.4, np.nan])
 def test_without_a_rule_every_trial_goes_on(accuracy: float) -> None:
-    assert judged([], accuracy, BETTER) is None
+    assert judged([], accuracy, AHEAD) is None
 
 
 @pytest.mark.parametrize("rule", [["moasha"], ["moasha", "feasibility"], ["feasibility", "moasha"]])
 def test_moasha_stops_a_diverged_trial(rule: list[str]) -> None:
-    for others in (NONE, BETTER, np.full((2, 2), np.nan)):
+    for others in (EMPTY, AHEAD, np.full(2, np.nan)):
         assert judged(rule, np.nan, others) is not None

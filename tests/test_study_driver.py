@@ -26,6 +26,9 @@ from micronet_search.store.outcome import Epoch, Outcome, Result, lost
 from micronet_search.store.paths import Root
 from micronet_search.study import opening
 from micronet_search.study.progress import Progress
+from micronet_search.study.start import read_start
+
+ENDS = "the study ends as search.stop_when says: its hypervolume has stagnated"
 
 Script = Callable[[Job, int], list[Event]]
 """From a job, and how often it was started before, to what its slot says."""
@@ -128,6 +131,74 @@ def test_a_crash_goes_on_from_the_checkpoint_and_ends_after_the_retries(
     # a node that leaves is not the trial's fault, however often
     assert sum(job.number == 1 for job in engine.jobs) == 5
     assert outcomes(runs, "tiny")[1].state == "complete"
+
+
+def ended(accuracies: dict[int, float]) -> Script:
+    """Trials end with these accuracies, of which one above 0.5 is feasible; the others with 0.4."""
+    return lambda job, _: [complete(accuracies.get(job.number, 0.4))]
+
+
+STAGNANT = {"search__trials": 20, "search__stop_when": {"stagnant_trials": 3}}
+GOAL = {"objectives__accuracy__at_least": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "trials"),
+    [
+        ({}, 3),  # nothing feasible
+        ({0: 0.6}, 4),
+        ({1: 0.6, 2: 0.6, 3: 0.55}, 5),  # an equal one and a worse one
+        ({2: 0.6, 5: 0.7}, 9),
+        ({0: 0.6, 4: 0.7}, 4),  # it would have come too late
+        ({0: 0.5}, 3),  # just feasible: no hypervolume
+        (dict.fromkeys(range(20), 0.6), 4),
+        ({number: 0.6 + number / 100 for number in range(20)}, 20),
+    ],
+)
+def test_a_study_ends_when_its_hypervolume_stagnates(
+    accuracies: dict[int, float], trials: int, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Scripted(1, ended(accuracies))
+    progress, lines = run(runs, monkeypatch, engine, **STAGNANT, **GOAL)
+    assert len(progress.outcomes) == trials
+    assert progress.paused is None
+    assert lines.count(ENDS) == (trials < 20)
+    # it is finished for good, until the sweep asks for more
+    again, lines = run(runs, monkeypatch, Scripted(1, ended({})), **STAGNANT, **GOAL)
+    assert len(again.outcomes) == trials
+    assert read_start(Root(runs).study("tiny")).finished is True
+    assert lines.count(ENDS) == (trials < 20)
+
+
+def test_a_stagnant_study_goes_on_where_the_sweep_says_so(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(runs, monkeypatch, Scripted(1, ended({})), **STAGNANT, **GOAL)
+    later = {**STAGNANT, "search__stop_when": {"stagnant_trials": 5}}
+    progress, _ = run(runs, monkeypatch, Scripted(1, ended({})), **later, **GOAL)
+    assert len(progress.outcomes) == 5
+    later = {"search__trials": 20, "search__stop_when": None}
+    progress, lines = run(runs, monkeypatch, Scripted(1, ended({})), **later, **GOAL)
+    assert len(progress.outcomes) == 20
+    assert ENDS not in lines
+
+
+def test_what_runs_is_finished_before_a_stagnant_study_ends(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trial 2 is the last to end, and raises the hypervolume: so three more are to come."""
+    slow = [Trained(row(epoch), 5) for epoch in range(1, 5)]
+
+    def script(job: Job, _: int) -> list[Event]:
+        return [*slow, complete(0.6)] if job.number == 2 else [complete(0.4)]
+
+    engine = Scripted(3, script)
+    progress, lines = run(runs, monkeypatch, engine, **STAGNANT, **GOAL)
+    late = [number for number, found in progress.outcomes.items() if found.accuracy == 0.6]
+    assert late == [2]
+    after = list(progress.outcomes)[list(progress.outcomes).index(2) + 1 :]
+    assert len(after) >= 3
+    assert lines.count(ENDS) == 1
 
 
 def test_rungs_order_the_worst_to_stop(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from micronet_search.study.survey import (
     extended,
     is_feasible,
     leaders,
+    stagnant_trials,
     survey,
     violations,
 )
@@ -44,6 +45,44 @@ def test_the_front_is_of_feasible_complete_trials() -> None:
     assert found.hypervolume == pytest.approx(0.2 * 0.2 + 0.2 * 0.1)
     feasible = {n for n, found in outcomes.items() if is_feasible(found, GOALS)}
     assert feasible == {0, 3, 5, 8, 9}
+
+
+@given(
+    st.permutations(range(9)).flatmap(
+        lambda order: st.tuples(
+            *(
+                st.builds(
+                    Outcome,
+                    st.sampled_from(["complete", "complete", "stopped", "failed"]),
+                    st.just(0.0),
+                    st.just(float(place)),
+                    st.just("cpu"),
+                    accuracy=st.sampled_from([0.4, 0.5, 0.6 + place / 100, 0.8 + place / 100]),
+                    scores=st.sampled_from([0.1, 0.2, 0.4, 0.5]).map(
+                        lambda score: {
+                            "imt": {"parameters": 0.0, "operations": 0.0, "score": score}
+                        }
+                    ),
+                )
+                for place in order
+            )
+        )
+    ),
+    st.integers(0, 9),
+)
+def test_stagnant_trials_are_those_since_the_last_growth(
+    ended: tuple[Outcome, ...], count: int
+) -> None:
+    """Counted by hand over the trials as they ended, whatever their numbers."""
+    outcomes = dict(enumerate(ended[:count]))
+    known: dict[int, Outcome] = {}
+    hypervolume, since = 0.0, 0
+    for number in sorted(outcomes, key=lambda number: outcomes[number].ended):
+        known[number] = outcomes[number]
+        found = survey(known, GOALS).hypervolume
+        since = 0 if found > hypervolume else since + 1
+        hypervolume = found
+    assert stagnant_trials(survey(outcomes, GOALS), outcomes, GOALS) == since
 
 
 def test_the_leaders_are_the_front_or_what_would_be_without_goals() -> None:

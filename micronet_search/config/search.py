@@ -59,7 +59,7 @@ class Frontier(Model):
 OptunaSampler = Tpe | Nsga2 | RandomSearch
 Sampler = Annotated[Frontier | OptunaSampler, Field(discriminator="name")]
 
-StoppingRule = Literal["moasha", "feasibility"]
+StoppingRule = Literal["moasha", "feasibility", "dominated"]
 
 
 def _as_list(rule: Any) -> Any:
@@ -78,20 +78,22 @@ class EarlyStopping(Model):
     """When a study decides whether a trial goes on.
 
     Attributes:
-        rule: `off`, or `moasha`: multi-objective asynchronous successive halving (Schmucker et
-            al., 2021), or `feasibility`: a trial stops where its accuracy, judged by the complete
-            trials, cannot reach the goal. A list combines rules: a trial goes on if all say so.
-        first_rung: Epoch of the first rung, within the first fit; `auto` for a third of its epochs,
-            rounded. Earlier rungs lose most of the front (docs/log.md).
+        rule: `off`, or one of these, or a list of them, all of which have to let a trial go on:
+            `moasha`: asynchronous successive halving by accuracy, after Schmucker et al., 2021.
+            `feasibility`: a trial stops where its accuracy, judged by the complete trials, cannot
+            reach the goal. `dominated`: it stops where it cannot exceed that of a complete trial
+            with no higher score.
+        first_rung: Epoch of the first rung, within the first fit; `auto` for two thirds of its
+            epochs, rounded, and no other rung. Earlier rungs lose more of the front (docs/log.md).
         reduction: The ratio of two rungs' epochs; by moasha one in so many trials goes on.
-        confidence: Of feasibility: how sure it has to be.
-        after: Complete trials without which feasibility says nothing.
+        confidence: Of feasibility and dominated: how sure they have to be.
+        after: Complete trials without which feasibility and dominated say nothing.
         keep_hours: How long the checkpoint of a stopped trial is kept; null for always.
     """
 
     rule: Annotated[Listed[StoppingRule], BeforeValidator(_as_list)] = ()
     first_rung: Annotated[int | Literal["auto"], BeforeValidator(_is_rung)] = "auto"
-    reduction: Annotated[int, Field(ge=2)] = 3
+    reduction: Annotated[int, Field(ge=2)] = 2
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
     after: PositiveInt = 20
     keep_hours: Annotated[float, Field(ge=0.0)] | None = None
@@ -104,7 +106,7 @@ class EarlyStopping(Model):
     @model_validator(mode="after")
     def _enough_for_the_confidence(self) -> EarlyStopping:
         needed = math.ceil(self.confidence / (1 - self.confidence) - 1e-9)
-        if "feasibility" in self.rule and self.after < needed:
+        if {"feasibility", "dominated"} & set(self.rule) and self.after < needed:
             expected = f"at least {needed} complete trials for a confidence of {self.confidence:g}"
             raise ValueError(f"found after: {self.after}, expected {expected}")
         return self
@@ -115,13 +117,12 @@ class EarlyStopping(Model):
 
     def rungs(self, epochs: int) -> list[int]:
         """The epochs at which a trial is judged whose first fit has so many, the last excluded."""
-        # in thirds of an epoch: rounded before they are multiplied, a third of ten would give nine
-        thirds = epochs if self.first_rung == "auto" else 3 * self.first_rung
-        found = set()
-        while thirds < 3 * epochs:
-            found.add(max(1, round(thirds / 3)))
-            thirds *= self.reduction
-        return sorted(found - {epochs})
+        rung = round(2 * epochs / 3) if self.first_rung == "auto" else self.first_rung
+        found = []
+        while rung < epochs:
+            found.append(rung)
+            rung *= self.reduction
+        return found
 
 
 class StartFrom(Model):
@@ -143,12 +144,25 @@ class StartFrom(Model):
         return {"study": value} if isinstance(value, str) else value
 
 
+class StopWhen(Model):
+    """When a study ends before its total of trials.
+
+    Attributes:
+        stagnant_trials: How many trials in a row, complete, stopped or failed, end without raising
+            the hypervolume of the feasible ones. A study that has no feasible trial has not raised
+            it either, and ends after as many.
+    """
+
+    stagnant_trials: PositiveInt
+
+
 class Search(Model):
     """How far and how the space is searched.
 
     Attributes:
         trials: Complete, stopped and failed trials in all, over every start of the study.
         hours: Time of the driver in all, over every start; null for no limit.
+        stop_when: What ends the study before; null for nothing. Trials that run are finished first.
         sampler: Its name, or a mapping with its name and options.
         seed: Of the sampler and of the trials.
         compressions_per_network: How often a network is compressed once it is trained: this many
@@ -161,6 +175,7 @@ class Search(Model):
 
     trials: PositiveInt
     hours: Positive | None = None
+    stop_when: StopWhen | None = None
     sampler: Annotated[Sampler, BY_NAME] = Frontier(name="frontier")
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     compressions_per_network: PositiveInt = 1

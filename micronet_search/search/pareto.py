@@ -27,21 +27,6 @@ def front(points: Points) -> Indices:
     return found
 
 
-def ranks(points: Points) -> Indices:
-    """Returns the rank of each point: 0 on the front, 1 on the front of the rest, and so on.
-
-    Equal points have the same rank. Rows with NaN share a rank after all others.
-    """
-    unique, back = np.unique(points, axis=0, return_inverse=True)
-    found, rank = np.zeros(len(unique), dtype=np.intp), 0
-    remaining = np.arange(len(unique))
-    while len(here := front(unique[remaining])):
-        remaining = np.delete(remaining, here)
-        rank += 1
-        found[remaining] = rank
-    return found[back.reshape(-1)]
-
-
 def hypervolume(points: Points, reference: tuple[float, float]) -> float:
     """Returns the area, in accuracy times score, that the points dominate up to a reference point.
 
@@ -87,25 +72,3 @@ def expected_gains(
     steps = above - np.append(above[:, 1:], np.zeros((len(above), 1)), axis=1)
     gains: Floats = np.sum(saved * steps, axis=1)
     return gains
-
-
-def epsilon_net(points: Points) -> Indices:
-    """Returns the indices of points so that each next one is the farthest from those before it.
-
-    Schmucker et al., 2021, "Multi-objective Asynchronous Successive Halving", break ties within a
-    rank by this order. Distances are Euclidean, after each objective is scaled to [0, 1]. The most
-    accurate point comes first, because training tells the accuracy, and the score is known before
-    it. Of equally far points the first is taken. Points are finite.
-    """
-    if not len(points):
-        return np.empty(0, dtype=np.intp)
-    low, high = points.min(axis=0), points.max(axis=0)
-    scaled = (points - low) / np.where(high > low, high - low, 1.0)
-    order = np.empty(len(points), dtype=np.intp)
-    order[0] = np.argmax(scaled[:, 0])
-    distance = np.full(len(points), np.inf)
-    for i in range(1, len(points)):
-        distance = np.minimum(distance, np.linalg.norm(scaled - scaled[order[i - 1]], axis=1))
-        distance[order[:i]] = -1.0
-        order[i] = np.argmax(distance)
-    return order

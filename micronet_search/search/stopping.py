@@ -1,4 +1,4 @@
-"""The stopping rules `moasha` and `feasibility`, which decide whether a trial goes on past a rung.
+"""The stopping rules, which decide whether a trial goes on past a rung.
 
 Optuna has no pruners for several objectives. Here a stopping rule is a function of what a study
 stores: the accuracy of every trial after each epoch, and the scores, known before training.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from micronet_search.config.search import EarlyStopping
-from micronet_search.search.pareto import Points, epsilon_net, ranks
+from micronet_search.search.pareto import Floats, Points
 from micronet_search.store.outcome import Outcome
 
 RUNGS = "rungs"
@@ -25,15 +25,17 @@ class Standing:
     Attributes:
         accuracy: The trial's at the rung, a fraction.
         score: The trial's, predicted.
-        others: Accuracy and score of each trial that reached the rung before, shape (N, 2).
+        others: The accuracy of each trial that reached the rung before, shape (N,).
         finished: What `finished` returns for the rung's share of the first fit, shape (M, 2).
+        complete: Accuracy and score of each complete trial, shape (K, 2).
     """
 
     epoch: int
     accuracy: float
     score: float
-    others: Points
+    others: Floats
     finished: Points
+    complete: Points
 
 
 def verdict(standing: Standing, early: EarlyStopping, at_least: float) -> str | None:
@@ -44,41 +46,51 @@ def verdict(standing: Standing, early: EarlyStopping, at_least: float) -> str | 
     place = f"at the rung of epoch {standing.epoch}"
     for name in early.rule:
         if name == "moasha":
-            point = (standing.accuracy, standing.score)
-            if not goes_on(point, standing.others, early.reduction):
+            if not goes_on(standing.accuracy, standing.others, early.reduction):
                 return f"moasha {place}, with {len(standing.others)} other trials"
-        elif name == "feasibility" and len(standing.finished) >= early.after:
+        elif len(standing.finished) >= early.after:
             most = reachable(standing.accuracy, standing.finished, early.confidence)
-            if most < at_least:
-                return (
-                    f"feasibility {place}: at most {most:.4f} after {len(standing.finished)} "
-                    f"complete trials, expected at least {at_least:g}"
-                )
+            known = f"at most {most:.4f} after {len(standing.finished)} complete trials"
+            rival = best_at(standing.score, standing.complete)
+            if name == "feasibility" and most < at_least:
+                return f"{name} {place}: {known}, expected at least {at_least:g}"
+            if name == "dominated" and most <= rival:
+                return f"{name} {place}: {known}, one with no higher score has {rival:.4f}"
     return None
 
 
-def goes_on(point: tuple[float, float], others: Points, reduction: int) -> bool:
-    """Decides by multi-objective asynchronous successive halving whether a trial goes on.
-
-    The trials that reached the rung are sorted by their non-dominated rank, and within a rank by an
-    epsilon net (Schmucker et al., 2021, "Multi-objective Asynchronous Successive Halving"). One in
-    `reduction` goes on, and always the first. A trial is judged when it arrives, against those that
-    arrived before it. Constraints play no part, because few trials are feasible at an early rung.
+def best_at(score: float, complete: Points) -> float:
+    """Returns the highest accuracy of the complete trials with at most this score.
 
     Args:
-        point: Accuracy and score of the trial at the rung; it stops if one is NaN, as a diverged
-            fit leaves it.
-        others: Those of each trial that reached the rung before, shape (N, 2).
+        score: What a trial is predicted to have.
+        complete: Accuracy and score of each complete trial, shape (K, 2).
+
+    Returns:
+        The accuracy; minus infinity if no trial has such a score.
+    """
+    return float(complete[complete[:, 1] <= score, 0].max(initial=-math.inf))
+
+
+def goes_on(accuracy: float, others: Floats, reduction: int) -> bool:
+    """Decides by asynchronous successive halving whether a trial goes on.
+
+    The trials that reached the rung are sorted by accuracy, equal ones in the order in which they
+    came. One in `reduction` goes on, and always the first. A trial is judged when it arrives,
+    against those that arrived before it.
+
+    For several objectives, Schmucker et al., 2021, "Multi-objective Asynchronous Successive
+    Halving", sort by the non-dominated rank, and within a rank by an epsilon net. Here the score is
+    known before training, and its ceiling has been applied. In a rank the cheapest trials are first
+    whatever they have learned, and take the places of the feasible front (docs/log.md).
+
+    Args:
+        accuracy: Of the trial at the rung; it stops if that is NaN, as a diverged fit leaves it.
+        others: Those of each trial that reached the rung before, shape (N,).
         reduction: One in how many trials goes on.
     """
-    if np.isnan(point).any():
-        return False
-    points = np.vstack([others, point])
-    rank = ranks(points)
-    ahead = int(np.sum(rank < rank[-1]))
-    level = np.flatnonzero(rank == rank[-1])
-    position = int(np.flatnonzero(epsilon_net(points[level]) == len(level) - 1)[0])
-    return ahead + position < max(1, len(points) // reduction)
+    ahead = int(np.sum(others >= accuracy))
+    return not math.isnan(accuracy) and ahead < max(1, (len(others) + 1) // reduction)
 
 
 def reachable(accuracy: float, finished: Points, confidence: float) -> float:

@@ -49,23 +49,20 @@ class Driver:
     ) -> None:
         """Takes over a study whose lock is held."""
         self._sweep, self._folder = sweep, root.study(sweep.name)
-        self._study = study
-        self._engine = engine
+        self._study, self._engine = study, engine
         self._projection = projection
         self._teachers, self._starts = teachers, starts
-        self._progress = progress
-        self._observe = observe
-        goals, early = sweep.objectives, sweep.search.early_stopping
+        self._progress, self._observe = progress, observe
         self._ledger = Ledger(sweep, self._folder, study, projection, progress)
         self._queue = Queue(progress.total, progress.outcomes)
         self._draws = Draws(sweep, study, Prospects(sweep, starts.at), progress, self._report)
-        self._rungs = Rungs(early, goals.accuracy.at_least, progress.outcomes)
+        self._rungs = Rungs(sweep.search.early_stopping, sweep.objectives, progress.outcomes)
         self._bases = Bases(sweep, study, self._folder, progress.outcomes)
         self._tries = Tries(sweep.execution.retries)
         self._clock = Clock(self._folder, sweep.search.hours)
 
     def run(self) -> bool:
-        """Goes on until the totals are reached.
+        """Goes on until the totals are reached, or no better trial is to be expected.
 
         Returns:
             Whether the study is finished; False where it was paused by a signal or the hours.
@@ -81,8 +78,9 @@ class Driver:
                 self._loop()
             finally:
                 self._clock.save()
-        ended = len(self._progress.outcomes)
-        is_finished = self._draws.are_exhausted or ended >= self._progress.total
+        is_finished = self._has_begun_all()
+        if is_finished and self._progress.is_stagnant(self._sweep):
+            self._report("the study ends as search.stop_when says: its hypervolume has stagnated")
         if not is_finished:
             self._progress.paused = "interrupt" if self._clock.is_interrupted else "hours"
         return is_finished
@@ -101,10 +99,12 @@ class Driver:
             self._projection.update()
 
     def _is_over(self) -> bool:
-        """Returns whether no further trial is to be started."""
-        if self._queue.is_full or self._clock.must_pause:
-            return True
-        return self._draws.are_exhausted and not self._queue.ready
+        return self._clock.must_pause or self._has_begun_all()
+
+    def _has_begun_all(self) -> bool:
+        """Returns whether no trial is left to begin, and none is to be drawn."""
+        is_enough = self._draws.are_exhausted or self._progress.is_stagnant(self._sweep)
+        return self._queue.is_full or (is_enough and not self._queue.ready)
 
     # --- from a draw to a slot ---
 
@@ -176,7 +176,7 @@ class Driver:
         drawn = self._queue.running[number]
         order: Order = "go" if drawn is None else self._rungs.order(drawn, row)
         if order == "go" and self._clock.must_pause:
-            self._release(number)
+            self._queue.make_ready(self._release(number))
             self._report(f"{self._name(number)} paused after epoch {row.epoch}")
         else:
             self._engine.order(number, order)

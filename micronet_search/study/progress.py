@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from micronet_search.config.sweep import Objectives
+from micronet_search.config.sweep import Objectives, Sweep
 from micronet_search.store.outcome import Outcome
-from micronet_search.study.survey import Survey, extended
+from micronet_search.study.survey import Survey, extended, stagnant_trials
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,13 @@ class Progress:
         self.outcomes[number] = outcome
         self.spent += sum(outcome.seconds.values())
         self.survey = extended(self.survey, number, self.outcomes, objectives)
+
+    def is_stagnant(self, sweep: Sweep) -> bool:
+        """Returns whether the sweep's `stop_when` ends the study."""
+        when, goals = sweep.search.stop_when, sweep.objectives
+        if when is None:
+            return False
+        return stagnant_trials(self.survey, self.outcomes, goals) >= when.stagnant_trials
 
     def estimate(self, limit: float | None, slots: int) -> None:
         """Sets `seconds_left` to the limit, or to the probable time of the trials if that is less.

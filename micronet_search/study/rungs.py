@@ -5,27 +5,29 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from micronet_search.config.search import EarlyStopping
+from micronet_search.config.sweep import Objectives
 from micronet_search.engine.work import Order, Stop
 from micronet_search.search.stopping import RUNGS, Standing, finished, verdict
 from micronet_search.store.outcome import Epoch, Outcome
 from micronet_search.study.queue import Drawn
+from micronet_search.study.survey import points
 
 
 class Rungs:
     """Decides at each rung whether a trial goes on, by the trials that were there before."""
 
     def __init__(
-        self, early: EarlyStopping, at_least: float, outcomes: Mapping[int, Outcome]
+        self, early: EarlyStopping, objectives: Objectives, outcomes: Mapping[int, Outcome]
     ) -> None:
         """Starts without any trial.
 
         Args:
             early: The rules, and where the rungs are.
-            at_least: The accuracy that makes a trial feasible.
+            objectives: The study's.
             outcomes: Of the trials that have ended; it may grow.
         """
         self._early = early
-        self._at_least = at_least
+        self._objectives = objectives
         self._outcomes = outcomes
         self._points: dict[int, dict[int, tuple[float, float]]] = {}  # by the rung, then the trial
 
@@ -44,12 +46,13 @@ class Rungs:
         reached[number] = point
         passed = {rung: known[number] for rung, known in self._points.items() if number in known}
         drawn.trial.set_user_attr(RUNGS, passed)
-        others = [known for other, known in reached.items() if other != number]
+        others = [known for other, (known, _) in reached.items() if other != number]
         standing = Standing(
             row.epoch,
             *point,
-            others=np.array(others).reshape(-1, 2),
+            others=np.array(others, dtype=float),
             finished=finished(self._outcomes.values(), row.epoch / epochs),
+            complete=points(self._outcomes, self._objectives),
         )
-        reason = verdict(standing, self._early, self._at_least)
+        reason = verdict(standing, self._early, self._objectives.accuracy.at_least)
         return "go" if reason is None else Stop(reason)

@@ -1,5 +1,6 @@
 """Which trials are feasible, which of them are on the front, and how good the front is."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -46,23 +47,48 @@ def is_feasible(outcome: Outcome, objectives: Objectives) -> bool:
 def leaders(outcomes: Mapping[int, Outcome], objectives: Objectives) -> tuple[int, ...]:
     """Returns the front, or that of all complete trials where none of them is feasible."""
     complete = {n: o for n, o in sorted(outcomes.items()) if o.state == "complete"}
-    points = np.array([(o.accuracy, score_of(o, objectives)) for o in complete.values()])
-    numbers = [list(complete)[i] for i in pareto.front(points.reshape(-1, 2))]
+    numbers = [list(complete)[i] for i in pareto.front(points(complete, objectives))]
     return survey(outcomes, objectives).front or tuple(numbers)
+
+
+def points(outcomes: Mapping[int, Outcome], objectives: Objectives) -> pareto.Points:
+    """Returns accuracy and score of the complete trials, in their order, shape (N, 2)."""
+    complete = [outcome for outcome in outcomes.values() if outcome.state == "complete"]
+    found = [(outcome.accuracy, score_of(outcome, objectives)) for outcome in complete]
+    return np.array(found, dtype=float).reshape(-1, 2)
 
 
 def survey(outcomes: Mapping[int, Outcome], objectives: Objectives) -> Survey:
     """Finds the front among the trials; of equal trials, the first is on it."""
     feasible = {n: o for n, o in sorted(outcomes.items()) if is_feasible(o, objectives)}
     numbers = list(feasible)
-    found = [(o.accuracy, score_of(o, objectives)) for o in feasible.values()]
-    points = np.array(found, dtype=float).reshape(-1, 2)
+    found = points(feasible, objectives)
     goals = (objectives.accuracy.at_least, objectives.score.at_most)
     return Survey(
-        front=tuple(numbers[i] for i in pareto.front(points)),
-        best_score=float(points[:, 1].min()) if numbers else None,
-        hypervolume=pareto.hypervolume(points, goals),
+        front=tuple(numbers[i] for i in pareto.front(found)),
+        best_score=float(found[:, 1].min()) if numbers else None,
+        hypervolume=pareto.hypervolume(found, goals),
     )
+
+
+def stagnant_trials(found: Survey, outcomes: Mapping[int, Outcome], objectives: Objectives) -> int:
+    """Returns how many trials have ended since the hypervolume grew for the last time.
+
+    Trials count in the order in which they ended, so that a study that was interrupted counts the
+    same. What raised the hypervolume is on the front, or was replaced there by a trial that raised
+    it later: so the last trial that raised it is on the front.
+
+    Args:
+        found: The survey of all trials.
+        outcomes: Of all trials that have ended.
+        objectives: The study's.
+    """
+    ends = {number: (outcome.ended, number) for number, outcome in outcomes.items()}
+    least, most = objectives.accuracy.at_least, objectives.score.at_most
+    front = points({number: outcomes[number] for number in found.front}, objectives)
+    raised = zip(found.front, (front[:, 0] > least) & (front[:, 1] < most), strict=True)
+    last = max((ends[number] for number, adds in raised if adds), default=(-math.inf, -1))
+    return sum(end > last for end in ends.values())
 
 
 def extended(
