@@ -61,7 +61,7 @@ def measure(dataset: Dataset, splits: Splits, slots: int, epochs: int) -> float:
     """Opens an engine with one or two slots, and returns its images per second."""
     tree = CANDIDATE | {"training": CANDIDATE["training"] | {"epochs": epochs}}
     shape = dict(zip(("channels", "height", "width"), splits.train.images.shape[1:], strict=True))
-    tree |= {"network": tree["network"] | {"input": shape, "classes": splits.classes}}
+    tree |= {"input": shape, "classes": splits.classes}
     asked = Candidate.model_validate(tree)
     execution = Execution(
         engine="inline" if slots == 1 else "ray", device="cpu", trials_per_device=slots
