@@ -38,6 +38,9 @@ benchmarks: install
 	$(PYTHON_1) benchmarks/draws.py
 	$(PYTHON_1) benchmarks/prediction.py
 	$(PYTHON_1) benchmarks/compressions.py --root $(RUNS)
+	$(PYTHON_1) benchmarks/early_stopping.py
+	$(PYTHON_1) benchmarks/step.py --threads 1
+	$(PYTHON_1) benchmarks/slots.py
 	$(PYTHON_1) benchmarks/overhead.py --trials 160
 	$(PYTHON_1) benchmarks/overhead_peers.py optuna --trials 160
 	$(PYTHON_1) benchmarks/overhead_peers.py ray --trials 30

@@ -38,8 +38,8 @@ from micronet_search.search.stopping import Standing, at_share, verdict
 
 REACHED = 0.95
 TRIALS = {"digits": 200, "cifar10": 120}
-ALONE = [("moasha",), ("feasibility",), ("dominated",)]
-RULES = [*ALONE, ("moasha", "feasibility"), ("moasha", "feasibility", "dominated")]
+ALONE = [("asha",), ("feasibility",), ("dominated",)]
+RULES = [*ALONE, ("asha", "feasibility"), ("asha", "feasibility", "dominated")]
 COLUMNS = ("rule", "slots", "to reach", "never", "in all", "kept", "kept without")
 
 

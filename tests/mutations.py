@@ -122,7 +122,7 @@ search:
   start_from: {study: base, trials: [3, 7]}
   stop_when: {stagnant_trials: 2}
   early_stopping:
-    {rule: [moasha, feasibility, dominated], first_rung: 1, reduction: 2, confidence: 0.9,
+    {rule: [asha, feasibility, dominated], first_rung: 1, reduction: 2, confidence: 0.9,
      after: 10, keep_hours: 2.0}
 execution: {engine: ray, device: cpu, trials_per_device: 2, address: "127.0.0.1:9", retries: 0}
 tracking: {optuna: "sqlite:///a.db", mlflow: "http://127.0.0.1:9", artifacts: "file:///a"}

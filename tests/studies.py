@@ -514,7 +514,7 @@ def assert_whole(left: Left, *, trials: int) -> None:
 
 
 def assert_judged(left: Left) -> None:
-    """Every trial was judged by moasha at every rung that it reached, against those before it."""
+    """Every trial was judged by asha at every rung that it reached, against those before it."""
     sweep = load_sweep(left.root.study(left.name).sweep)
     early = sweep.search.early_stopping
     rungs = early.rungs(sweep.candidate["training"]["epochs"])

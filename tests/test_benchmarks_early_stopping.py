@@ -66,7 +66,7 @@ def test_a_goal_out_of_reach_stops_the_rest_once_enough_are_complete(
 
 def test_half_of_the_trials_go_on(benchmark: Any, setting: Any) -> None:
     """At two thirds of the fit, of those that came before: the more accurate half."""
-    found, before, expected = replay(benchmark, setting, 1, "moasha"), [], []
+    found, before, expected = replay(benchmark, setting, 1, "asha"), [], []
     for trial in setting.orders[0]:
         accuracy = trial.curve[5]
         if sum(other >= accuracy for other in before) < max(1, (len(before) + 1) // 2):

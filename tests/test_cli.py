@@ -485,10 +485,10 @@ def test_a_total_that_was_asked_for_is_remembered(tmp_path: Path, runs: Path) ->
 def test_a_study_keeps_the_rungs_that_it_was_started_with(tmp_path: Path, runs: Path) -> None:
     """Those of a study from before there was `first_rung: auto` are written out as a number."""
     sweep = write(
-        tmp_path / "sweep.yaml", tiny("old", search__trials=1, search__early_stopping="moasha")
+        tmp_path / "sweep.yaml", tiny("old", search__trials=1, search__early_stopping="asha")
     )
     text = sweep.read_text()
-    early = {"rule": "moasha", "first_rung": 3}
+    early = {"rule": "asha", "first_rung": 3}
     write(sweep, tiny("old", search__trials=1, search__early_stopping=early))
     kill = Kill("micronet_search.study.driver:Driver.run", "before")
     assert Command("run", sweep, "--root", runs, cwd=tmp_path, kill=kill).wait().code == -9

@@ -32,12 +32,12 @@ def load(folder: Path, text: str) -> EarlyStopping:
         ("[]", (), "off"),
         ("{rule: off}", (), "off"),
         ("{after: 30}", (), "off"),
-        ("moasha", ("moasha",), "moasha"),
+        ("asha", ("asha",), "asha"),
         ("[feasibility]", ("feasibility",), "feasibility"),
         ("{rule: feasibility}", ("feasibility",), "feasibility"),
-        ("{rule: [moasha]}", ("moasha",), "moasha"),
-        ("[moasha, feasibility]", ("moasha", "feasibility"), ["moasha", "feasibility"]),
-        ("[feasibility, moasha]", ("feasibility", "moasha"), ["feasibility", "moasha"]),
+        ("{rule: [asha]}", ("asha",), "asha"),
+        ("[asha, feasibility]", ("asha", "feasibility"), ["asha", "feasibility"]),
+        ("[feasibility, asha]", ("feasibility", "asha"), ["feasibility", "asha"]),
         ("dominated", ("dominated",), "dominated"),
     ],
 )
@@ -116,8 +116,8 @@ def test_a_first_rung_that_is_none(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "asha",
-        ["moasha", "asha"],
+        "moasha",
+        ["asha", "moasha"],
         ["off"],
         {"rule": "on"},
         {"confidence": 1.0},

@@ -44,7 +44,7 @@ candidate:
   quantization: {mode: static, weight_bits: {choices: [2, 3, 4, 8, 16]},
                  activation_bits: {choices: [4, 8, 16]}, epochs: 10}
 search: {trials: 200, hours: 8, sampler: tpe, seed: 0,
-         early_stopping: {rule: moasha, first_rung: 3, reduction: 3}}
+         early_stopping: {rule: asha, first_rung: 3, reduction: 3}}
 execution: {engine: auto, device: auto, trials_per_device: 1}
 tracking: {}                            # optuna: URL, mlflow: URI, artifacts: URI
 """
@@ -106,7 +106,7 @@ def test_the_example_of_the_design(tmp_path: Path) -> None:
         ((PRUNING, "null"), ("name: cifar10, root: data, validation: 5000", "name: digits")),
         (("mixup: {low: 0.0, high: 1.0}", "mixup: {low: 0, high: 1, step: 0.3}"),),
         (("sampler: tpe", "sampler: {name: nsga2, population: 8}, start_with: [b.yaml]"),),
-        (("{rule: moasha, first_rung: 3, reduction: 3}", "off"), ("hours: 8", "hours: null")),
+        (("{rule: asha, first_rung: 3, reduction: 3}", "off"), ("hours: 8", "hours: null")),
         (("validation: 5000", "validation: 0.2"), (", root: data", "")),
     ],
 )

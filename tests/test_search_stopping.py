@@ -229,22 +229,22 @@ def test_dominated_stops_what_could_only_be_equal() -> None:
 
 def test_the_accuracies_of_others_mean_nothing_to_feasibility() -> None:
     assert judged(["feasibility"], 0.6, AHEAD) is None
-    assert judged(["moasha"], 0.6, AHEAD) == "moasha at the rung of epoch 3, with 3 other trials"
+    assert judged(["asha"], 0.6, AHEAD) == "asha at the rung of epoch 3, with 3 other trials"
 
 
 @pytest.mark.parametrize(
     ("accuracy", "others", "reasons"),
     [
         (0.9, EMPTY, [None, None]),
-        (0.6, AHEAD, ["moasha", "moasha"]),  # feasible, but behind
+        (0.6, AHEAD, ["asha", "asha"]),  # feasible, but behind
         (0.4, EMPTY, ["feasibility", "feasibility"]),  # ahead, but out of reach
-        (0.4, AHEAD, ["moasha", "feasibility"]),
+        (0.4, AHEAD, ["asha", "feasibility"]),
     ],
 )
 def test_the_first_rule_that_stops_gives_the_reason(
     accuracy: float, others: Floats, reasons: list[str | None]
 ) -> None:
-    rules = ["moasha", "feasibility"]
+    rules = ["asha", "feasibility"]
     for rule, expected in zip((rules, rules[::-1]), reasons, strict=True):
         found = judged(rule, accuracy, others)
         assert (found and found.split()[0]) == expected
@@ -255,7 +255,7 @@ def test_without_a_rule_every_trial_goes_on(accuracy: float) -> None:
     assert judged([], accuracy, AHEAD) is None
 
 
-@pytest.mark.parametrize("rule", [["moasha"], ["moasha", "feasibility"], ["feasibility", "moasha"]])
-def test_moasha_stops_a_diverged_trial(rule: list[str]) -> None:
+@pytest.mark.parametrize("rule", [["asha"], ["asha", "feasibility"], ["feasibility", "asha"]])
+def test_asha_stops_a_diverged_trial(rule: list[str]) -> None:
     for others in (EMPTY, AHEAD, np.full(2, np.nan)):
         assert judged(rule, np.nan, others) is not None

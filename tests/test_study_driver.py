@@ -209,7 +209,7 @@ def test_rungs_order_the_worst_to_stop(runs: Path, monkeypatch: pytest.MonkeyPat
         return [Reached(row(1, accuracies[job.number]), b"1"), complete()]
 
     engine = Scripted(1, script)
-    early = {"rule": "moasha", "first_rung": 1, "reduction": 3}
+    early = {"rule": "asha", "first_rung": 1, "reduction": 3}
     run(runs, monkeypatch, engine, search__early_stopping=early)
     kinds = {number: isinstance(order, Stop) for number, order in engine.orders}
     assert kinds[0] is False

@@ -59,7 +59,7 @@ class Frontier(Model):
 OptunaSampler = Tpe | Nsga2 | RandomSearch
 Sampler = Annotated[Frontier | OptunaSampler, Field(discriminator="name")]
 
-StoppingRule = Literal["moasha", "feasibility", "dominated"]
+StoppingRule = Literal["asha", "feasibility", "dominated"]
 
 
 def _as_list(rule: Any) -> Any:
@@ -79,13 +79,13 @@ class EarlyStopping(Model):
 
     Attributes:
         rule: `off`, or one of these, or a list of them, all of which have to let a trial go on:
-            `moasha`: asynchronous successive halving by accuracy, after Schmucker et al., 2021.
+            `asha`: asynchronous successive halving by accuracy (Li et al., 2020).
             `feasibility`: a trial stops where its accuracy, judged by the complete trials, cannot
             reach the goal. `dominated`: it stops where it cannot exceed that of a complete trial
             with no higher score.
         first_rung: Epoch of the first rung, within the first fit; `auto` for two thirds of its
             epochs, rounded, and no other rung. Earlier rungs lose more of the front (docs/log.md).
-        reduction: The ratio of two rungs' epochs; by moasha one in so many trials goes on.
+        reduction: The ratio of two rungs' epochs; by asha one in so many trials goes on.
         confidence: Of feasibility and dominated: how sure they have to be.
         after: Complete trials without which feasibility and dominated say nothing.
         keep_hours: How long the checkpoint of a stopped trial is kept; null for always.

@@ -45,9 +45,9 @@ def verdict(standing: Standing, early: EarlyStopping, at_least: float) -> str | 
     """
     place = f"at the rung of epoch {standing.epoch}"
     for name in early.rule:
-        if name == "moasha":
+        if name == "asha":
             if not goes_on(standing.accuracy, standing.others, early.reduction):
-                return f"moasha {place}, with {len(standing.others)} other trials"
+                return f"asha {place}, with {len(standing.others)} other trials"
         elif len(standing.finished) >= early.after:
             most = reachable(standing.accuracy, standing.finished, early.confidence)
             known = f"at most {most:.4f} after {len(standing.finished)} complete trials"
@@ -73,7 +73,7 @@ def best_at(score: float, complete: Points) -> float:
 
 
 def goes_on(accuracy: float, others: Floats, reduction: int) -> bool:
-    """Decides by asynchronous successive halving whether a trial goes on.
+    """Decides by asynchronous successive halving (Li et al., 2020, ASHA) whether a trial goes on.
 
     The trials that reached the rung are sorted by accuracy, equal ones in the order in which they
     came. One in `reduction` goes on, and always the first. A trial is judged when it arrives,

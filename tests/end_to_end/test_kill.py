@@ -15,7 +15,7 @@ RUNGS = "micronet_search.study.rungs:Rungs."
 LEDGER = "micronet_search.study.ledger:Ledger."
 PROJECTION = "micronet_search.study.projection:Projection."
 MLFLOW = "mlflow:MlflowClient."
-MOASHA = {"rule": "moasha", "first_rung": 1, "reduction": 2}
+MOASHA = {"rule": "asha", "first_rung": 1, "reduction": 2}
 
 
 POINTS = [

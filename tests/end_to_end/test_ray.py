@@ -40,7 +40,7 @@ def sweep(folder: Path, **execution: Any) -> Path:
         "ray",
         candidate__training__epochs=12,
         search__trials=studies.ENDLESS,
-        search__early_stopping={"rule": "moasha", "first_rung": 2, "reduction": 2},
+        search__early_stopping={"rule": "asha", "first_rung": 2, "reduction": 2},
         execution={"engine": "ray"} | execution,
     )
     return write(folder / "sweep.yaml", tree)

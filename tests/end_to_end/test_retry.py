@@ -8,7 +8,7 @@ import pytest
 from studies import Command, Fault, Kill, Memory, assert_whole, cli, read, tiny, write
 
 ADVANCE = "micronet_search.trial.trial:Trial.advance"
-MOASHA = {"rule": "moasha", "first_rung": 1, "reduction": 3}
+MOASHA = {"rule": "asha", "first_rung": 1, "reduction": 3}
 
 
 def one(name: str, **changes: Any) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def test_a_damaged_checkpoint_costs_the_work_that_it_held(
 def test_checkpoints_of_stopped_trials_are_kept_as_long_as_the_sweep_says(
     tmp_path: Path, runs: Path
 ) -> None:
-    early = {"rule": "moasha", "first_rung": 1, "reduction": 2, "keep_hours": 0}
+    early = {"rule": "asha", "first_rung": 1, "reduction": 2, "keep_hours": 0}
     sweep = write(
         tmp_path / "sweep.yaml", tiny("kept", search__trials=6, search__early_stopping=early)
     )

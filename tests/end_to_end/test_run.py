@@ -54,7 +54,7 @@ def test_two_runs_with_one_seed_give_the_same_trials(
         "twice",
         search__trials=8,
         search__sampler={"name": "tpe", "startup_trials": 3},
-        search__early_stopping={"rule": "moasha", "first_rung": 1, "reduction": 2},
+        search__early_stopping={"rule": "asha", "first_rung": 1, "reduction": 2},
         objectives__score__at_most=3e-4,
     )
     sweep = write(tmp_path / "sweep.yaml", tree)

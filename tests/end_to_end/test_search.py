@@ -85,8 +85,8 @@ def test_a_ceiling_below_everything_ends_the_study(tmp_path: Path, runs: Path) -
     assert "the front of low is empty" in cli("front", "low", "--root", runs, cwd=tmp_path).error
 
 
-def test_moasha_stops_trials(tmp_path: Path, runs: Path) -> None:
-    early = {"rule": "moasha", "first_rung": 1, "reduction": 2}
+def test_asha_stops_trials(tmp_path: Path, runs: Path) -> None:
+    early = {"rule": "asha", "first_rung": 1, "reduction": 2}
     tree = tiny("stopping", search__trials=6, search__early_stopping=early)
     done = cli("run", write(tmp_path / "sweep.yaml", tree), "--root", runs, cwd=tmp_path)
     assert done.code == 0, done
@@ -100,7 +100,7 @@ def test_moasha_stops_trials(tmp_path: Path, runs: Path) -> None:
         assert rung in (1, 2)
         assert outcome.accuracy == outcome.curve[-1].accuracy
         assert outcome.reason is not None
-        assert outcome.reason.startswith(f"moasha at the rung of epoch {rung}")
+        assert outcome.reason.startswith(f"asha at the rung of epoch {rung}")
         assert left.optuna[number].state == TrialState.PRUNED
         assert (left.folder(number) / "checkpoint.safetensors").exists()
         assert not (left.folder(number) / "model.safetensors").exists()

@@ -25,7 +25,7 @@ def test_random_kills_every_twenty_seconds(tmp_path: Path, runs: Path) -> None:
         search__trials=TRIALS,
         search__sampler="tpe",
         search__early_stopping={
-            "rule": ["moasha", "feasibility"],
+            "rule": ["asha", "feasibility"],
             "first_rung": 1,
             "reduction": 3,
         },
