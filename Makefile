@@ -28,7 +28,7 @@ soak: install
 	  tests/end_to_end/test_kill.py tests/end_to_end/test_resume.py tests/end_to_end/test_outage.py tests/test_fuzz.py \
 	  tests/test_pipeline.py
 
-# what docs/performance.md shows, in RUNS: about two hours on two cores that do nothing else
+# what docs/performance.md shows, in RUNS: perhaps two hours on two idle cores, not timed as a whole
 RUNS ?= mlruns/benchmarks
 PYTHON_1 := OMP_NUM_THREADS=1 $(BIN)/python
 

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from micronet_search.config.sweep import Sweep
 from micronet_search.engine.work import Ended, Event, Job, Order, Trained
@@ -174,8 +175,8 @@ def sweep(trials: int, sampler: str) -> Sweep:
 
 def run_study(folder: Path, trials: int, sampler: str, meter: Meter) -> None:
     """Runs a study of this tool's."""
-    opening.open_engine = lambda *_: (Idle(meter), "cpu")  # type: ignore[assignment]
-    opening.run(sweep(trials, sampler), Root(folder), lambda *_: None)
+    with mock.patch.object(opening, "open_engine", return_value=(Idle(meter), "cpu")):
+        opening.run(sweep(trials, sampler), Root(folder), lambda *_: None)
 
 
 def measure(run: Callable[[Path, int, str, Meter], None], trials: int, sampler: str) -> None:

@@ -28,7 +28,7 @@ def seconds(device: torch.device, run: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-class Pictures(Dataset):  # type: ignore[type-arg]
+class Pictures(Dataset[tuple[Tensor, int]]):
     """Pictures and labels, as torchvision's CIFAR10 gives them."""
 
     def __init__(self, images: Images, normalization: Normalization) -> None:

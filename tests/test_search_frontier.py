@@ -18,13 +18,7 @@ from micronet_search.search.stopping import RUNGS
 
 NETWORK = {
     "one_of": {
-        "dense": {
-            "family": "densenet",
-            "stem": {"width": {"choices": [4, 8]}},
-            "growth_rate": {"low": 2, "high": 12, "step": 2},
-            "layers": {"choices": [[1, 1], [2, 1]]},
-            "bottleneck": 2,
-        },
+        "dense": tiny()["candidate"]["network"],
         "residual": {"family": "resnet", "stem": {"width": 4}, "widths": [4, 8], "layers": 1},
     }
 }

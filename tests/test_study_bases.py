@@ -106,5 +106,5 @@ def test_a_rate_that_spans_the_trial_makes_its_epochs_part_of_the_base(
 def test_compressions_need_a_choice(tmp_path: Path) -> None:
     tree = tiny(search={"trials": 2, "compressions_per_network": 2})
     tree["candidate"] |= {"pruning": None, "quantization": None}
-    with pytest.raises(ValueError, match="compressions_per_network: found 2, but a candidate with"):
+    with pytest.raises(ValueError, match="compressions_per_network: found 2 and no choice in"):
         check(load_sweep(write(tmp_path / "tiny.yaml", tree)))

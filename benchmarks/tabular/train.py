@@ -16,14 +16,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
+from optuna.samplers import BruteForceSampler
+
 from micronet_search import build
-from micronet_search.config.distributions import every_draw, leaves
+from micronet_search.config.distributions import leaves
 from micronet_search.config.files import dump_yaml, load_candidate, load_sweep
 from micronet_search.config.options import read_candidate
 from micronet_search.config.sweep import Sweep
 from micronet_search.data import splits
 from micronet_search.score.rules import scores
-from micronet_search.search.space import find_choices
+from micronet_search.search.space import find_choices, suggest
 from micronet_search.store.outcome import read_outcomes
 from micronet_search.store.paths import Root
 from micronet_search.study import opening
@@ -33,8 +36,15 @@ def write_candidates(sweep: Sweep, folder: Path) -> list[str]:
     """Writes a file for each different candidate of the space, and returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     images, classes = splits.describe(sweep.dataset)
-    candidates = (read_candidate(drawn.tree, images, classes) for drawn in every_draw(sweep.space))
-    different = {candidate.digest(): candidate for candidate in candidates}
+    different = {}
+
+    def add(trial: optuna.Trial) -> float:
+        candidate = read_candidate(suggest(trial, sweep.space), images, classes)
+        different[candidate.digest()] = candidate
+        return 0.0
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.create_study(sampler=BruteForceSampler(seed=0)).optimize(add)
     paths = []
     for number, candidate in enumerate(different.values()):
         path = folder / f"{number:04d}.yaml"

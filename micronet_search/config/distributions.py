@@ -223,34 +223,6 @@ def leaves(tree: Any) -> dict[str, tuple[Distribution, dict[str, str]]]:
     return found
 
 
-def every_draw(tree: Any) -> Iterator[Draw]:
-    """Yields every draw of a finite tree, as an odometer turns: the last choice changes first.
-
-    Of a range with more than `SHORT` values it takes the ends alone.
-    """
-    turned: list[int] = []  # the place of the option that is picked, for each choice on the way
-    while True:
-        sizes: list[int] = []
-        yield draw(tree, _pick_turned(turned, sizes))
-        turned += [0] * (len(sizes) - len(turned))
-        while turned and turned[-1] + 1 == sizes[len(turned) - 1]:
-            turned.pop()
-        if not turned:
-            return
-        turned[-1] += 1
-
-
-def _pick_turned(turned: list[int], sizes: list[int]) -> Pick:
-    """Picks the options at the places `turned`, then the first; `sizes` gets their numbers."""
-
-    def pick(path: str, found: Distribution) -> Any:
-        options = found.options()
-        sizes.append(len(options))
-        return options[turned[len(sizes) - 1] if len(sizes) <= len(turned) else 0]
-
-    return pick
-
-
 def _pick_first(path: str, found: Distribution) -> Any:
     return found.options()[0]
 

@@ -1,10 +1,11 @@
 """Turns values of a sweep's tree into parameters of Optuna, and back."""
 
 import json
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from micronet_search.config.distributions import Distribution, Range
+from micronet_search.config.distributions import Distribution, Pick, Range
 
 Parameter = bool | int | float | str | None
 Parameters = dict[str, Parameter]
@@ -31,6 +32,11 @@ def decode(distribution: Distribution, parameter: Parameter) -> Any:
         assert isinstance(parameter, int | float)
         return on_grid(distribution, parameter)
     return json.loads(str(parameter)) if _is_text(distribution) else parameter
+
+
+def pick_stored(parameters: Mapping[str, Parameter]) -> Pick:
+    """Picks the values that the parameters of a whole draw stand for."""
+    return lambda path, found: decode(found, parameters[path])
 
 
 def _is_text(distribution: Distribution) -> bool:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from micronet_search.build import TooLargeError
 from micronet_search.config import distributions
 from micronet_search.config.distributions import Choices, Distribution, OneOf, Pick, Range
-from micronet_search.search.encoding import Parameters, decode, encode
+from micronet_search.search.encoding import Parameters, decode, encode, pick_stored
 from micronet_search.search.prospects import Prospect, Prospects
 
 CHUNK = 16
@@ -97,9 +97,8 @@ class Pool:
 
     def _look_up(self, params: tuple[tuple[str, Any], ...]) -> Offer | None:
         given = dict(params)
-        pick = lambda path, found: decode(found, given[path])  # noqa: E731
         try:
-            prospect = self._prospects.of(distributions.draw(self._space, pick).tree)
+            prospect = self._prospects.of(distributions.draw(self._space, pick_stored(given)).tree)
         except (ValidationError, TooLargeError):
             return None
         if prospect.score > self._at_most:

@@ -18,7 +18,14 @@ from micronet_search.config.candidate import Candidate
 from micronet_search.config.distributions import Choices, Distribution, OneOf, Range, join
 from micronet_search.config.loading import Key, describe, dotted
 from micronet_search.config.options import FROM_THE_DATASET
-from micronet_search.search.encoding import Parameter, Parameters, decode, encode, on_grid
+from micronet_search.search.encoding import (
+    Parameter,
+    Parameters,
+    decode,
+    encode,
+    on_grid,
+    pick_stored,
+)
 
 if TYPE_CHECKING:
     import optuna
@@ -160,7 +167,7 @@ class _Search:
     def draw(self, given: Parameters) -> _Drawn:
         """Makes the given choices and similar ones, and compares the draw with the candidate."""
         params, _ = _guess(self._space, self._candidate, given)
-        drawn = distributions.draw(self._space, lambda path, found: decode(found, params[path]))
+        drawn = distributions.draw(self._space, pick_stored(params))
         images = {name: self._candidate[name] for name in FROM_THE_DATASET}
         tree = images | drawn.tree
         with suppress(ValidationError):  # the choices do not go together: compared as drawn

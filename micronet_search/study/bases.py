@@ -14,7 +14,7 @@ from micronet_search.config.candidate import Candidate, Fitted
 from micronet_search.config.compression import Compression
 from micronet_search.config.files import load_candidate
 from micronet_search.config.sweep import Sweep
-from micronet_search.search.encoding import Parameters, decode
+from micronet_search.search.encoding import Parameters, pick_stored
 from micronet_search.store.files import write_bytes
 from micronet_search.store.outcome import Outcome
 from micronet_search.store.paths import StudyFolder
@@ -30,11 +30,12 @@ ASKED_FOR = "compression_of"
 
 
 class Bases:
-    """Has the trained network of a trial, its base, compressed by other trials of the study.
+    """Lets trials of a study compress the trained network of another trial, their base.
 
-    A complete trial that has trained its own network is a base. With it, more draws are asked for
-    whose choices of the network and its training are the base's: the sampler makes the others. A
-    trial whose first fit would be that of a base begins at its end.
+    A complete trial that has trained its own network is a base. Draws are enqueued that have its
+    choices of the network and of the training; the sampler makes the choices of compression. A
+    trial that would train the network of a base a second time begins at the end of the base's first
+    fit.
     """
 
     def __init__(
@@ -47,9 +48,9 @@ class Bases:
         """Starts without any base.
 
         Args:
-            sweep: How often each network is compressed; once, where networks are not shared.
-            study: Optuna's, which is asked for more draws.
-            folder: Of the study.
+            sweep: Says how often each network is compressed.
+            study: Optuna's, in which draws are enqueued.
+            folder: The study's folder, with the networks.
             outcomes: Of the trials that have ended; it may grow.
         """
         self._space, self._study, self._folder = sweep.space, study, folder
@@ -58,15 +59,16 @@ class Bases:
         self._bases: dict[str, int] = {}
         self._asked = Counter(
             trial.user_attrs[ASKED_FOR]
-            for trial in study.get_trials(deepcopy=False)
+            for trial in (study.get_trials(deepcopy=False) if self._more else ())
             if ASKED_FOR in trial.user_attrs
         )
 
     def add(self, number: int) -> None:
-        """Takes in a trial that has ended, and asks for what is missing of its compressions."""
+        """Notes a trial that has ended if it is a base, and enqueues its missing compressions."""
         files, outcome = self._folder.trial(number), self._outcomes[number]
-        has_own = outcome.state == "complete" and outcome.base is None and files.fitted.exists()
-        if not self._more or not has_own:
+        if not self._more or outcome.state != "complete" or outcome.base is not None:
+            return
+        if not files.fitted.exists():  # a version that did not leave it
             return
         self._bases.setdefault(_key(load_candidate(files.candidate)), number)
         fixed = self._fixed(self._study.get_trials(deepcopy=False)[number].params)
@@ -91,7 +93,7 @@ class Bases:
 
     def _fixed(self, params: Parameters) -> Parameters:
         """Returns the choices that are not of compression."""
-        drawn = distributions.draw(self._space, lambda path, found: decode(found, params[path]))
+        drawn = distributions.draw(self._space, pick_stored(params))
         free = Compression.model_fields.keys()
         return {path: params[path] for path, key in drawn.picks.items() if not free & {*key[:1]}}
 
@@ -106,8 +108,8 @@ def check(sweep: Sweep) -> None:
     searched = [path for path in distributions.leaves(sweep.space) if names & {*path.split(".")}]
     if asked > 1 and not searched:
         raise ValueError(
-            f"search.compressions_per_network: found {asked}, but a candidate without choices in "
-            f"{', '.join(names)}; expected one, or 1"
+            f"search.compressions_per_network: found {asked} and no choice in "
+            f"{', '.join(names)}, expected such a choice, or 1 compression"
         )
 
 
