@@ -6,8 +6,6 @@ are unsigned where they are never negative. The scales of a layer are learned (L
 """
 
 import math
-from collections.abc import Iterable
-from itertools import repeat
 from typing import Any
 
 import torch
@@ -15,9 +13,6 @@ from torch import Tensor, nn
 
 SMALLEST_SCALE = 2.0**-14
 """The smallest scale: the smallest normal number of half precision, in which they are stored."""
-
-_PART = 2**18
-"""Number of values that go through all operations before the next ones, to stay in the cache."""
 
 
 def bounds(bits: int, *, signed: bool) -> tuple[int, int]:
@@ -56,7 +51,7 @@ def rounded(value: Tensor, start: Tensor, log_ratio: Tensor, low: int, high: int
 
 
 class _Rounded(torch.autograd.Function):
-    """Rounds with vectorised operations, one part of the values after another."""
+    """Rounds with vectorised operations."""
 
     @staticmethod
     def forward(
@@ -69,9 +64,8 @@ class _Rounded(torch.autograd.Function):
     ) -> Tensor:
         unbounded = by_row(scales(start, log_ratio), value)
         scale = unbounded.clamp_min(SMALLEST_SCALE)
-        inverse, found = scale.reciprocal(), torch.empty_like(value)
-        for part, into, times, by in _parts(value, found, inverse, scale):
-            torch.mul(part, times, out=into).round_().clamp_(*bounds).mul_(by)
+        inverse = scale.reciprocal()
+        found = (value * inverse).round_().clamp_(*bounds).mul_(scale)
         ctx.save_for_backward(value, found, inverse, unbounded)
         ctx.bounds, ctx.factor = bounds, factor
         return found
@@ -80,27 +74,28 @@ class _Rounded(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         value, found, inverse, unbounded = ctx.saved_tensors
         low, high = ctx.bounds[0] - 0.5, ctx.bounds[1] + 0.5
-        # writes each value whose integer is within the bounds, and zero for others, in one pass
-        where_within = torch.ops.aten.hardtanh_backward.grad_input
-        passed, slopes = torch.empty_like(value), []
-        for part, result, given, into, times in _parts(value, found, gradient, passed, inverse):
-            integer = part.mul(times).round_()
-            where_within(given, integer, low, high, grad_input=into)
-            inside = where_within(part, integer, low, high, grad_input=integer)
-            # the derivative by the log of the scale: the result, less the value within the bounds
-            slope = torch.sub(result, inside, out=inside).mul_(given)
-            slopes.append(slope.sum_to_size(times.shape))
-        slope = torch.cat(slopes).sum_to_size(inverse.shape).mul_(unbounded >= SMALLEST_SCALE)
-        return passed, None, slope.mul_(ctx.factor).view(-1), None, None
+        if len(inverse) == 1:  # compares the values themselves, which saves a pass over them
+            scale = 1 / inverse.item()
+            # half a step below the lower bound, which is even, rounds to it
+            integer, low, high = value, low * scale * (1 + 2**-23), high * scale
+        else:
+            integer = (value * inverse).round_()
+        # writes the gradient where the integer is within the bounds, and zero elsewhere, at once
+        write = torch.ops.aten.hardtanh_backward.grad_input
+        passed = write(gradient, integer, low, high, grad_input=torch.empty_like(value))
+        # the derivative by the log of the scale: the result, less the value within the bounds
+        slope = _products(gradient, found, inverse) - _products(passed, value, inverse)
+        slope = slope * (unbounded >= SMALLEST_SCALE) * ctx.factor
+        return passed, None, slope.view(-1), None, None
 
 
-def _parts(value: Tensor, *others: Tensor) -> Iterable[tuple[Tensor, ...]]:
-    """Cuts tensors into runs of rows. A tensor of a single row goes with each run."""
-    if value.numel() <= _PART or len(value) == 1:
-        return [(value, *others)]
-    rows = max(1, _PART // value.shape[1:].numel())
-    runs = (repeat(other) if len(other) == 1 else other.split(rows) for other in others)
-    return zip(value.split(rows), *runs, strict=False)
+def _products(one: Tensor, other: Tensor, like: Tensor) -> Tensor:
+    """Returns the sum of products of two tensors, a row or all at once, in the shape of `like`."""
+    if len(like) > 1:
+        return (one * other).sum_to_size(like.shape)
+    order = sorted(range(one.dim()), key=other.stride, reverse=True)  # as they lie in memory
+    flat = (each.permute(order).reshape(-1) for each in (one, other))
+    return torch.dot(*flat).view_as(like)
 
 
 class _Straight(torch.autograd.Function):
