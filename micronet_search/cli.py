@@ -6,6 +6,7 @@ Heavy imports stand in the commands that need them, so that `--help` answers at 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from enum import StrEnum
@@ -233,6 +234,9 @@ def _console() -> Console:
 
 def main() -> None:
     """Runs the command line. An error of the user's becomes a line on stderr, without `--debug`."""
+    # PyTorch reads this when it is imported. Threads that spin while they wait for one another take
+    # many times as long as one thread where cores are busy.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         app(arguments)

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, field_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    field_serializer,
+    model_validator,
+)
 
 from micronet_search.config.grammar import parse
+from micronet_search.config.loading import describe
 from micronet_search.config.model import (
     Model,
     Name,
@@ -86,6 +94,19 @@ class Objectives(Model):
 Device = Annotated[str, text_like(r"auto|cpu|cuda(:[0-9]{1,3})?", "auto, cpu, cuda or cuda:N")]
 
 
+MOST_SLOTS, MOST_BY_ITSELF = 256, 8
+
+
+def _is_number_of_slots(value: Any) -> Any:
+    if value != "auto" and (type(value) is not int or not 1 <= value <= MOST_SLOTS):
+        expected = f"auto, or a whole number, 1 to {MOST_SLOTS}"
+        raise ValueError(f"found {describe(value)}, expected {expected}")
+    return value
+
+
+SlotsOfDevice = Annotated[int | Literal["auto"], BeforeValidator(_is_number_of_slots)]
+
+
 class Execution(Model):
     """Where trials run.
 
@@ -94,7 +115,9 @@ class Execution(Model):
             every device and node of a Ray cluster. `auto` takes Ray where it is installed and there
             is more than one slot.
         device: `auto` takes CUDA where there is a device, and `cuda` every one that there is.
-        trials_per_device: Trials that share a device: a GPU, or a node's processors.
+        trials_per_device: Trials that share a device: a GPU, or a node's processors. `auto` is one
+            for each processor that the device can have for itself, and 8 at most, because trials
+            that run at once cannot learn from each other. It needs Ray, and is 1 without.
         address: HOST:PORT of a Ray cluster; null for one of this machine, made for the study.
         retries: How often a trial that crashed is tried again from its last checkpoint.
         checkpoint_minutes: The most training that a crash costs. Checkpoints are written at ends of
@@ -103,16 +126,22 @@ class Execution(Model):
 
     engine: Literal["auto", "inline", "ray"] = "auto"
     device: Device = "auto"
-    trials_per_device: Annotated[int, Field(ge=1, le=256)] = 1
+    trials_per_device: SlotsOfDevice = "auto"
     address: str | None = None
     retries: NotNegative = 1
     checkpoint_minutes: Positive = 5.0
 
+    def slots_of_device(self, processors: float) -> int:
+        """Returns how many trials share a device that has so many processors for itself."""
+        if self.trials_per_device != "auto":
+            return self.trials_per_device
+        return max(1, min(int(processors), MOST_BY_ITSELF))
+
     @model_validator(mode="after")
     def _slots_of_ray(self) -> Execution:
-        for name, plain in (("trials_per_device", 1), ("address", None)):
+        for name, plain in (("trials_per_device", ("auto", 1)), ("address", (None,))):
             found = getattr(self, name)
-            if self.engine == "inline" and found != plain:
+            if self.engine == "inline" and found not in plain:
                 raise ValueError(f"found {name}: {found}, expected engine: ray with it")
         if self.address is not None and self.device.startswith("cuda:"):
             found = f"found device: {self.device} beside an address, expected cuda, cpu or auto"

@@ -1,5 +1,6 @@
 """Which engine and which device a study's trials run on."""
 
+import os
 from collections.abc import Callable
 from importlib.util import find_spec
 
@@ -29,8 +30,8 @@ def open_engine(
 
         engine = Ray(dataset, execution, tell)
         share = execution.trials_per_device
-        slots = "one slot" if share == 1 else f"{share} slots"
-        tell(f"engine ray: {slots} for each device ({engine.device})")
+        slots = {1: "one slot", "auto": "a slot for each core, 8 at most,"}
+        tell(f"engine ray: {slots.get(share, f'{share} slots')} for each device ({engine.device})")
         return engine, engine.device
     if execution.engine == "ray" or execution.address is not None:
         option = "engine" if execution.engine == "ray" else "address"
@@ -45,7 +46,8 @@ def open_engine(
 def _possible_slots(execution: Execution) -> int:
     device = choose_device(execution.device)
     is_every_gpu = device.type == "cuda" and device.index is None
-    return (torch.cuda.device_count() if is_every_gpu else 1) * execution.trials_per_device
+    devices = torch.cuda.device_count() if is_every_gpu else 1
+    return devices * execution.slots_of_device((os.cpu_count() or 1) / devices)
 
 
 def choose_device(name: str) -> torch.device:

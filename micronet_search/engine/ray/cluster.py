@@ -65,7 +65,7 @@ class Cluster:
 
         It is a ValueError if there is no such cluster, or no such device in it.
         """
-        self._share, self._tell = execution.trials_per_device, tell
+        self._execution, self._tell = execution, tell
         self._nodes: dict[str, dict[str, Any]] = {}
         self._names: dict[str, str] = {}
         self.refused: dict[str, str] = {}  # the nodes that are not used, and why
@@ -101,21 +101,28 @@ class Cluster:
 
     def room(self, node: str) -> int:
         """Returns how many slots a node can have."""
-        found = self._nodes[node]["Resources"]
-        devices = int(found.get("GPU", 0)) if self.device == "cuda" else found.get("CPU", 0) >= 1
-        return 0 if node in self.refused else int(devices) * self._share
+        devices, share = self._devices(node)
+        return 0 if node in self.refused else devices * share
 
     def make(self, node: str) -> tuple[Any, dict[str, float], int]:
         """Asks for a slot on a node: returns its actor, the resources it takes, and its threads."""
-        processors = self._nodes[node]["Resources"].get("CPU", 0) / self.room(node)
+        devices, share = self._devices(node)
+        processors = self._nodes[node]["Resources"].get("CPU", 0) / (devices * share)
         threads = max(1, int(processors))
         # Ray gives out a whole number of processors, or a fraction of one.
         resources = {"CPU": min(processors, threads)}
         if self.device == "cuda":
-            resources = {"GPU": 1 / self._share, "CPU": min(processors, 1)}
+            resources = {"GPU": 1 / share, "CPU": min(processors, 1)}
         amounts = {"num_cpus": resources["CPU"], "num_gpus": resources.get("GPU", 0)}
         options = {"max_restarts": 0, "scheduling_strategy": _on(node), **amounts}
         return ray.remote(**_THREADS)(Member).options(**options).remote(), resources, threads
+
+    def _devices(self, node: str) -> tuple[int, int]:
+        """Returns how many devices a node has, and how many slots share one of them."""
+        found = self._nodes[node]["Resources"]
+        processors = found.get("CPU", 0)
+        devices = int(found.get("GPU", 0)) if self.device == "cuda" else int(processors >= 1)
+        return devices, self._execution.slots_of_device(processors / max(1, devices))
 
     def probe(self, node: str) -> Any:
         """Asks a node for an answer; Ray answers once it has given the node up."""
