@@ -44,6 +44,7 @@ benchmarks: install
 	$(PYTHON_1) benchmarks/overhead.py --trials 160
 	$(PYTHON_1) benchmarks/overhead_peers.py optuna --trials 160
 	$(PYTHON_1) benchmarks/overhead_peers.py ray --trials 30
+	$(BIN)/python benchmarks/whole_job.py digits --root $(RUNS)/whole-job
 
 check: install
 	$(BIN)/ruff format --check .

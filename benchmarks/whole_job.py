@@ -1,0 +1,220 @@
+"""The whole job, by this tool and by others: the same space, the same seconds, on the same machine.
+
+    python benchmarks/whole_job.py digits --root RUNS [--syne-python PYTHON]
+    python benchmarks/whole_job.py cifar10 --root RUNS --parquet FOLDER [--syne-python PYTHON]
+
+Each system searches the space of a table of `benchmarks/tabular` as a process of its own, which
+gets a Ctrl-C when its seconds are over: its start is among them, and a trial counts where it has
+ended by then. One system runs after the other, all of them with one seed, then with the next.
+`tool` is `micronet-search run` as the sweeps that ship have it: early stopping by asha and
+feasibility, two slots. `tool-4` compresses each network four times. The others are those of
+`whole_job_peers.py`; Syne Tune is left out without `--syne-python`, the interpreter of an
+environment that has it beside this package. The two-slot systems have one thread a trial, the
+script with Optuna has PyTorch's default.
+
+All are judged by their complete trials alike: the accuracy of what is stored on the same validation
+images, and its measured score. Each run adds a row to `results/whole-job.csv` when it ends, and one
+that has its row is not run again, so that the command can be stopped and given again. At the end it
+prints a table: means over the seeds, but the median of the best feasible score.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from micronet_search.config.files import dump_yaml, load_sweep
+from micronet_search.config.sweep import Sweep
+from micronet_search.search.pareto import hypervolume
+from micronet_search.store.outcome import read_outcomes
+from micronet_search.store.paths import Root
+
+HERE = Path(__file__).parent.absolute()
+RESULTS = HERE / "results" / "whole-job.csv"
+SECONDS = {"digits": 120, "cifar10": 240}
+SYSTEMS = ("tool", "tool-4", "optuna-tpe", "optuna-nsga2", "ray", "syne-tune")
+TO_STOP = 60
+"""Seconds that a system has to stop before it is killed."""
+
+
+def sweep_of(table: str, parquet: str | None, seed: int, system: str) -> Sweep:
+    """Returns the sweep of a table, as the tool runs it."""
+    sweep = load_sweep(HERE / "tabular" / f"{table}.yaml")
+    if parquet:
+        sweep = sweep.override(dataset={"name": "parquet", "root": str(Path(parquet).absolute())})
+    search = {
+        "trials": 1_000_000,
+        "seed": seed,
+        "sampler": "frontier",
+        "early_stopping": ["asha", "feasibility"],
+        "compressions_per_network": 4 if system == "tool-4" else 1,
+    }
+    return sweep.override(search=search)
+
+
+def command(system: str, folder: Path, seed: int, syne_python: str) -> list[str]:
+    """Returns what is typed for a system."""
+    sweep = str(folder / "sweep.yaml")
+    if system.startswith("tool"):
+        tool = [sys.executable, "-m", "micronet_search"]
+        return [*tool, "run", sweep, "--root", str(folder)]
+    python = syne_python if system == "syne-tune" else sys.executable
+    given = ["--system", system, "--sweep", sweep, "--folder", str(folder), "--seed", str(seed)]
+    return [python, str(HERE / "whole_job_peers.py"), *given]
+
+
+def environment(system: str, folder: Path) -> Mapping[str, str]:
+    """Returns the environment of a system."""
+    threads = {} if system.startswith("optuna") else {"OMP_NUM_THREADS": "1"}
+    own = {"RAY_worker_niceness": "0", "SYNETUNE_FOLDER": str(folder / "syne-tune")}
+    rest = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    return rest | own | threads
+
+
+def run(typed: list[str], folder: Path, variables: Mapping[str, str], seconds: float) -> float:
+    """Runs a system until its seconds are over, and returns when they were."""
+    with (folder / "log.txt").open("wb") as log:
+        over = time.time() + seconds
+        process = subprocess.Popen(
+            typed,
+            cwd=folder,
+            env=variables,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(seconds)
+            if code:
+                raise RuntimeError(f"it failed with {code}: see {folder / 'log.txt'}")
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(TO_STOP)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return over
+
+
+def trials(system: str, folder: Path, sweep: Sweep) -> list[tuple[float, float, float]]:
+    """Returns when each complete trial ended, its accuracy, and its score."""
+    rule = sweep.objectives.score.rule
+    if system.startswith("tool"):
+        outcomes = read_outcomes(Root(folder).study(sweep.name), rule).values()
+        complete = [each for each in outcomes if each.state == "complete"]
+        return [(each.ended, each.accuracy, each.scores[rule]["score"]) for each in complete]
+    file = folder / "trials.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [(found["ended"], found["accuracy"], found["score"]) for found in map(json.loads, lines)]
+
+
+def judged(found: list[tuple[float, float, float]], over: float, sweep: Sweep) -> dict[str, Any]:
+    """Returns the figures of the trials that ended in time."""
+    goals = sweep.objectives
+    points = np.array([point for ended, *point in found if ended <= over]).reshape(-1, 2)
+    reference = goals.accuracy.at_least, goals.score.at_most
+    feasible = points[(points[:, 0] >= reference[0]) & (points[:, 1] <= reference[1])]
+    return {
+        "trials": len(points),
+        "feasible": len(feasible),
+        "hypervolume": float(f"{hypervolume(points, reference):.6g}"),
+        "best score": float(f"{feasible[:, 1].min(initial=np.inf):.6g}"),
+    }
+
+
+def summary(rows: pd.DataFrame) -> str:
+    """Returns a Markdown table of all runs of a table with the same seconds."""
+    areas = rows.pivot(index="system", columns="seed", values="hypervolume")
+    lines = [
+        "| system | complete trials | feasible | hypervolume, millionths | of each seed "
+        "| best score | `tool` is ahead in hypervolume |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for system in (name for name in SYSTEMS if name in areas.index):
+        own, area = rows[rows["system"] == system], areas.loc[system].dropna()
+        each = ", ".join(f"{value * 1e6:.3g}" for value in area)
+        ahead = "" if system.startswith("tool") else won(areas, system)
+        lines.append(
+            f"| {system} | {own['trials'].mean():.1f} | {own['feasible'].mean():.1f} "
+            f"| {area.mean() * 1e6:.3g} | {each} | {own['best score'].median():.3g} | {ahead} |"
+        )
+    return "\n".join(lines)
+
+
+def won(areas: pd.DataFrame, system: str) -> str:
+    """Returns in how many of the seeds that both have run the tool has more hypervolume."""
+    if "tool" not in areas.index:
+        return ""
+    pairs = areas.loc[["tool", system]].dropna(axis=1)
+    return f"{int((pairs.loc['tool'] > pairs.loc[system]).sum())} of {pairs.shape[1]}"
+
+
+def missing(given: argparse.Namespace, seconds: int) -> list[tuple[int, str]]:
+    """Returns the seeds and systems that have no row yet, in the order in which they are run."""
+    there = {(row.seed, row.system) for row in rows_of(given.table, seconds).itertuples()}
+    systems = [each for each in given.systems if each != "syne-tune" or given.syne_python]
+    asked = [(seed, system) for seed in range(given.seeds) for system in systems]
+    return [each for each in asked if each not in there]
+
+
+def rows_of(table: str, seconds: int) -> pd.DataFrame:
+    """Returns the rows that there are."""
+    names = (
+        "table",
+        "seconds",
+        "seed",
+        "system",
+        "trials",
+        "feasible",
+        "hypervolume",
+        "best score",
+    )
+    rows = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=list(names))
+    return rows[(rows["table"] == table) & (rows["seconds"] == seconds)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("table", choices=list(SECONDS))
+    parser.add_argument("--root", type=Path, required=True, help="the folder of the runs")
+    parser.add_argument("--parquet", help="a folder of parquet files, in the place of CIFAR-10")
+    parser.add_argument("--seconds", type=int, help="of each run, its start included")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--syne-python", help="an interpreter that has Syne Tune")
+    given = parser.parse_args()
+    # a process that is started in the background would pass on that it ignores Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    seconds = given.seconds or SECONDS[given.table]
+    for seed, system in missing(given, seconds):
+        folder = given.root.absolute() / f"{given.table}-{seconds}-{seed}-{system}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        sweep = sweep_of(given.table, given.parquet, seed, system)
+        (folder / "sweep.yaml").write_text(dump_yaml(sweep.dump()))
+        typed = command(system, folder, seed, given.syne_python)
+        over = run(typed, folder, environment(system, folder), seconds)
+        run_of = {"table": given.table, "seconds": seconds, "seed": seed, "system": system}
+        row = pd.DataFrame([run_of | judged(trials(system, folder, sweep), over, sweep)])
+        row.to_csv(RESULTS, mode="a", header=not RESULTS.exists(), index=False, lineterminator="\n")
+        print(row.iloc[0].to_dict(), flush=True)
+    print(summary(rows_of(given.table, seconds)))
+
+
+if __name__ == "__main__":
+    main()
