@@ -234,9 +234,9 @@ def _console() -> Console:
 
 def main() -> None:
     """Runs the command line. An error of the user's becomes a line on stderr, without `--debug`."""
-    # PyTorch reads this when it is imported. Threads that spin while they wait for one another take
-    # many times as long as one thread where cores are busy.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # OpenMP reads this when PyTorch is imported: threads that spin for longer while they wait for
+    # one another take many times as long as one thread where cores are busy
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         app(arguments)
