@@ -374,6 +374,21 @@ def test_a_start_of_ray_that_fails_is_one_line(
     assert "\n" not in str(found.value)
 
 
+@pytest.mark.parametrize(
+    ("asked", "processors", "slots"),
+    [("auto", 2, 2), ("auto", 0.5, 1), ("auto", 2.9, 2), ("auto", 64, 8), (3, 2, 3), (1, 64, 1)],
+)
+def test_slots_of_a_device(asked: int | str, processors: float, slots: int) -> None:
+    execution = Execution.model_validate({"trials_per_device": asked})
+    assert execution.slots_of_device(processors) == slots
+
+
+@pytest.mark.parametrize("asked", [0, 257, 2.0, True, "all"])
+def test_a_wrong_number_of_slots_is_refused(asked: Any) -> None:
+    with pytest.raises(ValueError, match="expected auto, or a whole number, 1 to 256"):
+        Execution.model_validate({"trials_per_device": asked})
+
+
 def test_devices_by_name() -> None:
     assert choose_device("cpu") == CPU
     assert choose_device("auto").type in ("cpu", "cuda")

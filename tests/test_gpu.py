@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from micronet_search.engine.slot import Slot
 from micronet_search.engine.work import Crashed, Ended, Job, Reached
 from micronet_search.store import checkpoint
 from micronet_search.store.outcome import Result
-from micronet_search.training.fit import accuracy
+from micronet_search.training.fit import Fit, accuracy
 from micronet_search.trial.trial import Trial
 from micronet_search.trial.views import Viewing, unpack
 
@@ -174,6 +175,26 @@ def test_a_slot_out_of_memory_crashes_and_is_used_again() -> None:
     (last,) = deque(slot.go_on("go"), maxlen=1)
     assert isinstance(last, Ended)
     assert last.result.outcome.state == "complete"
+
+
+@pytest.mark.parametrize("tree", [DENSENET, EFFICIENTNET], ids=["densenet", "efficientnet"])
+def test_no_step_waits_for_the_device(
+    tree: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epoch = Fit.epoch
+
+    def guarded(batches: Iterable[Any]) -> Iterator[Any]:
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield from batches
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    def watched(self: Fit, batches: Iterable[Any], after_step: Callable[[], None]) -> float:
+        return epoch(self, guarded(batches), after_step)
+
+    monkeypatch.setattr(Fit, "epoch", watched)
+    assert run(candidate(tree), torch.device("cuda")).outcome.state == "complete"
 
 
 def test_two_trials_share_a_device_on_ray() -> None:
