@@ -205,11 +205,13 @@ def write(table: str, file: Path) -> None:
     rows, curves = [], dict[str, list[Run]]()
     for name in PEERS:
         if studies := read(file, name).values():
-            curves[name] = [Run(study["hypervolumes"], study["scores"]) for study in studies]
-            trials = len(curves[name][0].scores)
-            seconds = np.mean([study["seconds"] for study in studies]) / trials
-            row = summary(name, curves[name]) | {"trials": trials}
-            rows.append(row | {"seconds a draw": f"{seconds:.2g}"})
+            lengths = [len(study["scores"]) for study in studies]
+            least, seconds = min(lengths), sum(study["seconds"] for study in studies) / sum(lengths)
+            curves[name] = [
+                Run(study["hypervolumes"][:least], study["scores"][:least]) for study in studies
+            ]
+            row = summary(name, curves[name])
+            rows.append(row | {"trials": least, "seconds a draw": f"{seconds:.2g}"})
     target = RESULTS / f"search-peers-{table}.csv"
     pd.DataFrame(rows).to_csv(target, index=False, lineterminator="\n")
     draw(table, curves, target.with_suffix(".png"))
