@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install quickstart test soak benchmarks check
+.PHONY: install quickstart test soak benchmarks benchmarks-peers check
 
 install: $(INSTALLED)
 
@@ -45,6 +45,18 @@ benchmarks: install
 	$(PYTHON_1) benchmarks/overhead_peers.py optuna --trials 160
 	$(PYTHON_1) benchmarks/overhead_peers.py ray --trials 30
 	$(BIN)/python benchmarks/whole_job.py digits --root $(RUNS)/whole-job
+
+# Ax, SMAC and Syne Tune on the tables, in an environment of their own: hours, most of them Ax's
+PEERS ?= $(VENV)/peers
+
+benchmarks-peers: $(PEERS)/.installed
+	OMP_NUM_THREADS=1 $(PEERS)/bin/python benchmarks/search_peers.py cifar10
+	OMP_NUM_THREADS=1 $(PEERS)/bin/python benchmarks/search_peers.py digits
+
+$(PEERS)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet -c constraints.txt -e '.[benchmarks]'
+	touch $@
 
 check: install
 	$(BIN)/ruff format --check .

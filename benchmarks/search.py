@@ -36,7 +36,7 @@ TRIALS = {"digits": 200, "cifar10": 120}
 AFTER = (20, 40, 80, 120)
 
 Tried = Iterator[str]
-"""The digest of each candidate that is trained; the accuracy is sent back."""
+"""The digest of each candidate that is trained."""
 
 
 class Run(NamedTuple):
@@ -70,16 +70,22 @@ def with_optuna(
 
 
 def tell(study: optuna.Study, trial: optuna.Trial, table: Table, digest: str, seed: int) -> None:
-    row = table.rows[digest]
-    accuracy = random.Random(f"{seed}/{digest}").choice(row.accuracies)
-    for name, violation in screening.violations(
-        accuracy, row.score, table.sweep.objectives
-    ).items():
+    accuracy, score = outcome(table, digest, seed)
+    for name, violation in screening.violations(accuracy, score, table.sweep.objectives).items():
         trial.set_constraint(name, violation)
-    study.tell(trial, [accuracy, row.score])
+    study.tell(trial, [accuracy, score])
 
 
-SAMPLERS: dict[str, Callable[[Table, int], Tried]] = {
+def outcome(table: Table, digest: str, seed: int) -> tuple[float, float]:
+    """Returns what a trial of a candidate finds: its accuracy and its score."""
+    row = table.rows[digest]
+    return random.Random(f"{seed}/{digest}").choice(row.accuracies), row.score
+
+
+Sampler = Callable[[Table, int], Tried]
+"""Starts a study on a table, with a seed."""
+
+SAMPLERS: dict[str, Sampler] = {
     "frontier": partial(with_tool, "frontier"),
     "tpe, screened": partial(with_tool, "tpe"),
     "nsga2, screened": partial(with_tool, "nsga2"),
@@ -91,13 +97,13 @@ SAMPLERS: dict[str, Callable[[Table, int], Tried]] = {
 }
 
 
-def run(name: str, table: Table, trials: int, seed: int) -> Run:
+def run(sampler: Sampler, table: Table, trials: int, seed: int) -> Run:
     """Runs one study of so many trials on a table."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     goals, found = table.sweep.objectives, Run([], [])
     reference = goals.accuracy.at_least, goals.score.at_most
     points = np.empty((0, 2))
-    for _, digest in zip(range(trials), SAMPLERS[name](table, seed), strict=False):
+    for _, digest in zip(range(trials), sampler(table, seed), strict=False):
         row = table.rows[digest]
         points = np.vstack([points, (row.accuracy, row.score)])
         inside = points[(points[:, 0] >= reference[0]) & (points[:, 1] <= reference[1])]
@@ -123,7 +129,7 @@ def summary(name: str, runs: list[Run]) -> dict[str, str | float]:
             f"quartiles of {part} %": f"{shown(low)} to {shown(high)}",
         }
         row[f"never {part} %"] = int(np.isinf(first).sum())
-    for after in AFTER:
+    for after in [after for after in AFTER if after <= curves.shape[1]]:
         row[f"hypervolume after {after}"] = round(float(curves[:, after - 1].mean()), 3)
         row[f"best score after {after}"] = f"{np.median(scores[:, after - 1]):.3g}"
     return row
@@ -162,7 +168,8 @@ def main() -> None:
     with Pool(given.processes) as pool:
         for name in given.samplers:
             seeds = given.slow_seeds if name == "Optuna GPSampler" else given.seeds
-            curves[name] = pool.map(partial(run, name, table, trials), range(seeds), chunksize=1)
+            study = partial(run, SAMPLERS[name], table, trials)
+            curves[name] = pool.map(study, range(seeds), chunksize=1)
             print(summary(name, curves[name]), flush=True)
     RESULTS.mkdir(exist_ok=True)
     rows = pd.DataFrame([summary(name, runs) for name, runs in curves.items()])
