@@ -166,7 +166,7 @@ def judged(
 def summary(rows: pd.DataFrame) -> str:
     """Returns a Markdown table of all runs of a table with the same seconds."""
     lines = [
-        "| system | complete trials | feasible | best score | hypervolume, millionths: of each seed "
+        "| system | complete trials | feasible | best score | hypervolume, millionths: each seed "
         "| `tool` is ahead | by the table | `tool` is ahead |",
         "|---|---|---|---|---|---|---|---|",
     ]
