@@ -157,6 +157,7 @@ def judged(
     return {
         "trials": len(ended),
         "feasible": len(feasible),
+        "different": len({each.digest for each in feasible}),
         "hypervolume": area([(each.accuracy, each.score) for each in feasible]),
         "by the table": area([(row.accuracy, row.score) for row in known]),
         "best score": min((each.score for each in feasible), default=float("inf")),
@@ -166,13 +167,13 @@ def judged(
 def summary(rows: pd.DataFrame) -> str:
     """Returns a Markdown table of all runs of a table with the same seconds."""
     lines = [
-        "| system | complete trials | feasible | best score | hypervolume, millionths: each seed "
-        "| `tool` is ahead | by the table | `tool` is ahead |",
-        "|---|---|---|---|---|---|---|---|",
+        "| system | complete trials | feasible | different | best score "
+        "| hypervolume, millionths: each seed | `tool` is ahead | by the table | `tool` is ahead |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for system in (name for name in SYSTEMS if name in set(rows["system"])):
         own = rows[rows["system"] == system]
-        cells = [f"{own[name].mean():.1f}" for name in ("trials", "feasible")]
+        cells = [f"{own[name].mean():.1f}" for name in ("trials", "feasible", "different")]
         cells.append(f"{own['best score'].median():.3g}")
         for kind in ("hypervolume", "by the table"):
             areas = rows.pivot(index="system", columns="seed", values=kind)

@@ -24,7 +24,7 @@ def benchmark() -> Any:
 def row(seed: int, system: str, area: float) -> dict[str, Any]:
     named = {"table": "digits", "seconds": 9, "seed": seed, "system": system}
     figures = {"hypervolume": area, "by the table": area / 2, "best score": 1e-4}
-    return named | {"trials": 4, "feasible": 2} | figures
+    return named | {"trials": 4, "feasible": 2, "different": 2} | figures
 
 
 def test_trials_that_ended_in_time_are_judged_by_the_goals(benchmark: Any) -> None:
@@ -35,12 +35,13 @@ def test_trials_that_ended_in_time_are_judged_by_the_goals(benchmark: Any) -> No
     assert benchmark.judged(found, 100, goals, table) == {
         "trials": 3,
         "feasible": 2,
+        "different": 2,
         # (0.97 - 0.96) * (4e-4 - 1e-4) + (0.98 - 0.97) * (4e-4 - 2e-4)
         "hypervolume": 5e-6,
         "by the table": 2e-6,  # (0.97 - 0.96) * (4e-4 - 2e-4): the other one is not feasible
         "best score": 1e-4,
     }
-    nothing = dict.fromkeys(("trials", "feasible", "hypervolume", "by the table"), 0)
+    nothing = dict.fromkeys(("trials", "feasible", "different", "hypervolume", "by the table"), 0)
     assert benchmark.judged([], 100, goals, {}) == nothing | {"best score": float("inf")}
 
 
@@ -62,4 +63,4 @@ def test_a_pairing_counts_where_both_have_run(benchmark: Any) -> None:
     areas = {"tool": (2e-6, 3e-6, 1e-6), "ray": (1e-6, 3e-6)}
     rows = [row(seed, name, area) for name in areas for seed, area in enumerate(areas[name])]
     ray = benchmark.summary(pd.DataFrame(rows)).splitlines()[-1]
-    assert ray == "| ray | 4.0 | 2.0 | 0.0001 | 2: 1, 3 | 1 of 2 | 1: 0.5, 1.5 | 1 of 2 |"
+    assert ray == "| ray | 4.0 | 2.0 | 2.0 | 0.0001 | 2: 1, 3 | 1 of 2 | 1: 0.5, 1.5 | 1 of 2 |"
