@@ -6,11 +6,10 @@
 Each system searches the space of a table of `benchmarks/tabular` as a process of its own, which
 gets a Ctrl-C when its seconds are over: its start is among them, and a trial counts where it has
 ended by then. One system runs after the other, all of them with one seed, then with the next.
-`tool` is `micronet-search run` as the sweeps that ship have it: early stopping by asha and
-feasibility, two slots. `tool-4` compresses each network four times. The others are those of
-`whole_job_peers.py`; Syne Tune is left out without `--syne-python`, the interpreter of an
-environment that has it beside this package. The two-slot systems have one thread a trial, the
-script with Optuna has PyTorch's default.
+`tool` is `micronet-search run` as the sweeps that ship have it, with two slots; `tool-4` compresses
+each network four times. The others are those of `whole_job_peers.py`; Syne Tune is left out without
+`--syne-python`, the interpreter of an environment that has it beside this package. The two-slot
+systems have one thread a trial, the script with Optuna has PyTorch's default.
 
 All are judged by their complete trials alike: the accuracy of what is stored on the same validation
 images, and its measured score. The best accuracies of a search are lucky ones, so those that are
@@ -71,7 +70,6 @@ def sweep_of(table: str, parquet: str | None, seed: int, system: str) -> Sweep:
         "trials": 1_000_000,
         "seed": seed,
         "sampler": "frontier",
-        "early_stopping": ["asha", "feasibility"],
         "compressions_per_network": 4 if system == "tool-4" else 1,
     }
     return sweep.override(search=search)
