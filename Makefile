@@ -28,7 +28,7 @@ soak: install
 	  tests/end_to_end/test_kill.py tests/end_to_end/test_resume.py tests/end_to_end/test_outage.py tests/test_fuzz.py \
 	  tests/test_pipeline.py
 
-# what docs/performance.md shows, in RUNS: perhaps two hours on two idle cores, not timed as a whole
+# what docs/performance.md shows, in RUNS: perhaps three hours on two idle cores, not timed as a whole
 RUNS ?= mlruns/benchmarks
 PYTHON_1 := OMP_NUM_THREADS=1 $(BIN)/python
 
@@ -39,6 +39,8 @@ benchmarks: install
 	$(PYTHON_1) benchmarks/prediction.py
 	$(PYTHON_1) benchmarks/compressions.py --root $(RUNS)
 	$(PYTHON_1) benchmarks/early_stopping.py
+	$(PYTHON_1) benchmarks/stopped_search.py digits
+	$(PYTHON_1) benchmarks/stopped_search.py cifar10
 	$(PYTHON_1) benchmarks/step.py --threads 1
 	$(PYTHON_1) benchmarks/slots.py
 	$(PYTHON_1) benchmarks/overhead.py --trials 160

@@ -46,7 +46,7 @@ from micronet_search.store.paths import Root
 
 HERE = Path(__file__).parent.absolute()
 RESULTS = HERE / "results" / "whole-job.csv"
-SECONDS = {"digits": 120, "cifar10": 240}
+SECONDS = {"digits": 90, "cifar10": 240}
 SYSTEMS = ("tool", "tool-4", "optuna-tpe", "optuna-nsga2", "ray", "syne-tune")
 TO_STOP = 60
 """Seconds that a system has to stop before it is killed."""
