@@ -234,8 +234,8 @@ def _console() -> Console:
 
 def main() -> None:
     """Runs the command line. An error of the user's becomes a line on stderr, without `--debug`."""
-    # OpenMP reads this when PyTorch is imported: threads that spin for longer while they wait for
-    # one another take many times as long as one thread where cores are busy
+    # OpenMP reads this when PyTorch is imported. Where cores are busy, threads that wait for one
+    # another and spin for longer than this take many times as long as a single thread.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:

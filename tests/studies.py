@@ -383,6 +383,16 @@ def tiny(name: str = "tiny", **changes: Any) -> dict[str, Any]:
     return tree
 
 
+def script(name: str) -> Any:
+    """Imports a script of the benchmarks, which lie beside the package."""
+    folder = str(Path(__file__).parent.parent / "benchmarks")
+    sys.path.insert(0, folder)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(folder)
+
+
 def write(path: Path, tree: Any) -> Path:
     path.write_text(dump_yaml(tree))
     return path

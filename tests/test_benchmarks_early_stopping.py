@@ -1,24 +1,16 @@
 """The benchmark of early stopping replays every order, and counts what it says."""
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+from studies import script
 
 from micronet_search.config.search import EarlyStopping
-
-FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 
 @pytest.fixture(scope="module")
 def benchmark() -> Any:
-    sys.path.insert(0, str(FOLDER))
-    try:
-        import early_stopping  # type: ignore[import-not-found]
-    finally:
-        sys.path.remove(str(FOLDER))
-    return early_stopping
+    return script("early_stopping")
 
 
 @pytest.fixture(scope="module")

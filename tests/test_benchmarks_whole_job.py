@@ -1,24 +1,17 @@
 """The benchmark of the whole job judges all systems alike, and runs only what has no row yet."""
 
-import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-
-FOLDER = Path(__file__).parent.parent / "benchmarks"
+from studies import script
 
 
 @pytest.fixture(scope="module")
 def benchmark() -> Any:
-    sys.path.insert(0, str(FOLDER))
-    try:
-        import whole_job  # type: ignore[import-not-found]
-    finally:
-        sys.path.remove(str(FOLDER))
-    return whole_job
+    return script("whole_job")
 
 
 def row(seed: int, system: str, area: float) -> dict[str, Any]:

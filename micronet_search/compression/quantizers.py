@@ -77,12 +77,12 @@ class _Rounded(torch.autograd.Function):
         if len(inverse) == 1:  # compares the values themselves, which saves a pass over them
             scale = 1 / inverse.item()
             # half a step below the lower bound, which is even, rounds to it
-            integer, low, high = value, low * scale * (1 + 2**-23), high * scale
+            compared, low, high = value, low * scale * (1 + 2**-23), high * scale
         else:
-            integer = (value * inverse).round_()
+            compared = (value * inverse).round_()
         # writes the gradient where the integer is within the bounds, and zero elsewhere, at once
         write = torch.ops.aten.hardtanh_backward.grad_input
-        passed = write(gradient, integer, low, high, grad_input=torch.empty_like(value))
+        passed = write(gradient, compared, low, high, grad_input=torch.empty_like(value))
         # the derivative by the log of the scale: the result, less the value within the bounds
         slope = _products(gradient, found, inverse) - _products(passed, value, inverse)
         slope = slope * (unbounded >= SMALLEST_SCALE) * ctx.factor

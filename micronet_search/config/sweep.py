@@ -95,6 +95,7 @@ Device = Annotated[str, text_like(r"auto|cpu|cuda(:[0-9]{1,3})?", "auto, cpu, cu
 
 
 MOST_SLOTS, MOST_BY_ITSELF = 256, 8
+"""The most trials that may share a device, and that share it where `auto` is asked for."""
 
 
 def _is_number_of_slots(value: Any) -> Any:

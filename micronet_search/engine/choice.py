@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import torch
 
-from micronet_search.config.sweep import Dataset, Execution
+from micronet_search.config.sweep import MOST_BY_ITSELF, Dataset, Execution
 from micronet_search.data.splits import Splits
 from micronet_search.engine.slot import Inline, Slot
 from micronet_search.engine.work import Engine
@@ -30,7 +30,7 @@ def open_engine(
 
         engine = Ray(dataset, execution, tell)
         share = execution.trials_per_device
-        slots = {1: "one slot", "auto": "a slot for each core, 8 at most,"}
+        slots = {1: "one slot", "auto": f"up to {MOST_BY_ITSELF} slots"}
         tell(f"engine ray: {slots.get(share, f'{share} slots')} for each device ({engine.device})")
         return engine, engine.device
     if execution.engine == "ray" or execution.address is not None:
