@@ -28,25 +28,29 @@ soak: install
 	  tests/end_to_end/test_kill.py tests/end_to_end/test_resume.py tests/end_to_end/test_outage.py tests/test_fuzz.py \
 	  tests/test_pipeline.py
 
-# what docs/performance.md shows, in RUNS: perhaps three hours on two idle cores, not timed as a whole
+# what docs/performance.md shows, in RUNS, on idle cores: hours, or less with fewer seeds of the replays (SEEDS=5);
+# on CIFAR-10's images too where MICRONET_CIFAR10 names their folder
 RUNS ?= mlruns/benchmarks
 PYTHON_1 := OMP_NUM_THREADS=1 $(BIN)/python
+REPLAYS := $(if $(SEEDS),--seeds $(SEEDS))
+PARQUET := $(if $(MICRONET_CIFAR10),--parquet $(MICRONET_CIFAR10))
 
 benchmarks: install
-	$(PYTHON_1) benchmarks/search.py cifar10
-	$(PYTHON_1) benchmarks/search.py digits
+	$(PYTHON_1) benchmarks/search.py cifar10 $(REPLAYS)
+	$(PYTHON_1) benchmarks/search.py digits $(REPLAYS)
 	$(PYTHON_1) benchmarks/draws.py
 	$(PYTHON_1) benchmarks/prediction.py
 	$(PYTHON_1) benchmarks/compressions.py --root $(RUNS)
 	$(PYTHON_1) benchmarks/early_stopping.py
-	$(PYTHON_1) benchmarks/stopped_search.py digits
-	$(PYTHON_1) benchmarks/stopped_search.py cifar10
+	$(PYTHON_1) benchmarks/stopped_search.py digits $(REPLAYS)
+	$(PYTHON_1) benchmarks/stopped_search.py cifar10 $(REPLAYS)
 	$(PYTHON_1) benchmarks/step.py --threads 1
-	$(PYTHON_1) benchmarks/slots.py
+	$(PYTHON_1) benchmarks/slots.py $(PARQUET)
 	$(PYTHON_1) benchmarks/overhead.py --trials 160
 	$(PYTHON_1) benchmarks/overhead_peers.py optuna --trials 160
 	$(PYTHON_1) benchmarks/overhead_peers.py ray --trials 30
 	$(BIN)/python benchmarks/whole_job.py digits --root $(RUNS)/whole-job
+	$(if $(PARQUET),$(BIN)/python benchmarks/whole_job.py cifar10 --root $(RUNS)/whole-job $(PARQUET))
 
 # Ax, SMAC and Syne Tune on the tables, in an environment of their own: hours, most of them Ax's
 PEERS ?= $(VENV)/peers
