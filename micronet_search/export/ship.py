@@ -125,7 +125,7 @@ def _prepare(
     agreement = _agreement(files[ONNX], shipped, splits)
     facts = card.Facts(
         sweep=sweep,
-        trial=int(trial.path.name),
+        trial=int(trial.path.name.split("-")[0]),  # a repeat's folder has its seed behind it
         candidate=candidate,
         names=names,
         outcome=outcome,

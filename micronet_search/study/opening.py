@@ -21,10 +21,12 @@ from micronet_search.search import space
 from micronet_search.store.owner import driver_lock, study_id
 from micronet_search.store.paths import Root, StudyFolder
 from micronet_search.study import bases, resume, starting_points, teachers
+from micronet_search.study.clock import Clock
 from micronet_search.study.driver import Driver
 from micronet_search.study.progress import Observer, Progress
 from micronet_search.study.projection import Projection
 from micronet_search.study.resume import Fingerprints
+from micronet_search.study.searching import Searching
 from micronet_search.study.starting_points import StartingPoints
 from micronet_search.study.storage import open_study, reason
 
@@ -140,20 +142,16 @@ class _Opening:
         shared: teachers.Teachers,
         starts: StartingPoints,
     ) -> None:
-        sweep, finished = self.sweep, False
+        sweep, progress, observe, finished = self.sweep, self.progress, self._observe, False
         try:
-            driver = Driver(
-                sweep,
-                self.root,
-                study,
-                engine,
-                projection,
-                shared,
-                starts,
-                self.progress,
-                self._observe,
+            clock = Clock(self.folder.clock, sweep.search.hours)
+            agenda = Searching(
+                sweep, self.root, study, projection, starts, clock, progress, observe
             )
+            driver = Driver(sweep, agenda, engine, shared, starts, clock, progress, observe)
             finished = driver.run()
+            if finished and progress.is_stagnant(sweep):
+                self._tell("the study ends as search.stop_when says: its hypervolume has stagnated")
         except StorageInternalError as error:
             why = reason(error, sweep.tracking.optuna)
             raise ValueError(f"Optuna's storage failed: {why}") from error
