@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studies import Command, Hold, cli, read, tiny, write
+from studies import Command, Hold, Kill, cli, read, tiny, write
 
 from micronet_search.report.view import View
 from micronet_search.report.view import read as read_view
@@ -117,6 +117,35 @@ def test_a_pause_changes_nothing(tmp_path: Path, begun: Path, root: Path) -> Non
     assert cli("confirm", "tiny", *options, root, cwd=tmp_path).code == 0
     found = {repeat: without_times(one) for repeat, one in repeats(root).items()}
     assert found == {repeat: without_times(one) for repeat, one in repeats(whole).items()}
+
+
+def test_kills_between_any_two_steps_lose_nothing(tmp_path: Path, root: Path) -> None:
+    confirm = ("confirm", "tiny", "--top", 2, "--seeds", 2, "--root", root)
+    outcome, recorder = (
+        "micronet_search.store.outcome:",
+        "micronet_search.tracking.recorder:Recorder.",
+    )
+    points = [
+        Kill("micronet_search.study.driver:write_bytes", "after"),
+        Kill(outcome + "write_json", "before"),
+        Kill(outcome + "write_json", "after"),
+        Kill(recorder + "record_repeat", "before"),
+        Kill(recorder + "_log", "before", 2),
+        Kill(recorder + "record_confirmation", "before"),
+        Kill(recorder + "record_confirmation", "after"),
+    ]
+    died = 0
+    for kill in points:
+        done = Command(*confirm, cwd=tmp_path, kill=kill).wait()
+        assert done.code in (0, -signal.SIGKILL), (kill, done)
+        died += done.code != 0
+    assert died >= len(points) - 1
+    assert cli(*confirm, cwd=tmp_path).code == 0
+    left = read(root, "tiny")
+    assert {run.status for run in left.repeats.values()} == {"FINISHED"}
+    assert len(left.repeats) == len(repeats(root)) == 4
+    for trial in {repeat.trial for repeat in repeats(root)}:
+        assert left.children[trial].metrics["seeds"][2] == 2.0
 
 
 def test_what_cannot_be_confirmed_is_refused(tmp_path: Path, root: Path) -> None:
