@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from micronet_search.config.sweep import Objectives
 from micronet_search.store.outcome import Outcome
 from micronet_search.store.paths import Repeat
-from micronet_search.study.confirmation import Confirmation, confirmations, contenders
+from micronet_search.study.confirmation import Confirmation, contenders, gathered
 
 GOALS = Objectives.model_validate(
     {"accuracy": {"at_least": 0.9}, "score": {"rule": "imt", "at_most": 0.5}}
@@ -74,7 +74,7 @@ def test_of_two_in_the_middle_the_lower_is_shipped(
 
 
 def test_repeats_are_gathered_by_trial_and_those_on_all_images_count_alone() -> None:
-    found = confirmations(
+    found = gathered(
         {
             Repeat(4, 1): repeated(0.8),
             Repeat(4, 2): repeated(None),

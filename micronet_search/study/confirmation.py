@@ -88,7 +88,7 @@ def standard_error(share: float, images: int) -> float:
     return math.sqrt(share * (1.0 - share) / images)
 
 
-def confirmations(repeats: Mapping[Repeat, Outcome], images: int) -> dict[int, Confirmation]:
+def gathered(repeats: Mapping[Repeat, Outcome], images: int) -> dict[int, Confirmation]:
     """Gathers repeats by trial; those on all training images count alone, where there are any.
 
     Args:

@@ -6,7 +6,7 @@ from typing import Any
 from micronet_search.config.sweep import Sweep
 from micronet_search.store.outcome import Outcome
 from micronet_search.store.paths import Repeat, StudyFolder
-from micronet_search.study.confirmation import Confirmation, confirmations
+from micronet_search.study.confirmation import Confirmation, gathered
 from micronet_search.study.resume import read_fingerprints
 from micronet_search.tracking.recorder import Recorder
 
@@ -17,7 +17,7 @@ def read_confirmations(
     """Returns what the repeats of a study say of each trial, by its number."""
     if not repeats:
         return {}
-    return confirmations(repeats, sum(read_fingerprints(folder)["test"].sizes))
+    return gathered(repeats, sum(read_fingerprints(folder)["test"].sizes))
 
 
 def record_repeats(
@@ -29,15 +29,13 @@ def record_repeats(
         The figures of each trial that was repeated, by its number, as plain values.
     """
     goal = sweep.objectives.accuracy.at_least
-    found = read_confirmations(folder, repeats).items()
-    figures = {trial: confirmation.to_json(goal) for trial, confirmation in found}
-    lacking = set()
+    confirmations = read_confirmations(folder, repeats)
+    figures = {trial: one.to_json(goal) for trial, one in confirmations.items()}
     for repeat, outcome in repeats.items():
         files = folder.repeat(repeat)
         if files.path.name not in recorder.repeated:
             recorder.record_repeat(files.path.name, repeat.trial, outcome, files.artifacts)
-            lacking.add(repeat.trial)
-    for trial in lacking:
+    for trial, found in figures.items():
         latest = max(outcome.ended for repeat, outcome in repeats.items() if repeat.trial == trial)
-        recorder.record_confirmation(trial, figures[trial], latest)
+        recorder.record_confirmation(trial, found, latest)
     return figures

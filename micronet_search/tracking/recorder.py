@@ -123,25 +123,27 @@ class Recorder:
         self.repeated.add(name)
 
     def record_confirmation(self, trial: int, figures: Mapping[str, Any], at: float) -> None:
-        """Records on a trial's run what its repeats say together, as of a Unix time.
+        """Records on a trial's run what its repeats say together, unless that is recorded.
 
-        The step of each metric is the number of seeds by then.
+        The step of each metric is the number of seeds, and its time the given Unix time.
         """
         from mlflow.entities import Metric
 
-        run = self._trials[trial]
-        if is_deleted(run):
-            return
-        tags = {
-            name: facts.truth(value) for name, value in figures.items() if isinstance(value, bool)
-        }
-        metrics = [
-            Metric(name, value, facts.milliseconds(at), 0)
+        run, tags = self._trials[trial], {"confirmed": facts.truth(figures["confirmed"])}
+        metrics = {
+            name: float(value)
             for name, value in figures.items()
             if value is not None and name not in tags
-        ]
+        }
+        known = run.data.metrics.get("seeds"), run.data.tags.get("confirmed")
+        if is_deleted(run) or known == (metrics["seeds"], tags["confirmed"]):
+            return
+        place = facts.milliseconds(at), int(metrics["seeds"])
         with reported(self._uri):
-            self._log(run.info.run_id, metrics, tags=tags)
+            rows = [Metric(name, value, *place) for name, value in metrics.items()]
+            self._log(run.info.run_id, rows, tags=tags)
+        run.data.metrics.update(metrics)
+        run.data.tags.update(tags)
 
     def _record(
         self,
