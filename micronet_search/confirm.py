@@ -70,7 +70,7 @@ def confirm(
         repeats = [Repeat(n, seed, full_train) for n in trials for seed in range(1, seeds + 1)]
         progress = Progress(len(repeats), survey=survey(outcomes, sweep.objectives))
         tell = partial(observe, progress)
-        study = open_study(folder, sweep.tracking.optuna)
+        study = open_study(folder, sweep)
         projection = Projection(sweep, root, study, outcomes, tell)
         agenda = Confirming(sweep, folder, repeats, loaded.test, projection, progress)
         engine, _ = open_engine(loaded, sweep.dataset, sweep.execution, tell)

@@ -123,7 +123,7 @@ class _Opening:
 
     def open_optuna(self, known: list[dict[str, Any]]) -> optuna.Study:
         self._show_phase("opening Optuna's and MLflow's records")
-        study = open_study(self.folder, self.sweep.tracking.optuna)
+        study = open_study(self.folder, self.sweep)
         for params in known:
             study.enqueue_trial(params, skip_if_exists=True)
         return study

@@ -225,7 +225,8 @@ class Projection:
         outcomes, goals, front = self._outcomes, self._sweep.objectives, self._found.front
         if outcomes:
             rows = [front_row(n, outcomes[n], goals) | confirmed.get(n, {}) for n in front]
-            recorder.record_front(rows)
+            feasible = {n for n, one in outcomes.items() if is_feasible(one, goals)}
+            recorder.record_front(rows, feasible)
         if self._picture_is_due():
             points = [
                 Point(n, one.accuracy, score_of(one, goals), is_feasible(one, goals))

@@ -22,5 +22,5 @@ def sync(root: Root, name: str) -> int:
     sweep = load_stored_sweep(folder.sweep)
     with driver_lock(folder):
         outcomes = read_outcomes(folder, sweep.objectives.score.rule)
-        study = open_study(folder, sweep.tracking.optuna)
+        study = open_study(folder, sweep)
         return Projection(sweep, root, study, outcomes, print).flush()

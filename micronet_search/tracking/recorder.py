@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,20 +190,27 @@ class Recorder:
             self._log(self._parent, metrics)
         self.steps.add(step)
 
-    def record_front(self, table: Sequence[Mapping[str, Any]]) -> None:
-        """Records which trials are on the front: a row for each, its number under `trial`."""
+    def record_front(self, table: Sequence[Mapping[str, Any]], feasible: Collection[int]) -> None:
+        """Records which trials are on the front: a row for each, its number under `trial`.
+
+        Those that are feasible are tagged anew, because the goals may have changed.
+        """
         if table == self._front:
             return
         front = {int(row["trial"]) for row in table}
         with reported(self._uri):
             for number, run in self._trials.items():
-                tags, tag = run.data.tags, facts.truth(number in front)
-                if tags.get("front") != tag and not is_deleted(run):
-                    self._client.set_tag(run.info.run_id, "front", tag)
-                    tags["front"] = tag
+                self._retag(run, "front", number in front)
+                self._retag(run, "feasible", number in feasible)
             text = to_csv(table, ["trial", "accuracy", "score"])
             self._client.log_text(self._parent, text, "front.csv")
         self._front = table
+
+    def _retag(self, run: Run, name: str, value: bool) -> None:
+        tag = facts.truth(value)
+        if run.data.tags.get(name) != tag and not is_deleted(run):
+            self._client.set_tag(run.info.run_id, name, tag)
+            run.data.tags[name] = tag
 
     def record_picture(self, points: Sequence[Point], front: Sequence[int]) -> None:
         """Records the picture of the complete and stopped trials, with those on the front."""
