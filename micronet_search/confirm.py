@@ -17,11 +17,11 @@ from micronet_search.config.sweep import Sweep
 from micronet_search.data import splits
 from micronet_search.data.splits import Images
 from micronet_search.engine.choice import open_engine
-from micronet_search.engine.work import Order
-from micronet_search.store.outcome import Epoch, Result, read_outcomes, write_result
+from micronet_search.store.outcome import Result, read_outcomes, write_result
 from micronet_search.store.owner import driver_lock
 from micronet_search.store.paths import MODEL_FILE, Repeat, Root, StudyFolder, TrialFolder
 from micronet_search.study import resume
+from micronet_search.study.agenda import Agenda
 from micronet_search.study.clock import Clock
 from micronet_search.study.confirmation import contenders
 from micronet_search.study.driver import Driver
@@ -84,7 +84,7 @@ def confirm(
     return progress
 
 
-class Confirming:
+class Confirming(Agenda[Planned]):
     """The agenda of a confirmation: repeats, in their order, which are numbered by it."""
 
     def __init__(
@@ -114,10 +114,6 @@ class Confirming:
             else:
                 self._waiting.append(number)
 
-    def begin(self) -> list[Planned]:
-        """Returns nothing: a repeat that was broken off is taken like any other."""
-        return []
-
     def take(self) -> Planned:
         """Returns the next repeat that has not ended."""
         number = self._waiting.pop(0)
@@ -136,17 +132,6 @@ class Confirming:
     def name(self, number: int) -> str:
         """Returns what a repeat is called."""
         return str(self._repeats[number])
-
-    def prepare(self, trial: Planned) -> None:
-        """Does nothing: a repeat trains a network of its own."""
-
-    def stops(self, trial: Planned) -> tuple[int, ...]:
-        """Returns no epochs: nothing stops a repeat."""
-        return ()
-
-    def order(self, trial: Planned, row: Epoch) -> Order:
-        """Lets every repeat go on."""
-        return "go"
 
     def enter(self, trial: Planned, result: Result) -> str:
         """Tests what a repeat has left, and enters it in the study's folder and in MLflow."""

@@ -36,7 +36,7 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Address = Annotated[str | None, typer.Option(help="HOST:PORT of a Ray cluster.")]
 AtLeast = Annotated[
     float | None,
-    typer.Option(help="A goal for the accuracy in place of the study's.", min=0, max=1),
+    typer.Option(help="A goal for the accuracy in place of the study's.", min=1e-6, max=1),
 ]
 DEFAULT_ROOT = Path("mlruns")
 Format = StrEnum("Format", ["TABLE", "CSV", "JSON"])

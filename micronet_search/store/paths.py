@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -117,10 +118,15 @@ class Root(_Folder):
     mlflow_db = _Inside("mlflow.db")  # MLflow's store, unless the sweep names a server
     artifacts = _Inside("artifacts")  # the artifacts of that store
 
-    def teacher(self, key: str) -> TrialFolder:
-        """Returns the folder of a teacher that studies share, whether it exists or not."""
-        assert key.isalnum(), key
-        return TrialFolder(self.path / "teachers" / key)
+    def teacher(self, key: str, images: str) -> TrialFolder:
+        """Returns the folder of a teacher that studies share, whether it exists or not.
+
+        Args:
+            key: Tells it from others that were trained on the same images.
+            images: The digest of the training images.
+        """
+        name = hashlib.sha256(f"{key}/{images}".encode()).hexdigest()[:16]
+        return TrialFolder(self.path / "teachers" / name)
 
     def study(self, name: str) -> StudyFolder:
         """Returns the folder of a study, whether it exists or not. The name is checked."""

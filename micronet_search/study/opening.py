@@ -21,6 +21,7 @@ from micronet_search.search import space
 from micronet_search.store.owner import driver_lock, study_id
 from micronet_search.store.paths import Root, StudyFolder
 from micronet_search.study import bases, resume, starting_points, teachers
+from micronet_search.study.baseline import Baseline, settled
 from micronet_search.study.clock import Clock
 from micronet_search.study.driver import Driver
 from micronet_search.study.progress import Observer, Progress
@@ -53,10 +54,12 @@ def run(sweep: Sweep, root: Root, observe: Observer, *, new_total: bool = False)
             engine, device, fingerprints = opening.open_engine()
             stack.callback(engine.close)
             starts = StartingPoints(opening.sweep, root, fingerprints["train"])
+            shared = teachers.Teachers(root, fingerprints["train"], opening.sweep)
+            if not opening.settle_goal(engine, fingerprints, shared, starts):
+                return opening.progress
             study = opening.open_optuna(known)
             resume.keep(opening.folder, opening.sweep, fingerprints)
             projection = opening.open_mlflow(study, device)
-        shared = teachers.Teachers(root, fingerprints["train"], opening.sweep)
         opening.drive(study, engine, projection, shared, starts)
     return opening.progress
 
@@ -120,6 +123,30 @@ class _Opening:
         resume.refuse_other_images(self.folder, fingerprints)
         engine, device = open_engine(loaded, dataset, self.sweep.execution, self._tell)
         return engine, device, fingerprints
+
+    def settle_goal(
+        self,
+        engine: Engine,
+        fingerprints: Fingerprints,
+        shared: teachers.Teachers,
+        starts: StartingPoints,
+    ) -> bool:
+        """Trains the baseline of a relative goal, unless that is done; returns False on a pause."""
+        goal, sweep = self.sweep.objectives.accuracy, self.sweep
+        if goal.of is None:
+            return True
+        images = splits.describe(sweep.dataset)
+        agenda = Baseline(goal.of, self.root, *images, fingerprints["train"])
+        if agenda.accuracy is None:
+            progress, clock = Progress(1), Clock(None, None)
+            Driver(sweep, agenda, engine, shared, starts, clock, progress, self._observe).run()
+            self.progress.paused = progress.paused
+        if agenda.accuracy is None:
+            return False
+        self.sweep = settled(sweep, agenda.accuracy)
+        least = self.sweep.objectives.accuracy.at_least
+        self._tell(f"accuracy.at_least is {least:.4f}, {goal.at_most_below:g} below the baseline's")
+        return True
 
     def open_optuna(self, known: list[dict[str, Any]]) -> optuna.Study:
         self._show_phase("opening Optuna's and MLflow's records")

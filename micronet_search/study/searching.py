@@ -9,6 +9,7 @@ from micronet_search.engine.work import Order
 from micronet_search.search.prospects import Prospects
 from micronet_search.store.outcome import Epoch, Result
 from micronet_search.store.paths import Root, TrialFolder
+from micronet_search.study.agenda import Agenda
 from micronet_search.study.bases import Bases
 from micronet_search.study.clock import Clock
 from micronet_search.study.draws import Drawn, Draws
@@ -20,10 +21,8 @@ from micronet_search.study.rungs import Rungs
 from micronet_search.study.starting_points import StartingPoints
 
 
-class Searching:
+class Searching(Agenda[Drawn]):
     """Asks Optuna for candidates, screens them, decides at rungs, and enters what they found."""
-
-    full_train = False
 
     def __init__(
         self,
