@@ -1,9 +1,12 @@
 """The baseline of a goal that is relative: a network that is trained before the study begins."""
 
+from pydantic import ValidationError
+
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.network import Input
 from micronet_search.config.sweep import Sweep
 from micronet_search.config.training import Teacher
+from micronet_search.config.validation import validation_problems
 from micronet_search.data.splits import Fingerprint
 from micronet_search.store.outcome import Outcome, Result, read_outcome, write_result
 from micronet_search.store.paths import Root, TrialFolder
@@ -27,11 +30,8 @@ class Baseline(Agenda[Planned]):
             classes: How many classes they have.
             fingerprint: That of the training images.
         """
-        self._candidate: Candidate | None = None
-        if of.network is not None and of.training is not None:
-            self._candidate = Candidate(
-                input=images, classes=classes, network=of.network, training=of.training
-            )
+        self._candidate = candidate_of(of, images, classes)
+        if self._candidate is not None:
             self._folder = root.teacher(self._candidate.digest(), fingerprint.digest)
         else:
             assert of.study is not None
@@ -82,6 +82,21 @@ class Baseline(Agenda[Planned]):
         write_result(self._folder, result)
         self._folder.checkpoint.unlink(missing_ok=True)
         return f"the baseline: {_described(result.outcome)}"
+
+
+def candidate_of(of: Teacher, images: Input, classes: int) -> Candidate | None:
+    """Returns the baseline as a candidate; None where it is a trial of another study.
+
+    Raises:
+        ValueError: The network does not go with the images.
+    """
+    if of.network is None or of.training is None:
+        return None
+    try:
+        return Candidate(input=images, classes=classes, network=of.network, training=of.training)
+    except ValidationError as error:
+        ((_, message), *_) = validation_problems(error, Candidate)
+        raise ValueError(f"objectives.accuracy.of: {message}") from None
 
 
 def _described(outcome: Outcome) -> str:

@@ -21,7 +21,7 @@ from micronet_search.search import space
 from micronet_search.store.owner import driver_lock, study_id
 from micronet_search.store.paths import Root, StudyFolder
 from micronet_search.study import bases, resume, starting_points, teachers
-from micronet_search.study.baseline import Baseline, settled
+from micronet_search.study.baseline import Baseline, candidate_of, settled
 from micronet_search.study.clock import Clock
 from micronet_search.study.driver import Driver
 from micronet_search.study.progress import Observer, Progress
@@ -96,6 +96,8 @@ class _Opening:
             choose_device(self.sweep.execution.device)
         images, classes = splits.describe(self.sweep.dataset)
         check_space(self.sweep, images, classes)
+        if (of := self.sweep.objectives.accuracy.of) is not None:
+            candidate_of(of, images, classes)
         bases.check(self.sweep)
         teachers.check(self.sweep, self.root)
         if self.folder.sweep.exists():
