@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/confirmation.py --root RUNS [--studies 20]
 
-Studies of a sweep, each with a seed of its own: what they ship as they are, and after `confirm` with
-its defaults. Their trials are trained for real. Each study adds a row to
+Studies of a sweep, each with a seed of its own: what they ship as they are, and after `confirm`
+with its defaults. Their trials are trained for real. Each study adds a row to
 `results/confirmation.csv` when it is confirmed, and one that has its row is not run again. A model
 misses the goal if its accuracy on the test split, which decides nothing in a search, is below it.
 """
@@ -67,7 +67,7 @@ def main() -> None:
     for seed in range(given.studies):
         if any(row["seed"] == seed for row in rows):
             continue
-        sweep = loaded.override(search={"seed": seed}, execution={"engine": "inline"})
+        sweep = loaded.override(search={"seed": seed}, execution={"engine": "inline", "trials_per_device": 1})
         sweep = sweep.model_copy(update={"name": f"{loaded.name}-{seed}"})
         rows.append(study(sweep, Root(given.root), test))
         print(rows[-1], flush=True)
