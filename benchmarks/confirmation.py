@@ -67,7 +67,9 @@ def main() -> None:
     for seed in range(given.studies):
         if any(row["seed"] == seed for row in rows):
             continue
-        sweep = loaded.override(search={"seed": seed}, execution={"engine": "inline", "trials_per_device": 1})
+        sweep = loaded.override(
+            search={"seed": seed}, execution={"engine": "inline", "trials_per_device": 1}
+        )
         sweep = sweep.model_copy(update={"name": f"{loaded.name}-{seed}"})
         rows.append(study(sweep, Root(given.root), test))
         print(rows[-1], flush=True)

@@ -93,6 +93,9 @@ def export(
     front: Annotated[bool, typer.Option("--front", help="Every trial on the front.")] = False,
     to: Annotated[Path | None, typer.Option(help="Default: exports/STUDY/TRIAL.")] = None,
     at_least: AtLeast = None,
+    register: Annotated[
+        bool, typer.Option("--register", help="Put them into MLflow's registry.")
+    ] = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Ships models as ONNX and safetensors, checked against each other on the test split.
@@ -101,20 +104,23 @@ def export(
     """
     from micronet_search.data.splits import load
     from micronet_search.export.ship import export_trial
+    from micronet_search.tracking import registry
 
     if [best, trial is not None, front].count(True) != 1:
         raise ValueError("expected one of --best, --trial N and --front")
     view = read(study, root, at_least)
-    if trial is not None:
-        numbers = [trial]
-    else:
-        confirmed = view.confirmed() if best else []
-        if best and not confirmed:
-            print(f"no trial is confirmed yet: micronet-search confirm {study}{elsewhere(root)}")
-        numbers = [row["trial"] for row in confirmed or view.front()][: 1 if best else None]
+    confirmed = view.confirmed() if best else []
+    if best and not confirmed:
+        print(f"no trial is confirmed yet: micronet-search confirm {study}{elsewhere(root)}")
+    numbers = [trial] if trial is not None else [row["trial"] for row in confirmed or view.front()]
     splits = load(view.sweep.dataset)
     folder = to or Path("exports") / study
-    for number in numbers:
+    for number in numbers[:1] if best else numbers:
         destination = folder / f"{number:04d}" if front or to is None else folder
-        source = view.shipped(number) if trial is None else view.folder.trial(number)
-        print(export_trial(source, splits, destination))
+        own = view.folder.trial(number)
+        source = view.shipped(number) if trial is None else own
+        exported = export_trial(source, splits, destination)
+        print(exported)
+        if register:
+            entry = exported.entry(confirmed=source != own)
+            print(registry.register(view.sweep, root_folder(root), entry))

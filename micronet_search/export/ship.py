@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 
 from micronet_search import build
+from micronet_search.config.candidate import Candidate
 from micronet_search.config.files import dump_yaml, load_stored_sweep
 from micronet_search.config.loading import describe, read_bytes
 from micronet_search.config.sweep import Sweep
@@ -21,6 +22,7 @@ from micronet_search.store.files import write_bytes
 from micronet_search.store.outcome import Outcome, read_outcome
 from micronet_search.store.owner import study_id
 from micronet_search.store.paths import MODEL_FILE, StudyFolder, TrialFolder
+from micronet_search.tracking.registry import Entry
 
 ONNX, CANDIDATE, CARD = "model.onnx", "candidate.yaml", "README.md"
 
@@ -30,8 +32,17 @@ class Exported:
     """The folder of an export, how its networks agree, and what is odd about the test accuracy."""
 
     path: Path
+    trial: int
+    candidate: Candidate
+    score: float
     agreement: Agreement
     doubt: str | None
+
+    def entry(self, confirmed: bool) -> Entry:
+        """Returns what MLflow's registry is told of it."""
+        model = (self.path / ONNX).read_bytes()
+        accuracy = self.agreement.onnx_accuracy
+        return Entry(self.trial, self.candidate, model, self.score, accuracy, confirmed)
 
     def __str__(self) -> str:
         found = self.agreement
@@ -59,7 +70,8 @@ def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Expor
     _refuse_foreign(destination, identity)
     files, facts = _prepare(trial, load_stored_sweep(study.sweep), identity, splits)
     _place(files, destination)
-    return Exported(destination, facts.agreement, facts.doubt)
+    score = scores(facts.cost)[facts.sweep.objectives.score.rule].score
+    return Exported(destination, facts.trial, facts.candidate, score, facts.agreement, facts.doubt)
 
 
 def _refuse_foreign(destination: Path, study: str) -> None:
