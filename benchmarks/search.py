@@ -51,7 +51,7 @@ def with_tool(sampler: str, table: Table, seed: int) -> Tried:
     sweep = table.sweep.override(search={"sampler": sampler, "seed": seed})
     study = optuna.create_study(directions=["maximize", "minimize"])
     draws = Draws(sweep, study, table.prospects, Progress(10**6), lambda line: None)
-    while (drawn := draws.take([], lambda: False)) is not None:
+    while (drawn := draws.take(lambda: False)) is not None:
         digest = drawn.candidate.digest()
         tell(study, drawn.trial, table, digest, seed)
         yield digest

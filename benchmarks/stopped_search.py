@@ -58,7 +58,7 @@ def run(table: Table, sampler: str, early: EarlyStopping, epochs: int, seed: int
     study = optuna.create_study(directions=["maximize", "minimize"])
     draws = Draws(sweep, study, table.prospects, Progress(10**6), lambda line: None)
     spent, points, found = 0, np.empty((0, 2)), Run([], [], 0)
-    while spent < epochs and (drawn := draws.take([], lambda: False)) is not None:
+    while spent < epochs and (drawn := draws.take(lambda: False)) is not None:
         row = table.rows[drawn.candidate.digest()]
         which = random.Random(f"{seed}/{drawn.candidate.digest()}").randrange(len(row.accuracies))
         trial = Trial(row.score, row.accuracies[which], tuple(row.curves[which][: row.epochs]))

@@ -423,6 +423,7 @@ class Left:
     optuna: list[FrozenTrial]
     parent: Run
     children: dict[int, Run]
+    repeats: dict[str, Run]
 
     def folder(self, number: int) -> Path:
         return self.root.study(self.name).trial(number).path
@@ -457,10 +458,13 @@ def read(root: Path, name: str, url: str | None = None) -> Left:
     (parent,) = [run for run in runs if "study" in run.tags]
     children = [run for run in runs if "trial" in run.tags]
     numbered = {int(run.tags["trial"]): run for run in children}
-    assert len(numbered) == len(children) == len(runs) - 1
-    assert all(run.tags["mlflow.parentRunId"] == parent.id for run in children)
+    confirming = [run for run in runs if run.tags.get("confirm") == "true"]
+    named = {run.tags["mlflow.runName"].removeprefix("repeat "): run for run in confirming}
+    assert len(numbered) == len(children)
+    assert len(named) == len(confirming) == len(runs) - len(children) - 1
+    assert all(run.tags["mlflow.parentRunId"] == parent.id for run in children + confirming)
     ended, trials = outcomes(root, name), optuna_trials(root, name, url)
-    return Left(Root(root), name, ended, trials, parent, dict(sorted(numbered.items())))
+    return Left(Root(root), name, ended, trials, parent, dict(sorted(numbered.items())), named)
 
 
 def _runs(database: sqlite3.Connection, name: str, root: Path) -> Iterator[Run]:

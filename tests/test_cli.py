@@ -19,7 +19,7 @@ import yaml
 from PIL import Image
 from studies import Command, Done, Kill, cli, tiny, write
 
-from micronet_search.cli import _is_interrupt
+from micronet_search.cli.common import is_interrupt
 
 COMMANDS = ["check", "run", "status", "front", "score", "export", "ui"]
 HEAVY = ["torch", "optuna", "mlflow", "numpy", "yaml"]
@@ -584,6 +584,6 @@ def test_ui_without_records_or_a_port(tmp_path: Path, runs: Path) -> None:
 def test_ctrl_c_in_the_middle_of_a_cleanup_is_still_ctrl_c() -> None:
     """Optuna removes a lock file that is gone when Ctrl-C comes while it removes the file."""
     error = FileNotFoundError(2, "no such file")
-    assert not _is_interrupt(error)
+    assert not is_interrupt(error)
     error.__context__ = KeyboardInterrupt()
-    assert _is_interrupt(error)
+    assert is_interrupt(error)

@@ -22,7 +22,7 @@ def progress() -> Progress:
     return Progress(
         total=20,
         outcomes={i: outcome(state) for i, state in enumerate(states)},
-        running={7: Running(12, 60, 0.8125), 8: Running()},
+        running={7: Running("trial 7", 12, 60, 0.8125), 8: Running("trial 8")},
         screened=4,
         survey=Survey((1, 4), 0.0123456, 0.00456),
         seconds_left=4200,
@@ -56,7 +56,7 @@ def test_the_figures_are_shown(width: int) -> None:
 
 
 def test_a_study_that_has_just_begun() -> None:
-    text = shown(render("my-study", Progress(total=3, running={0: Running()})))
+    text = shown(render("my-study", Progress(total=3, running={0: Running("trial 0")})))
     assert "trials 0/3" in text
     assert "starting" in text
     assert "best score -" in text
@@ -86,7 +86,9 @@ def test_what_goes_on_before_the_first_trial_is_a_line_of_the_log() -> None:
 
 
 def test_a_teacher_has_a_line_of_its_own() -> None:
-    text = shown(render("my-study", Progress(total=3, running={-1: Running(4, 12, 0.5)})))
+    text = shown(
+        render("my-study", Progress(total=3, running={-1: Running("teacher 0a1b", 4, 12, 0.5)}))
+    )
     assert "running 0" in text
     assert "teacher" in text
     assert "epoch 4/12" in text

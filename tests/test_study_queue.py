@@ -5,19 +5,14 @@ from typing import Any, cast
 import pytest
 
 from micronet_search.config.candidate import Candidate
-from micronet_search.study.queue import Drawn, Queue, Tries
+from micronet_search.study.queue import Planned, Queue, Tries
 
 
-class Numbered:
-    def __init__(self, number: int) -> None:
-        self.number = number
+def planned(number: int) -> Planned:
+    return Planned(number, cast(Candidate, None), 0)
 
 
-def drawn(number: int) -> Drawn:
-    return Drawn(cast(Any, Numbered(number)), cast(Candidate, None), 0.0)
-
-
-def queue(total: int = 4, ended: int = 0) -> Queue:
+def queue(total: int = 4, ended: int = 0) -> Queue[Planned]:
     return Queue(total, cast(Any, dict.fromkeys(range(ended))))
 
 
@@ -25,7 +20,7 @@ def test_trials_that_hold_a_slot_take_room() -> None:
     found = queue()
     assert not found.has_room(0)
     assert found.has_room(1)
-    found.running[0] = drawn(0)
+    found.running[0] = planned(0)
     assert not found.has_room(1)
     assert found.has_room(2)
 
@@ -33,10 +28,10 @@ def test_trials_that_hold_a_slot_take_room() -> None:
 def test_a_slot_is_kept_for_each_student_of_a_teacher_that_is_trained() -> None:
     found = queue()
     found.running[-1] = None
-    found.wait_for(-1, drawn(0))
+    found.wait_for(-1, planned(0))
     assert not found.has_room(1)
     assert found.has_room(2)
-    found.wait_for(-1, drawn(1))
+    found.wait_for(-1, planned(1))
     assert not found.has_room(2)
     assert found.begun == 2
 
@@ -44,14 +39,14 @@ def test_a_slot_is_kept_for_each_student_of_a_teacher_that_is_trained() -> None:
 @pytest.mark.parametrize(("ended", "expected"), [(1, False), (2, True)])
 def test_what_has_begun_counts_towards_the_total(ended: int, expected: bool) -> None:
     found = queue(total=4, ended=ended)
-    found.running = {3: drawn(3), -1: None}
-    found.wait_for(-1, drawn(2))
+    found.running = {3: planned(3), -1: None}
+    found.wait_for(-1, planned(2))
     assert found.is_full is expected
 
 
 def test_a_slot_that_becomes_free_names_the_trials_that_need_its_job() -> None:
     found = queue()
-    first, second, third = map(drawn, range(3))
+    first, second, third = map(planned, range(3))
     found.running = {0: first, -1: None, -2: None}
     found.wait_for(-1, second)
     found.wait_for(-1, third)
@@ -63,8 +58,8 @@ def test_a_slot_that_becomes_free_names_the_trials_that_need_its_job() -> None:
 
 def test_what_was_begun_comes_before_what_is_left_of_an_earlier_start() -> None:
     found = queue()
-    found.ready = [drawn(5)]
-    found.make_ready([drawn(1), drawn(2)])
+    found.ready = [planned(5)]
+    found.make_ready([planned(1), planned(2)])
     assert [one.number for one in found.ready] == [1, 2, 5]
 
 

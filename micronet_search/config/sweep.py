@@ -10,12 +10,14 @@ from pydantic import (
     Field,
     ValidationError,
     field_serializer,
+    model_serializer,
     model_validator,
 )
 
 from micronet_search.config.grammar import parse
 from micronet_search.config.loading import describe
 from micronet_search.config.model import (
+    Fraction,
     Model,
     Name,
     NotNegative,
@@ -26,6 +28,7 @@ from micronet_search.config.model import (
 )
 from micronet_search.config.network import Input
 from micronet_search.config.search import Search
+from micronet_search.config.training import Teacher
 from micronet_search.config.validation import validation_problems
 
 
@@ -72,9 +75,31 @@ SHAPES = {"digits": Input(channels=1, height=8, width=8), "cifar10": Input()}
 
 
 class AccuracyGoal(Model):
-    """The constraint on accuracy, which is maximised above it too."""
+    """The constraint on accuracy, which is maximised above it too.
 
-    at_least: Share
+    Attributes:
+        at_least: The accuracy that is asked for.
+        at_most_below: In its place, how far below that of a baseline it may be. The baseline is
+            trained first, and `at_least` is then written into the study's `sweep.yaml`.
+        of: The baseline: a network and its training, or a trial of another study.
+    """
+
+    at_least: Share = 1.0
+    at_most_below: Fraction | None = None
+    of: Teacher | None = None
+
+    @model_validator(mode="after")
+    def _one_of_the_two(self) -> AccuracyGoal:
+        given = {name for name in self.model_fields_set if getattr(self, name) is not None}
+        relative = {"at_most_below", "of"}
+        if given not in ({"at_least"}, relative, relative | {"at_least"}):
+            found = " and ".join(sorted(given)) or "neither"
+            raise ValueError(f"found {found}, expected at_least, or at_most_below and of")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _what_is_given(self, handler: Any) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if value is not None}
 
 
 class ScoreGoal(Model):

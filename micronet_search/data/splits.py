@@ -101,6 +101,12 @@ class Splits:
     def _images(self) -> dict[str, Images]:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
+    def full(self) -> Splits:
+        """Returns splits that have the validation images among the training ones too."""
+        parts = (self.train, self.validation)
+        images, labels = (torch.cat([getattr(p, n) for p in parts]) for n in ("images", "labels"))
+        return replace(self, train=Images(images, labels))
+
     def to(self, device: torch.device | str) -> Splits:
         """Returns the same splits on a device."""
         moved: dict[str, Any] = {name: images.to(device) for name, images in self._images().items()}

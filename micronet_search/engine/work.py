@@ -30,6 +30,8 @@ class Job:
 
     A job that `makes_views` trains nothing: the `teacher`, a model file, computes the outputs that
     the candidate and other students of it look up. Each view counts as an epoch.
+
+    With `full_train` the validation images are trained on too; accuracies on them say little then.
     """
 
     number: int
@@ -41,6 +43,7 @@ class Job:
     start: bytes | None = None
     checkpoint_minutes: float = math.inf
     makes_views: bool = False
+    full_train: bool = False
 
     @property
     def product(self) -> str:
@@ -150,7 +153,7 @@ def work(
     else:
         trial = Trial(
             job.candidate,
-            splits,
+            splits.full() if job.full_train else splits,
             seed=job.seed,
             device=device,
             teacher=job.teacher,

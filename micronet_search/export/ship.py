@@ -9,11 +9,12 @@ from pathlib import Path
 import onnx
 
 from micronet_search import build
+from micronet_search.config.candidate import Candidate
 from micronet_search.config.files import dump_yaml, load_stored_sweep
 from micronet_search.config.loading import describe, read_bytes
 from micronet_search.config.sweep import Sweep
 from micronet_search.data.splits import Splits
-from micronet_search.export import ExportError, card, check, onnx_model
+from micronet_search.export import ExportError, card, check, onnx_model, program
 from micronet_search.export.check import Agreement
 from micronet_search.score.rules import scores
 from micronet_search.shipped import MAX_BYTES, Shipped, load
@@ -21,8 +22,9 @@ from micronet_search.store.files import write_bytes
 from micronet_search.store.outcome import Outcome, read_outcome
 from micronet_search.store.owner import study_id
 from micronet_search.store.paths import MODEL_FILE, StudyFolder, TrialFolder
+from micronet_search.tracking.registry import Entry
 
-ONNX, CANDIDATE, CARD = "model.onnx", "candidate.yaml", "README.md"
+ONNX, PROGRAM, CANDIDATE, CARD = "model.onnx", "model.pt2", "candidate.yaml", "README.md"
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,17 @@ class Exported:
     """The folder of an export, how its networks agree, and what is odd about the test accuracy."""
 
     path: Path
+    trial: int
+    candidate: Candidate
+    score: float
     agreement: Agreement
     doubt: str | None
+
+    def entry(self, confirmed: bool) -> Entry:
+        """Returns what MLflow's registry is told of it."""
+        model = (self.path / ONNX).read_bytes()
+        accuracy = self.agreement.onnx_accuracy
+        return Entry(self.trial, self.candidate, model, self.score, accuracy, confirmed)
 
     def __str__(self) -> str:
         found = self.agreement
@@ -43,7 +54,7 @@ class Exported:
 
 
 def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Exported:
-    """Ships a trial as `model.onnx`, `model.safetensors`, `candidate.yaml` and `README.md`.
+    """Ships a trial as `model.onnx`, `model.pt2` and `model.safetensors`, with a model card.
 
     The ONNX file is run over the whole test split first. The destination is made whole or not at
     all; an earlier export of the same study is replaced, anything else is a ValueError.
@@ -59,7 +70,8 @@ def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Expor
     _refuse_foreign(destination, identity)
     files, facts = _prepare(trial, load_stored_sweep(study.sweep), identity, splits)
     _place(files, destination)
-    return Exported(destination, facts.agreement, facts.doubt)
+    score = scores(facts.cost)[facts.sweep.objectives.score.rule].score
+    return Exported(destination, facts.trial, facts.candidate, score, facts.agreement, facts.doubt)
 
 
 def _refuse_foreign(destination: Path, study: str) -> None:
@@ -68,7 +80,7 @@ def _refuse_foreign(destination: Path, study: str) -> None:
         return
     names = {entry.name for entry in destination.iterdir()} if destination.is_dir() else {""}
     found: dict[str, str] = {}
-    if names <= {ONNX, MODEL_FILE, CANDIDATE, CARD}:
+    if names <= {ONNX, PROGRAM, MODEL_FILE, CANDIDATE, CARD}:
         with suppress(Exception):  # on damaged bytes protobuf raises what is no class of ours
             model = onnx.load_model_from_string(read_bytes(destination / ONNX, MAX_BYTES))
             found = {entry.key: entry.value for entry in model.metadata_props}
@@ -123,9 +135,10 @@ def _prepare(
     }
     files = {ONNX: onnx_model.write(shipped, metadata), MODEL_FILE: trial.model.read_bytes()}
     agreement = _agreement(files[ONNX], shipped, splits)
+    files[PROGRAM] = program.write(shipped, splits.test)
     facts = card.Facts(
         sweep=sweep,
-        trial=int(trial.path.name),
+        trial=int(trial.path.name.split("-")[0]),  # a repeat's folder has its seed behind it
         candidate=candidate,
         names=names,
         outcome=outcome,

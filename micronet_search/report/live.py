@@ -79,7 +79,7 @@ def render(name: str, progress: Progress) -> RenderableType:
     jobs = Table.grid(padding=(0, 2))
     for number, running in progress.running.items():
         jobs.add_row(
-            f"trial {number}" if number >= 0 else "teacher",
+            running.name if number >= 0 else "teacher",
             ProgressBar(total=max(1, running.epochs), completed=running.epoch, width=24),
             f"epoch {running.epoch}/{running.epochs}" if running.epochs else "starting",
             "" if running.accuracy is None else f"accuracy {running.accuracy:.4f}",

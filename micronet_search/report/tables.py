@@ -29,13 +29,35 @@ def _table(
 
 
 def front_table(view: View) -> Table:
-    """Returns the front of a study for people."""
+    """Returns the front of a study for people, with what repeats say of it if there are any."""
+    return _found_table(view, view.front(), f"front of {view.sweep.name}")
+
+
+def repeated_table(view: View) -> Table:
+    """Returns the trials of a study that were repeated, on the front or close to it."""
+    return _found_table(view, view.repeated(), f"repeated trials of {view.sweep.name}")
+
+
+def _found_table(view: View, found: Iterable[Mapping[str, Any]], title: str) -> Table:
     columns = ["trial", "accuracy", view.score_title, "parameters", "nonzeros", "MACs"]
+    if view.confirmations:
+        columns += ["test accuracy", "seeds", "95 % interval", "confirmed"]
     rows = []
-    for row in view.front():
+    for row in found:
         figures = [str(row["trial"]), f"{row['accuracy']:.4f}", f"{row['score']:.6f}"]
-        rows.append([*figures, row["parameters"], row["nonzeros"], row["macs"]])
-    return _table(columns, rows, title=f"front of {view.sweep.name}")
+        figures += [row["parameters"], row["nonzeros"], row["macs"]]
+        rows.append(figures + (_confirmation(row) if view.confirmations else []))
+    return _table(columns, rows, title)
+
+
+def _confirmation(row: Mapping[str, Any]) -> list[str]:
+    """Returns what repeats say of a trial; dashes where there are none."""
+    if "confirmed" not in row:
+        return ["-"] * 4
+    deviation = row["test_deviation"]
+    accuracy = f"{row['test_accuracy']:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
+    interval = f"{row['test_low']:.4f} to {row['test_high']:.4f}"
+    return [accuracy, str(row["seeds"]), interval, "yes" if row["confirmed"] else "no"]
 
 
 def front_csv(rows: Sequence[Mapping[str, Any]]) -> str:

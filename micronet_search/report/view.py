@@ -9,18 +9,19 @@ from typing import Any
 from micronet_search.config.files import load_candidate, load_stored_sweep
 from micronet_search.config.sweep import Sweep, Tracking
 from micronet_search.report import explain
-from micronet_search.store.outcome import Outcome, read_outcomes
-from micronet_search.store.paths import Root, StudyFolder
-from micronet_search.study.survey import Survey, score_of, survey
-
-_SHOWN = ("scores", "parameters", "nonzeros", "macs")
+from micronet_search.store.outcome import Outcome, read_outcomes, read_repeats
+from micronet_search.store.paths import Repeat, Root, StudyFolder, TrialFolder
+from micronet_search.study.confirmation import Confirmation
+from micronet_search.study.repeats import read_confirmations
+from micronet_search.study.survey import Survey, front_row, score_of, survey
 
 
 @dataclass(frozen=True)
 class View:
     """A study that was read from its files: the outcomes of the trials that have ended by number.
 
-    The trials that are `unfinished` are running or were interrupted.
+    The trials that are `unfinished` are running or were interrupted. `confirmations` has what the
+    repeats of trials say, by the trial's number.
     """
 
     sweep: Sweep
@@ -28,11 +29,17 @@ class View:
     outcomes: dict[int, Outcome]
     unfinished: tuple[int, ...]
     survey: Survey
+    confirmations: dict[int, Confirmation]
 
     @property
     def score_title(self) -> str:
         """The title of a column of scores."""
         return f"score ({self.sweep.objectives.score.rule})"
+
+    @property
+    def goal(self) -> float:
+        """The accuracy that is asked for, 0 to 1."""
+        return self.sweep.objectives.accuracy.at_least
 
     def score(self, number: int) -> float:
         """Returns a trial's score by the study's score rule."""
@@ -47,22 +54,54 @@ class View:
                 f"has accuracy >= {goals.accuracy.at_least:g} and {goals.score.rule} score "
                 f"<= {goals.score.at_most:g}"
             )
-        rows = []
-        for number in self.survey.front:
-            outcome, file = self.outcomes[number], self.folder.trial(number).candidate
-            row = {"trial": number, "accuracy": outcome.accuracy, "score": self.score(number)}
-            row |= {name: getattr(outcome, name) for name in _SHOWN}
-            rows.append(row | {"candidate": load_candidate(file).model_dump(mode="json")})
-        return rows
+        return [self.row(number) for number in self.survey.front]
+
+    def confirmed(self) -> list[dict[str, Any]]:
+        """Returns the trials that are confirmed, lowest score first, as rows like the front's."""
+        return [row for row in self.repeated() if row["confirmed"]]
+
+    def repeated(self) -> list[dict[str, Any]]:
+        """Returns the trials that were repeated, lowest score first, as rows like the front's."""
+        numbers = sorted(self.confirmations, key=lambda number: (self.score(number), number))
+        return [self.row(number) for number in numbers]
+
+    def shipped(self, number: int) -> TrialFolder:
+        """Returns the folder with the network that an export of a trial ships.
+
+        Of a trial that is confirmed it is that of the repeat with the median test accuracy.
+        """
+        confirmation = self.confirmations.get(number)
+        if confirmation is None or not confirmation.reaches(self.goal):
+            return self.folder.trial(number)
+        repeat = Repeat(number, confirmation.median_seed, confirmation.full_train)
+        return self.folder.repeat(repeat)
+
+    def row(self, number: int) -> dict[str, Any]:
+        """Returns a trial as plain values; if it was repeated, with what its repeats say."""
+        outcome, goals = self.outcomes[number], self.sweep.objectives
+        row = front_row(number, outcome, goals) | {"scores": outcome.scores}
+        if number in self.confirmations:
+            row |= self.confirmations[number].to_json(self.goal)
+        candidate = load_candidate(self.folder.trial(number).candidate)
+        return row | {"candidate": candidate.model_dump(mode="json")}
 
 
-def read(root: Root, name: str) -> View:
-    """Reads a study from its files; a study that is missing or damaged is a ValueError."""
+def read(root: Root, name: str, at_least: float | None = None) -> View:
+    """Reads a study from its files, with another goal for the accuracy if one is given.
+
+    Raises:
+        ValueError: The study is missing or damaged.
+    """
     folder = root.started(name)
     sweep = load_stored_sweep(folder.sweep)
+    if at_least is not None:
+        sweep = sweep.override(objectives={"accuracy": {"at_least": at_least}})
     outcomes = read_outcomes(folder, sweep.objectives.score.rule)
     unfinished = tuple(number for number in folder.trials() if number not in outcomes)
-    return View(sweep, folder, outcomes, unfinished, survey(outcomes, sweep.objectives))
+    found = survey(outcomes, sweep.objectives)
+    repeats = read_repeats(folder, sweep.objectives.score.rule)
+    confirmed = read_confirmations(folder, repeats)
+    return View(sweep, folder, outcomes, unfinished, found, confirmed)
 
 
 def read_all(root: Root) -> list[View]:

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from micronet_search.store.files import read_json
-from micronet_search.store.paths import StudyFolder
+from micronet_search.store.files import read_json, write_bytes, write_json
+from micronet_search.store.paths import Repeat, StudyFolder, TrialFolder
 
 TRACEBACK = "traceback.txt"  # the result's file that says where a trial failed
 _PARTS = {"parameters", "operations", "score"}
@@ -45,6 +45,7 @@ class Outcome:
         started: The Unix time of the first start.
         ended: The Unix time of the end.
         accuracy: Of the network as shipped, on the validation split; if stopped, at the rung.
+        test_accuracy: Of a repeat's network as shipped, on the test split; None for a trial.
         scores: For each score rule its `parameters`, `operations` and `score`, measured; for a
             stopped trial, predicted.
         parameters: Before norms are folded.
@@ -71,6 +72,7 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
     curve: tuple[Epoch, ...] = ()
     base: int | None = None
+    test_accuracy: _Accuracy | None = None
 
     def totals(self) -> dict[str, int | None]:
         """Returns the cost of the whole network, by the same names as `Cost.totals`."""
@@ -132,6 +134,19 @@ def read_outcome(path: Path, score_rule: str | None = None) -> Outcome:
 def read_outcomes(study: StudyFolder, score_rule: str) -> dict[int, Outcome]:
     """Returns the outcomes of a study's trials that have ended, by number, like `read_outcome`."""
     return {n: read_outcome(study.trial(n).outcome, score_rule) for n in study.ended()}
+
+
+def read_repeats(study: StudyFolder, score_rule: str) -> dict[Repeat, Outcome]:
+    """Returns the outcomes of a study's repeats that have ended, like `read_outcome`."""
+    return {one: read_outcome(study.repeat(one).outcome, score_rule) for one in study.repeats()}
+
+
+def write_result(folder: TrialFolder, result: Result) -> None:
+    """Writes what a trial leaves into its folder; with `outcome.json`, the last, it has ended."""
+    for name, content in result.files.items():
+        assert Path(name).name == name, name
+        write_bytes(folder.path / name, content)
+    write_json(folder.outcome, result.outcome.to_json())
 
 
 def lost(reason: str, traceback: str | None = None) -> Result:

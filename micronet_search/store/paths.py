@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -53,6 +55,24 @@ class TrialFolder(_Folder):
         return tuple(file for file in named if file.exists())
 
 
+class Repeat(NamedTuple):
+    """A trial's candidate trained again, with a seed of its own, to confirm what it reached.
+
+    Seeds count from 1. With `full_train` it is trained on the validation images too.
+    """
+
+    trial: int
+    seed: int
+    full_train: bool = False
+
+    def __str__(self) -> str:
+        images = " on all training images" if self.full_train else ""
+        return f"trial {self.trial} with seed {self.seed}{images}"
+
+
+_REPEAT = re.compile(r"([0-9]{4,9})-([1-9][0-9]{0,8})(-full)?")
+
+
 class StudyFolder(_Folder):
     """The files of one study."""
 
@@ -80,6 +100,17 @@ class StudyFolder(_Folder):
         """Returns the numbers of the trials that have ended, in ascending order."""
         return [number for number in self.trials() if self.trial(number).outcome.exists()]
 
+    def repeat(self, repeat: Repeat) -> TrialFolder:
+        """Returns the folder of a repeat, whether it exists or not."""
+        full = "-full" if repeat.full_train else ""
+        return TrialFolder(self.path / "repeats" / f"{repeat.trial:04d}-{repeat.seed}{full}")
+
+    def repeats(self) -> list[Repeat]:
+        """Returns the repeats that have ended, in ascending order."""
+        found = map(_REPEAT.fullmatch, _subfolders(self.path / "repeats"))
+        repeats = [Repeat(int(name[1]), int(name[2]), bool(name[3])) for name in found if name]
+        return sorted(one for one in repeats if self.repeat(one).outcome.exists())
+
 
 class Root(_Folder):
     """The folder that holds every study; `mlruns` by default."""
@@ -87,10 +118,15 @@ class Root(_Folder):
     mlflow_db = _Inside("mlflow.db")  # MLflow's store, unless the sweep names a server
     artifacts = _Inside("artifacts")  # the artifacts of that store
 
-    def teacher(self, key: str) -> TrialFolder:
-        """Returns the folder of a teacher that studies share, whether it exists or not."""
-        assert key.isalnum(), key
-        return TrialFolder(self.path / "teachers" / key)
+    def teacher(self, key: str, images: str) -> TrialFolder:
+        """Returns the folder of a teacher that studies share, whether it exists or not.
+
+        Args:
+            key: Tells it from others that were trained on the same images.
+            images: The digest of the training images.
+        """
+        name = hashlib.sha256(f"{key}/{images}".encode()).hexdigest()[:16]
+        return TrialFolder(self.path / "teachers" / name)
 
     def study(self, name: str) -> StudyFolder:
         """Returns the folder of a study, whether it exists or not. The name is checked."""

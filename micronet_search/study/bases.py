@@ -18,7 +18,7 @@ from micronet_search.search.encoding import Parameters, pick_stored
 from micronet_search.store.files import write_bytes
 from micronet_search.store.outcome import Outcome
 from micronet_search.store.paths import StudyFolder
-from micronet_search.study.queue import Drawn
+from micronet_search.study.draws import Drawn
 from micronet_search.trial import fitted
 from micronet_search.trial.stages import FIT, stages
 

@@ -5,9 +5,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from micronet_search.store.files import read_json, write_json
-from micronet_search.store.paths import StudyFolder
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Signals that pause a study: Ctrl-C's, and that of `kill`, SLURM and a shutdown."""
@@ -20,19 +20,19 @@ class Clock:
         is_interrupted: Whether a signal asked for a pause.
     """
 
-    def __init__(self, folder: StudyFolder, hours: float | None) -> None:
+    def __init__(self, file: Path | None, hours: float | None) -> None:
         """Reads what earlier starts took.
 
         Args:
-            folder: Of the study.
+            file: Where that is kept; None to keep it nowhere.
             hours: How many it may take in all; None for no limit.
 
         Raises:
             ValueError: The file is damaged.
         """
-        self._file = folder.clock
+        self._file = file
         self._limit = None if hours is None else hours * 3600
-        self._started = time.monotonic() - _seconds_spent(folder)
+        self._started = time.monotonic() - _seconds_spent(file)
         self.is_interrupted = False
 
     @property
@@ -53,7 +53,8 @@ class Clock:
 
     def save(self) -> None:
         """Writes the time of the driver down."""
-        write_json(self._file, {"seconds": self.seconds})
+        if self._file is not None:
+            write_json(self._file, {"seconds": self.seconds})
 
     @contextmanager
     def interruptible(self, tell: Callable[[str], None]) -> Iterator[None]:
@@ -77,10 +78,10 @@ class Clock:
                 signal.signal(name, handler)
 
 
-def _seconds_spent(folder: StudyFolder) -> float:
-    if not folder.clock.exists():
+def _seconds_spent(file: Path | None) -> float:
+    if file is None or not file.exists():
         return 0.0
-    match read_json(folder.clock):
+    match read_json(file):
         case {"seconds": int() | float() as seconds} if seconds >= 0:
             return float(seconds)
-    raise ValueError(f"{folder.clock} is damaged, expected the seconds of a study")
+    raise ValueError(f"{file} is damaged, expected the seconds of a study")

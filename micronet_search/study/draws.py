@@ -1,6 +1,7 @@
 """The draws of a study: Optuna is asked for them, and most are candidates to train."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import optuna
 from optuna.trial import Trial, TrialState
@@ -14,8 +15,21 @@ from micronet_search.search import samplers, screening, space
 from micronet_search.search.prospects import Prospects
 from micronet_search.search.screening import Screened
 from micronet_search.study.progress import Progress
-from micronet_search.study.queue import Drawn
+from micronet_search.study.queue import Planned, seed_of
 from micronet_search.study.survey import violations
+
+
+@dataclass(frozen=True)
+class Drawn(Planned):
+    """A draw that is to be trained.
+
+    Attributes:
+        trial: Optuna's.
+        score: Predicted, by the rule that the study minimises.
+    """
+
+    trial: Trial
+    score: float
 
 
 class Draws:
@@ -23,6 +37,8 @@ class Draws:
 
     Attributes:
         are_exhausted: Whether too many draws in a row were screened.
+        undecided: Draws of an earlier start that were neither screened nor begun; they are judged
+            before Optuna is asked for more.
     """
 
     def __init__(
@@ -43,6 +59,8 @@ class Draws:
             report: Is told of each draw that is screened.
         """
         self.are_exhausted = False
+        self.undecided: list[Trial] = []
+        self._seed = sweep.search.seed
         self._objectives = sweep.objectives
         self._space = sweep.space
         self._prospects = prospects
@@ -56,16 +74,14 @@ class Draws:
         """Takes in that a candidate was tried, by its digest."""
         self._seen.setdefault(digest, number)
 
-    def take(self, undecided: list[Trial], must_pause: Callable[[], bool]) -> Drawn | None:
+    def take(self, must_pause: Callable[[], bool]) -> Drawn | None:
         """Returns the next draw to train; None on a pause, or after too many that are screened.
 
-        Args:
-            undecided: Draws to judge before Optuna is asked; they are taken out of the list.
-            must_pause: Is asked before each draw.
+        `must_pause` is asked before each draw.
         """
         refused: list[Screened] = []
         while len(refused) < screening.MAX_SCREENED_IN_A_ROW and not must_pause():
-            trial = undecided.pop() if undecided else self._study.ask()
+            trial = self.undecided.pop() if self.undecided else self._study.ask()
             found = self._judge(trial)
             if isinstance(found, Drawn):
                 return found
@@ -84,7 +100,8 @@ class Draws:
             TooLargeError: The network cannot be built.
         """
         found = self._prospects.of(space.suggest(trial, self._space))
-        return Drawn(trial, found.candidate, found.score)
+        seed = seed_of(self._seed, trial.number)
+        return Drawn(trial.number, found.candidate, seed, trial, found.score)
 
     def _judge(self, trial: Trial) -> Drawn | Screened:
         """Returns the draw, which counts as tried from now on, or why it is screened."""

@@ -1,6 +1,6 @@
-"""The driver: the one process that owns a study, asks, decides, tells and records."""
+"""The driver: the one process that runs an agenda's trials in slots, and enters what they leave."""
 
-import optuna
+from typing import Generic
 
 from micronet_search.config.files import dump_yaml
 from micronet_search.config.sweep import Sweep
@@ -15,72 +15,55 @@ from micronet_search.engine.work import (
     Reached,
     Trained,
 )
-from micronet_search.search.prospects import Prospects
 from micronet_search.store.files import write_bytes, write_text
 from micronet_search.store.outcome import TRACEBACK, Epoch, Result, lost
-from micronet_search.store.paths import Root, TrialFolder
-from micronet_search.study.bases import Bases
+from micronet_search.store.paths import TrialFolder
+from micronet_search.study.agenda import Agenda
 from micronet_search.study.clock import Clock
-from micronet_search.study.draws import Draws
-from micronet_search.study.ledger import Ledger
 from micronet_search.study.progress import Observer, Progress, Running
-from micronet_search.study.projection import Projection
-from micronet_search.study.queue import Drawn, Queue, Tries
-from micronet_search.study.repair import repair
-from micronet_search.study.rungs import Rungs
+from micronet_search.study.queue import P, Queue, Tries
 from micronet_search.study.starting_points import StartingPoints
 from micronet_search.study.teachers import Teachers
 
 
-class Driver:
-    """Asks for candidates, screens them, runs them in slots, and decides at rungs."""
+class Driver(Generic[P]):
+    """Runs the trials of an agenda in slots, with their teachers, and tries again what crashed."""
 
     def __init__(
         self,
         sweep: Sweep,
-        root: Root,
-        study: optuna.Study,
+        agenda: Agenda[P],
         engine: Engine,
-        projection: Projection,
         teachers: Teachers,
         starts: StartingPoints,
+        clock: Clock,
         progress: Progress,
         observe: Observer,
     ) -> None:
         """Takes over a study whose lock is held."""
-        self._sweep, self._folder = sweep, root.study(sweep.name)
-        self._study, self._engine = study, engine
-        self._projection = projection
+        self._minutes = sweep.execution.checkpoint_minutes
+        self._agenda, self._engine = agenda, engine
         self._teachers, self._starts = teachers, starts
+        self._clock = clock
         self._progress, self._observe = progress, observe
-        self._ledger = Ledger(sweep, self._folder, study, projection, progress)
-        self._queue = Queue(progress.total, progress.outcomes)
-        self._draws = Draws(sweep, study, Prospects(sweep, starts.at), progress, self._report)
-        self._rungs = Rungs(sweep.search.early_stopping, sweep.objectives, progress.outcomes)
-        self._bases = Bases(sweep, study, self._folder, progress.outcomes)
+        self._queue: Queue[P] = Queue(progress.total, progress.outcomes)
         self._tries = Tries(sweep.execution.retries)
-        self._clock = Clock(self._folder, sweep.search.hours)
 
     def run(self) -> bool:
-        """Goes on until the totals are reached, or no better trial is to be expected.
+        """Goes on until the total is reached, or the agenda is exhausted.
 
         Returns:
-            Whether the study is finished; False where it was paused by a signal or the hours.
+            Whether it is finished; False where it was paused by a signal or the hours.
         """
         with self._clock.interruptible(self._report):
             try:
-                if known := len(self._folder.ended()):
-                    self._show_phase(f"reading trials: {known} so far")
-                repair(
-                    self._study, self._ledger, self._draws, self._rungs, self._bases, self._queue
-                )
-                self._show_phase("starting")
+                self._queue.ready += self._agenda.begin()
+                self._progress.phase = "starting"
+                self._report(None)
                 self._loop()
             finally:
                 self._clock.save()
         is_finished = self._has_begun_all()
-        if is_finished and self._progress.is_stagnant(self._sweep):
-            self._report("the study ends as search.stop_when says: its hypervolume has stagnated")
         if not is_finished:
             self._progress.paused = "interrupt" if self._clock.is_interrupted else "hours"
         return is_finished
@@ -96,67 +79,66 @@ class Driver:
             heard = self._engine.wait()
             if heard is not None:
                 self._handle(*heard)
-            self._projection.update()
+            self._agenda.update()
 
     def _is_over(self) -> bool:
         return self._clock.must_pause or self._has_begun_all()
 
     def _has_begun_all(self) -> bool:
-        """Returns whether no trial is left to begin, and none is to be drawn."""
-        is_enough = self._draws.are_exhausted or self._progress.is_stagnant(self._sweep)
-        return self._queue.is_full or (is_enough and not self._queue.ready)
+        """Returns whether no trial is left to begin, and none is to be taken."""
+        is_enough = self._agenda.is_exhausted() and not self._queue.ready
+        return self._queue.is_full or is_enough
 
-    # --- from a draw to a slot ---
+    # --- from the agenda to a slot ---
 
     def _start_next(self) -> None:
-        if self._queue.ready:
-            self._start(self._queue.ready.pop(0))
-            return
-        drawn = self._draws.take(self._queue.undecided, lambda: self._clock.must_pause)
-        if drawn is not None:
-            self._start(drawn)
+        trial = self._queue.ready.pop(0) if self._queue.ready else self._agenda.take()
+        if trial is not None:
+            self._start(trial)
 
-    def _start(self, drawn: Drawn) -> None:
+    def _start(self, trial: P) -> None:
         """Gives a trial a slot, or has it wait for its teacher, or fail without what it needs."""
         self._progress.phase = None
-        number, candidate = drawn.number, drawn.candidate
-        files = self._folder.trial(number)
+        number, candidate = trial.number, trial.candidate
+        files = self._files(number)
         write_text(files.candidate, dump_yaml(candidate.model_dump(mode="json")))
         failure = self._teachers.failure(candidate) or self._starts.failure(candidate)
         if failure is not None:
-            self._fail(drawn, failure)
+            self._fail(trial, failure)
             return
         if (teacher := self._teachers.job(candidate)) is not None:
-            self._queue.wait_for(teacher.number, drawn)
+            self._queue.wait_for(teacher.number, trial)
             if teacher.number not in self._queue.running:
                 self._give_slot(teacher, None)
-            self._report(f"trial {number} waits for its {teacher.product}")
+            self._report(f"{self._name(number)} waits for its {teacher.product}")
             return
-        self._bases.lend(drawn)
+        self._agenda.prepare(trial)
         job = Job(
             number=number,
             candidate=candidate,
-            seed=drawn.seed(self._sweep.search.seed),
-            stops=tuple(self._sweep.search.early_stopping.rungs(candidate.training.epochs)),
+            seed=trial.seed,
+            stops=self._agenda.stops(trial),
             checkpoint=files.checkpoint.read_bytes() if files.checkpoint.exists() else None,
             teacher=self._teachers.content(candidate),
             start=self._starts.content(candidate),
-            checkpoint_minutes=self._sweep.execution.checkpoint_minutes,
+            checkpoint_minutes=self._minutes,
+            full_train=self._agenda.full_train,
         )
-        self._give_slot(job, drawn)
+        self._give_slot(job, trial)
         self._report(None)
 
-    def _give_slot(self, job: Job, drawn: Drawn | None) -> None:
+    def _give_slot(self, job: Job, trial: P | None) -> None:
         self._engine.start(job)
-        self._queue.running[job.number] = drawn
-        self._progress.running[job.number] = Running()
+        self._queue.running[job.number] = trial
+        self._progress.running[job.number] = Running(self._name(job.number))
 
     # --- what slots say ---
 
     def _handle(self, number: int, event: Event) -> None:
         match event:
             case Trained(row, epochs):
-                self._progress.running[number] = Running(row.epoch, epochs, row.accuracy)
+                running = Running(self._name(number), row.epoch, epochs, row.accuracy)
+                self._progress.running[number] = running
                 self._report(None)
             case Reached(row, checkpoint):
                 write_bytes(self._files(number).checkpoint, checkpoint)
@@ -173,28 +155,25 @@ class Driver:
 
     def _answer(self, number: int, row: Epoch) -> None:
         """Tells a job at its checkpoint to go on or to stop; on a pause it loses its slot."""
-        drawn = self._queue.running[number]
-        order: Order = "go" if drawn is None else self._rungs.order(drawn, row)
+        trial = self._queue.running[number]
+        order: Order = "go" if trial is None else self._agenda.order(trial, row)
         if order == "go" and self._clock.must_pause:
             self._queue.make_ready(self._release(number))
             self._report(f"{self._name(number)} paused after epoch {row.epoch}")
         else:
             self._engine.order(number, order)
 
-    def _release(self, number: int) -> list[Drawn]:
+    def _release(self, number: int) -> list[P]:
         """Frees the slot of a job, and returns its trial, or the students of a teacher."""
         self._engine.release(number)
         del self._progress.running[number]
         return self._queue.release(number)
 
-    def _enter(self, number: int, trials: list[Drawn], result: Result) -> None:
+    def _enter(self, number: int, trials: list[P], result: Result) -> None:
         """Enters what a job has left: the outcome of a trial, or a teacher for its students."""
         self._clock.save()
         if number >= 0:
-            (drawn,) = trials
-            self._ledger.enter(drawn.trial, result)
-            self._bases.add(number)
-            self._report(self._ledger.line(number))
+            self._report(self._agenda.enter(trials[0], result))
             return
         failure = self._teachers.keep(number, result)
         accuracy = result.outcome.accuracy
@@ -204,15 +183,14 @@ class Driver:
         if failure is None:
             self._queue.make_ready(trials)
             return
-        for drawn in trials:
-            self._fail(drawn, failure)
+        for trial in trials:
+            self._fail(trial, failure)
 
-    def _fail(self, drawn: Drawn, reason: str) -> None:
+    def _fail(self, trial: P, reason: str) -> None:
         """Enters a trial that lacks its teacher, its soft targets, or what it starts from."""
-        self._ledger.enter(drawn.trial, lost(reason))
-        self._report(self._ledger.line(drawn.number))
+        self._report(self._agenda.enter(trial, lost(reason)))
 
-    def _try_again(self, number: int, trials: list[Drawn], result: Result, damaged: bool) -> None:
+    def _try_again(self, number: int, trials: list[P], result: Result, damaged: bool) -> None:
         """Has a job that crashed go on from its checkpoint, as often as the sweep says."""
         files = self._files(number)
         if damaged:
@@ -229,16 +207,14 @@ class Driver:
         )
 
     def _files(self, number: int) -> TrialFolder:
-        return self._teachers.folder(number) if number < 0 else self._folder.trial(number)
+        return self._teachers.folder(number) if number < 0 else self._agenda.folder(number)
 
     def _name(self, number: int) -> str:
-        return f"trial {number}" if number >= 0 else f"teacher {self._files(number).path.name}"
+        if number < 0:
+            return f"teacher {self._teachers.folder(number).path.name}"
+        return self._agenda.name(number)
 
     # --- what the user sees ---
-
-    def _show_phase(self, phase: str) -> None:
-        self._progress.phase = phase
-        self._report(None)
 
     def _report(self, line: str | None) -> None:
         self._progress.estimate(self._clock.seconds_left, self._engine.slots)

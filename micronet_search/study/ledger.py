@@ -2,14 +2,12 @@
 
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import optuna
 from optuna.trial import Trial, TrialState
 
 from micronet_search.config.sweep import Sweep
-from micronet_search.store.files import write_bytes, write_json
-from micronet_search.store.outcome import Outcome, Result, read_outcome
+from micronet_search.store.outcome import Outcome, Result, read_outcome, write_result
 from micronet_search.store.paths import StudyFolder
 from micronet_search.study.bases import base_of
 from micronet_search.study.progress import Progress
@@ -44,13 +42,8 @@ class Ledger:
 
     def enter(self, trial: Trial, result: Result) -> None:
         """Enters a trial that has just ended."""
-        number = trial.number
-        files = self._folder.trial(number)
-        for name, content in result.files.items():
-            assert Path(name).name == name, name
-            write_bytes(files.path / name, content)
-        outcome = replace(result.outcome, base=base_of(trial))
-        write_json(files.outcome, outcome.to_json())
+        number, outcome = trial.number, replace(result.outcome, base=base_of(trial))
+        write_result(self._folder.trial(number), replace(result, outcome=outcome))
         self._add(number, outcome)
         self._tell(trial, outcome)
         self.catch_up()

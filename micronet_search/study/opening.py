@@ -21,10 +21,13 @@ from micronet_search.search import space
 from micronet_search.store.owner import driver_lock, study_id
 from micronet_search.store.paths import Root, StudyFolder
 from micronet_search.study import bases, resume, starting_points, teachers
+from micronet_search.study.baseline import Baseline, candidate_of, settled
+from micronet_search.study.clock import Clock
 from micronet_search.study.driver import Driver
 from micronet_search.study.progress import Observer, Progress
 from micronet_search.study.projection import Projection
 from micronet_search.study.resume import Fingerprints
+from micronet_search.study.searching import Searching
 from micronet_search.study.starting_points import StartingPoints
 from micronet_search.study.storage import open_study, reason
 
@@ -51,10 +54,12 @@ def run(sweep: Sweep, root: Root, observe: Observer, *, new_total: bool = False)
             engine, device, fingerprints = opening.open_engine()
             stack.callback(engine.close)
             starts = StartingPoints(opening.sweep, root, fingerprints["train"])
+            shared = teachers.Teachers(root, fingerprints["train"], opening.sweep)
+            if not opening.settle_goal(engine, fingerprints, shared, starts):
+                return opening.progress
             study = opening.open_optuna(known)
             resume.keep(opening.folder, opening.sweep, fingerprints)
             projection = opening.open_mlflow(study, device)
-        shared = teachers.Teachers(root, fingerprints["train"], opening.sweep)
         opening.drive(study, engine, projection, shared, starts)
     return opening.progress
 
@@ -91,6 +96,8 @@ class _Opening:
             choose_device(self.sweep.execution.device)
         images, classes = splits.describe(self.sweep.dataset)
         check_space(self.sweep, images, classes)
+        if (of := self.sweep.objectives.accuracy.of) is not None:
+            candidate_of(of, images, classes)
         bases.check(self.sweep)
         teachers.check(self.sweep, self.root)
         if self.folder.sweep.exists():
@@ -119,9 +126,33 @@ class _Opening:
         engine, device = open_engine(loaded, dataset, self.sweep.execution, self._tell)
         return engine, device, fingerprints
 
+    def settle_goal(
+        self,
+        engine: Engine,
+        fingerprints: Fingerprints,
+        shared: teachers.Teachers,
+        starts: StartingPoints,
+    ) -> bool:
+        """Trains the baseline of a relative goal, unless that is done; returns False on a pause."""
+        goal, sweep = self.sweep.objectives.accuracy, self.sweep
+        if goal.of is None:
+            return True
+        images = splits.describe(sweep.dataset)
+        agenda = Baseline(goal.of, self.root, *images, fingerprints["train"])
+        if agenda.accuracy is None:
+            progress, clock = Progress(1), Clock(None, None)
+            Driver(sweep, agenda, engine, shared, starts, clock, progress, self._observe).run()
+            self.progress.paused = progress.paused
+        if agenda.accuracy is None:
+            return False
+        self.sweep = settled(sweep, agenda.accuracy)
+        least = self.sweep.objectives.accuracy.at_least
+        self._tell(f"accuracy.at_least is {least:.4f}, {goal.at_most_below:g} below the baseline's")
+        return True
+
     def open_optuna(self, known: list[dict[str, Any]]) -> optuna.Study:
         self._show_phase("opening Optuna's and MLflow's records")
-        study = open_study(self.folder, self.sweep.tracking.optuna)
+        study = open_study(self.folder, self.sweep)
         for params in known:
             study.enqueue_trial(params, skip_if_exists=True)
         return study
@@ -140,20 +171,16 @@ class _Opening:
         shared: teachers.Teachers,
         starts: StartingPoints,
     ) -> None:
-        sweep, finished = self.sweep, False
+        sweep, progress, observe, finished = self.sweep, self.progress, self._observe, False
         try:
-            driver = Driver(
-                sweep,
-                self.root,
-                study,
-                engine,
-                projection,
-                shared,
-                starts,
-                self.progress,
-                self._observe,
+            clock = Clock(self.folder.clock, sweep.search.hours)
+            agenda = Searching(
+                sweep, self.root, study, projection, starts, clock, progress, observe
             )
+            driver = Driver(sweep, agenda, engine, shared, starts, clock, progress, observe)
             finished = driver.run()
+            if finished and progress.is_stagnant(sweep):
+                self._tell("the study ends as search.stop_when says: its hypervolume has stagnated")
         except StorageInternalError as error:
             why = reason(error, sweep.tracking.optuna)
             raise ValueError(f"Optuna's storage failed: {why}") from error

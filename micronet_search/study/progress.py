@@ -14,11 +14,13 @@ class Running:
     """The progress of a job that holds a slot.
 
     Attributes:
+        name: What it is called.
         epoch: The number of epochs trained.
         epochs: The number of epochs in all; 0 before the first.
         accuracy: The last accuracy on the validation split; None before the first epoch.
     """
 
+    name: str
     epoch: int = 0
     epochs: int = 0
     accuracy: float | None = None
@@ -51,9 +53,13 @@ class Progress:
 
     def add(self, number: int, outcome: Outcome, objectives: Objectives) -> None:
         """Adds a trial that has ended, and brings the survey up to date with it."""
+        self.note(number, outcome)
+        self.survey = extended(self.survey, number, self.outcomes, objectives)
+
+    def note(self, number: int, outcome: Outcome) -> None:
+        """Adds a job that has ended, and says nothing of the front."""
         self.outcomes[number] = outcome
         self.spent += sum(outcome.seconds.values())
-        self.survey = extended(self.survey, number, self.outcomes, objectives)
 
     def is_stagnant(self, sweep: Sweep) -> bool:
         """Returns whether the sweep's `stop_when` ends the study."""

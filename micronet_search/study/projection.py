@@ -4,19 +4,17 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import optuna
 from optuna.exceptions import StorageInternalError
 
-from micronet_search.config.files import load_stored_sweep
-from micronet_search.config.sweep import Objectives, Sweep
-from micronet_search.store.outcome import Outcome, read_outcomes
-from micronet_search.store.owner import driver_lock
+from micronet_search.config.sweep import Sweep
+from micronet_search.store.outcome import Outcome, read_repeats
 from micronet_search.store.paths import Root
+from micronet_search.study.repeats import record_repeats
 from micronet_search.study.start import Start, environment, migrate, read_start, write_start
-from micronet_search.study.storage import open_study
-from micronet_search.study.survey import Survey, extended, is_feasible, score_of
+from micronet_search.study.survey import Survey, extended, front_row, is_feasible, score_of
 from micronet_search.tracking.client import TrackingError
 from micronet_search.tracking.picture import Point
 from micronet_search.tracking.recorder import Recorder
@@ -35,6 +33,9 @@ class Projection:
 
     MLflow is asked once what it has, and again after a failure. What it lacks is recorded in the
     order in which trials ended. While it does not answer, trials go on.
+
+    Attributes:
+        repeats: The outcomes of the repeats that have ended; who runs them adds to it.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Projection:
         self._sweep, self._root, self._folder = sweep, root, root.study(sweep.name)
         self._study = study
         self._outcomes = outcomes
+        self.repeats = read_repeats(self._folder, sweep.objectives.score.rule)
         self._tell = tell
         self._recorder: Recorder | None = None
         # the trials that MLflow had when it last answered; None if that is not known
@@ -86,7 +88,11 @@ class Projection:
         Raises:
             TrackingError: MLflow refuses, and waiting would not help.
         """
-        is_old = self._recorder is None or len(self._counted) != len(self._outcomes)
+        is_old = (
+            self._recorder is None
+            or len(self._counted) != len(self._outcomes)
+            or len(self._recorder.repeated) < len(self.repeats)
+        )
         if time.monotonic() >= self._next_try and (is_old or self._picture_is_due()):
             self._try(self._project)
 
@@ -113,6 +119,14 @@ class Projection:
         """
         self._start = replace(self._start or Start(), finished=finished)
         write_start(self._folder, self._start)
+        self.deliver()
+
+    def deliver(self) -> None:
+        """Brings MLflow up to date at once, or says what waits for it where it does not answer.
+
+        Raises:
+            TrackingError: MLflow refuses, and waiting would not help.
+        """
         try:
             self._with_recorder(self._record_status)
             if len(self._outcomes) < len(self._folder.ended()):
@@ -206,10 +220,13 @@ class Projection:
         return len(lacking)
 
     def _show(self, recorder: Recorder) -> None:
-        """Records the front, and its picture if that is due."""
+        """Records the front, with what its repeats say, and its picture if that is due."""
+        confirmed = record_repeats(recorder, self._sweep, self._folder, self.repeats)
         outcomes, goals, front = self._outcomes, self._sweep.objectives, self._found.front
         if outcomes:
-            recorder.record_front([_row(number, outcomes[number], goals) for number in front])
+            rows = [front_row(n, outcomes[n], goals) | confirmed.get(n, {}) for n in front]
+            feasible = {n for n, one in outcomes.items() if is_feasible(one, goals)}
+            recorder.record_front(rows, feasible)
         if self._picture_is_due():
             points = [
                 Point(n, one.accuracy, score_of(one, goals), is_feasible(one, goals))
@@ -221,28 +238,3 @@ class Projection:
 
     def _picture_is_due(self) -> bool:
         return self._drawn != len(self._outcomes) and time.monotonic() >= self._next_picture
-
-
-def _row(number: int, outcome: Outcome, goals: Objectives) -> dict[str, Any]:
-    """Returns the row of a trial on the front in `front.csv`."""
-    costs = {name: getattr(outcome, name) for name in ("parameters", "nonzeros", "macs")}
-    score = score_of(outcome, goals)
-    return {"trial": number, "accuracy": outcome.accuracy, "score": score, **costs}
-
-
-def sync(root: Root, name: str) -> int:
-    """Brings MLflow up to date with the folder of a study whose driver does not run.
-
-    Returns:
-        How many trials MLflow lacked.
-
-    Raises:
-        ValueError: There is no such study, its driver runs, a file or Optuna's storage is damaged,
-            or MLflow does not answer.
-    """
-    folder = root.started(name)
-    sweep = load_stored_sweep(folder.sweep)
-    with driver_lock(folder):
-        outcomes = read_outcomes(folder, sweep.objectives.score.rule)
-        study = open_study(folder, sweep.tracking.optuna)
-        return Projection(sweep, root, study, outcomes, print).flush()

@@ -4,48 +4,45 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-
-from optuna.trial import Trial
+from typing import Generic, TypeVar
 
 from micronet_search.config.candidate import Candidate
 from micronet_search.store.outcome import Outcome
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A draw that is to be trained.
+class Planned:
+    """A trial that is to be run.
 
     Attributes:
-        trial: Optuna's.
-        candidate: What it stands for.
-        score: Predicted, by the rule that the study minimises.
+        number: What it is known by.
+        candidate: What it trains.
+        seed: Where its randomness comes from.
     """
 
-    trial: Trial
+    number: int
     candidate: Candidate
-    score: float
+    seed: int
 
-    @property
-    def number(self) -> int:
-        """The trial's number."""
-        return self.trial.number
 
-    def seed(self, of_study: int) -> int:
-        """Returns the seed of the trial, from 0 to 2^32 - 1, by that of the study."""
-        text = f"{of_study}/{self.number}"
-        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest())
+def seed_of(study: int, *names: object) -> int:
+    """Returns a seed, from 0 to 2^32 - 1, that follows from that of the study and from names."""
+    text = "/".join(map(str, (study, *names)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest())
+
+
+P = TypeVar("P", bound=Planned)
 
 
 @dataclass(eq=False)
-class Queue:
-    """Where each trial is: undecided, ready, waiting for its teacher, running, or ended.
+class Queue(Generic[P]):
+    """Where each trial is: ready, waiting for its teacher, running, or ended.
 
     What a slot works on is a job: a trial under its number, or a teacher under a negative one.
 
     Attributes:
         total: How many trials are asked for.
         ended: How the trials that have ended did.
-        undecided: Draws of an earlier start that were neither screened nor begun.
         ready: Trials to start next, in this order: an earlier start or a crash left them, or their
             teacher has just been trained.
         waiting: The students of each teacher that is being trained, by the teacher's job.
@@ -54,16 +51,15 @@ class Queue:
 
     total: int
     ended: Mapping[int, Outcome]
-    undecided: list[Trial] = field(default_factory=list)
-    ready: list[Drawn] = field(default_factory=list)
-    waiting: dict[int, list[Drawn]] = field(default_factory=dict)
-    running: dict[int, Drawn | None] = field(default_factory=dict)
+    ready: list[P] = field(default_factory=list)
+    waiting: dict[int, list[P]] = field(default_factory=dict)
+    running: dict[int, P | None] = field(default_factory=dict)
 
     @property
     def begun(self) -> int:
         """How many trials hold a slot, or will once their teacher is trained."""
         waiting = sum(map(len, self.waiting.values()))
-        return waiting + sum(drawn is not None for drawn in self.running.values())
+        return waiting + sum(trial is not None for trial in self.running.values())
 
     @property
     def is_full(self) -> bool:
@@ -74,16 +70,16 @@ class Queue:
         """Returns whether a slot is free that no student needs once its teacher is ready."""
         return max(len(self.running), self.begun) < slots
 
-    def wait_for(self, teacher: int, drawn: Drawn) -> None:
+    def wait_for(self, teacher: int, trial: P) -> None:
         """Has a student wait until its teacher's job is over."""
-        self.waiting.setdefault(teacher, []).append(drawn)
+        self.waiting.setdefault(teacher, []).append(trial)
 
-    def release(self, job: int) -> list[Drawn]:
+    def release(self, job: int) -> list[P]:
         """Frees the slot of a job, and returns its trial; for a teacher, the students that wait."""
-        drawn = self.running.pop(job)
-        return self.waiting.pop(job, []) if drawn is None else [drawn]
+        trial = self.running.pop(job)
+        return self.waiting.pop(job, []) if trial is None else [trial]
 
-    def make_ready(self, trials: Iterable[Drawn]) -> None:
+    def make_ready(self, trials: Iterable[P]) -> None:
         """Puts trials first in the line."""
         self.ready[:0] = trials
 

@@ -6,25 +6,24 @@ from optuna.trial import Trial, TrialState
 from micronet_search.search.screening import DIGEST, SCREENED
 from micronet_search.search.stopping import RUNGS
 from micronet_search.study.bases import Bases
-from micronet_search.study.draws import Draws
+from micronet_search.study.draws import Drawn, Draws
 from micronet_search.study.ledger import Ledger
-from micronet_search.study.queue import Queue
 from micronet_search.study.rungs import Rungs
 
 
 def repair(
-    study: optuna.Study, ledger: Ledger, draws: Draws, rungs: Rungs, bases: Bases, queue: Queue
-) -> None:
-    """Enters what has ended, and queues the trials that a stop or a crash left unfinished.
+    study: optuna.Study, ledger: Ledger, draws: Draws, rungs: Rungs, bases: Bases
+) -> list[Drawn]:
+    """Enters what has ended, and returns the trials that a stop or a crash left unfinished.
 
     Args:
         study: Optuna's, which says what was drawn.
         ledger: Enters the trials that have ended, and tells Optuna where it does not know.
-        draws: Learns which candidates were tried.
+        draws: Learns which candidates were tried, and takes the draws that were not judged.
         rungs: Learns how trials stood at their rungs.
         bases: Learns which trained networks can be compressed again.
-        queue: Takes the trials that are unfinished, and the draws that were not judged.
     """
+    unfinished: list[Drawn] = []
     for frozen in study.get_trials(deepcopy=False):
         number, known = frozen.number, frozen.user_attrs
         running = Trial(study, frozen._trial_id) if frozen.state == TrialState.RUNNING else None
@@ -42,7 +41,8 @@ def repair(
         elif running is None:
             continue
         elif DIGEST in known:
-            queue.ready.append(draws.read(running))
+            unfinished.append(draws.read(running))
         else:
-            queue.undecided.append(running)
+            draws.undecided.append(running)
     ledger.catch_up()
+    return unfinished

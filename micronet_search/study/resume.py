@@ -63,8 +63,8 @@ def refuse_other_sweep(before: Sweep, sweep: Sweep) -> None:
     if lines:
         raise ValueError(
             f"the sweep differs from the one that the study {sweep.name} was started with; "
-            "expected the same but for trials, hours, stop_when, keep_hours, execution, tracking "
-            "and the dataset's folder, or another name:\n"
+            "expected the same but for accuracy.at_least, trials, hours, stop_when, keep_hours, "
+            "execution, tracking and the dataset's folder, or another name:\n"
             + "\n".join(line for line in lines if not line.startswith("@@"))
         )
 
@@ -73,7 +73,8 @@ def _fixed(sweep: Sweep) -> list[str]:
     tree = sweep.dump()
     search = tree["search"]
     del tree["execution"], tree["tracking"], search["trials"], search["hours"]
-    del tree["dataset"]["root"], search["early_stopping"]["keep_hours"], search["stop_when"]
+    del tree["objectives"]["accuracy"], tree["dataset"]["root"]
+    del search["early_stopping"]["keep_hours"], search["stop_when"]
     # The folder of a file may be another one now.
     search["start_with"] = [Path(path).name for path in search["start_with"]]
     return dump_yaml(tree).splitlines()

@@ -9,7 +9,7 @@ from micronet_search.config.sweep import Objectives
 from micronet_search.engine.work import Order, Stop
 from micronet_search.search.stopping import RUNGS, Standing, finished, verdict
 from micronet_search.store.outcome import Epoch, Outcome
-from micronet_search.study.queue import Drawn
+from micronet_search.study.draws import Drawn
 from micronet_search.study.survey import points
 
 

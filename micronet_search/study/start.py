@@ -9,7 +9,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from micronet_search.store.files import read_json, write_json
 from micronet_search.store.paths import StudyFolder
-from micronet_search.tracking.recorder import truth
+from micronet_search.tracking.facts import truth
 
 PACKAGES = ("micronet-search", "torch", "torchvision", "optuna", "mlflow")
 

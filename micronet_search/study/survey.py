@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,13 @@ class Survey:
 def score_of(outcome: Outcome, objectives: Objectives) -> float:
     """Returns the score of a trial that did not fail, by the study's score rule."""
     return outcome.scores[objectives.score.rule]["score"]
+
+
+def front_row(number: int, outcome: Outcome, objectives: Objectives) -> dict[str, Any]:
+    """Returns the figures of a trial on the front as plain values."""
+    costs = {name: getattr(outcome, name) for name in ("parameters", "nonzeros", "macs")}
+    score = score_of(outcome, objectives)
+    return {"trial": number, "accuracy": outcome.accuracy, "score": score, **costs}
 
 
 def violations(outcome: Outcome, objectives: Objectives) -> dict[str, float]:

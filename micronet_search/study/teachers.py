@@ -186,7 +186,7 @@ class Teachers:
         """Returns the folder of a student's teacher, unless that is a trial of another study."""
         if student.distillation is None or student.distillation.teacher.study is not None:
             return None
-        return self._folder(student.teacher().digest())
+        return self._root.teacher(student.teacher().digest(), self._images.digest)
 
     def _views_folder(self, student: Candidate) -> TrialFolder:
         """Returns where the soft targets of a student's teacher are, whose model exists.
@@ -195,11 +195,8 @@ class Teachers:
         """
         if folder := self._folder_of(student):
             return folder
-        return self._folder(hashlib.sha256(self._model(student).read_bytes()).hexdigest())
-
-    def _folder(self, key: str) -> TrialFolder:
-        text = f"{key}/{self._images.digest}"
-        return self._root.teacher(hashlib.sha256(text.encode()).hexdigest()[:16])
+        key = hashlib.sha256(self._model(student).read_bytes()).hexdigest()
+        return self._root.teacher(key, self._images.digest)
 
 
 def check(sweep: Sweep, root: Root) -> None:

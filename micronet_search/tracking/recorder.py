@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +11,7 @@ from micronet_search.store.files import to_csv
 from micronet_search.store.outcome import Outcome
 from micronet_search.store.owner import study_id
 from micronet_search.store.paths import Root
+from micronet_search.tracking import facts
 from micronet_search.tracking.client import (
     artifact_location,
     connect,
@@ -21,23 +20,31 @@ from micronet_search.tracking.client import (
     tracking_uri,
 )
 from micronet_search.tracking.picture import Point, front_figure
-from micronet_search.tracking.runs import find_parent, find_trials, is_deleted
+from micronet_search.tracking.runs import (
+    REPEAT,
+    find_children,
+    find_parent,
+    find_repeats,
+    find_trials,
+    is_deleted,
+)
 
 if TYPE_CHECKING:
-    from mlflow.entities import Metric, Param
+    from mlflow.entities import Metric, Param, Run
 
 # MLflow takes 1000 rows a call, of which 100 params and 100 tags at most.
 _METRICS, _PARAMS = 800, 100
-# Characters of a value that MLflow takes; whole it stands in the trial's files.
-MAX_PARAM, MAX_TAG = 6000, 8000
 
 
 class Recorder:
-    """Writes one study's record: an experiment, a parent run, and a run below it for every trial.
+    """Writes one study's record: an experiment, a parent run, and runs below it.
+
+    Below it is a run for every trial, and one for every repeat, tagged `confirm`.
 
     Recording the same again doubles nothing. Every method raises `TrackingError` where MLflow
     fails. A new recorder then finds what is there: `recorded` has the trials whose run is complete,
-    or was deleted by the user, and `steps` the steps of the study's progress.
+    or was deleted by the user, `repeated` the repeats by the names of their folders, and `steps`
+    the steps of the study's progress.
     """
 
     def __init__(self, sweep: Sweep, root: Root) -> None:
@@ -53,15 +60,13 @@ class Recorder:
             parent = find_parent(client, uri, location, folder, identity)
             self._experiment, self._parent = parent.info.experiment_id, parent.info.run_id
             self._status = parent.info.status
-            self._trials = find_trials(client, parent)
+            runs = find_children(client, parent)
+            self._trials, self._repeats = find_trials(client, runs), find_repeats(runs)
             history = client.get_metric_history(self._parent, "hypervolume")
         self._front: Sequence[Mapping[str, Any]] | None = None  # that was recorded last
         self.steps = {metric.step for metric in history}
-        self.recorded = {
-            number
-            for number, run in self._trials.items()
-            if is_deleted(run) or run.info.status in ("FINISHED", "FAILED")
-        }
+        self.recorded = {number for number, run in self._trials.items() if _is_whole(run)}
+        self.repeated = {name for name, run in self._repeats.items() if _is_whole(run)}
 
     def record_start(self, sweep_yaml: Path, environment: Mapping[str, str]) -> None:
         """Records what is run, without passwords, and what it runs on."""
@@ -96,22 +101,78 @@ class Recorder:
         """
         if number in self.recorded:
             return
-        tags = _tags(outcome, feasible)
+        # the name and the tag are what the run is found by
+        known = {"trial": str(number), "front": "false"}
+        tags = known, facts.tags(outcome) | {"feasible": facts.truth(feasible)}
+        name, params = f"trial {number:04d}", facts.params(choices)
+        self._record(self._trials, number, name, outcome, tags, artifacts, params)
+        self.recorded.add(number)
+
+    def record_repeat(
+        self, name: str, trial: int, outcome: Outcome, artifacts: Sequence[Path]
+    ) -> None:
+        """Records a repeat of a trial that has ended, unless it is recorded.
+
+        The name is that of its folder; the artifacts are files to keep with it.
+        """
+        if name in self.repeated:
+            return
+        known = {"confirm": "true", "confirms": str(trial)}
+        tags = known, facts.tags(outcome)
+        self._record(self._repeats, name, f"{REPEAT}{name}", outcome, tags, artifacts)
+        self.repeated.add(name)
+
+    def record_confirmation(self, trial: int, figures: Mapping[str, Any], at: float) -> None:
+        """Records on a trial's run what its repeats say together, unless that is recorded.
+
+        The step of each metric is the number of seeds, and its time the given Unix time.
+        """
+        from mlflow.entities import Metric
+
+        run, tags = self._trials[trial], {"confirmed": facts.truth(figures["confirmed"])}
+        metrics = {
+            name: float(value)
+            for name, value in figures.items()
+            if value is not None and name not in tags
+        }
+        known = run.data.metrics.get("seeds"), run.data.tags.get("confirmed")
+        if is_deleted(run) or known == (metrics["seeds"], tags["confirmed"]):
+            return
+        place = facts.milliseconds(at), int(metrics["seeds"])
         with reported(self._uri):
-            if number not in self._trials:
-                # the name and the tag are what the run is found by
-                known = {"mlflow.parentRunId": self._parent, "trial": str(number), "front": "false"}
-                place = self._experiment, _milliseconds(outcome.started), known | tags
-                self._trials[number] = self._client.create_run(*place, f"trial {number:04d}")
-                tags = {}
-            run_id = self._trials[number].info.run_id
-            metrics = _metrics(outcome, self._objectives.score.rule)
-            self._log(run_id, metrics, _params(choices), tags)
+            rows = [Metric(name, value, *place) for name, value in metrics.items()]
+            self._log(run.info.run_id, rows, tags=tags)
+        run.data.metrics.update(metrics)
+        run.data.tags.update(tags)
+
+    def _record(
+        self,
+        runs: dict[Any, Run],
+        key: int | str,
+        name: str,
+        outcome: Outcome,
+        tags: tuple[dict[str, str], dict[str, str]],
+        artifacts: Sequence[Path],
+        params: Sequence[Param] = (),
+    ) -> None:
+        """Records what has ended as a run below the study's own.
+
+        Of the tags, the first are for the run's life, and the second may be repaired by recording
+        it again.
+        """
+        known, changing = tags
+        with reported(self._uri):
+            if key not in runs:
+                place = self._experiment, facts.milliseconds(outcome.started)
+                labels = {"mlflow.parentRunId": self._parent} | known | changing
+                runs[key] = self._client.create_run(*place, labels, name)
+                changing = {}
+            run_id, rule = runs[key].info.run_id, self._objectives.score.rule
+            self._log(run_id, facts.metrics(outcome, rule), params, changing)
             for path in artifacts:
                 self._client.log_artifact(run_id, str(path))
             status = "FAILED" if outcome.state == "failed" else "FINISHED"
-            self._client.set_terminated(run_id, status, _milliseconds(outcome.ended))
-        self.recorded.add(number)
+            self._client.set_terminated(run_id, status, facts.milliseconds(outcome.ended))
 
     def record_progress(
         self, step: int, now: float, hypervolume: float, best_score: float | None
@@ -123,26 +184,33 @@ class Recorder:
         from mlflow.entities import Metric
 
         found = {"hypervolume": hypervolume, "best_score": best_score}
-        place = _milliseconds(now), step
+        place = facts.milliseconds(now), step
         with reported(self._uri):
             metrics = [Metric(key, n, *place) for key, n in found.items() if n is not None]
             self._log(self._parent, metrics)
         self.steps.add(step)
 
-    def record_front(self, table: Sequence[Mapping[str, Any]]) -> None:
-        """Records which trials are on the front: a row for each, its number under `trial`."""
+    def record_front(self, table: Sequence[Mapping[str, Any]], feasible: Collection[int]) -> None:
+        """Records which trials are on the front: a row for each, its number under `trial`.
+
+        Those that are feasible are tagged anew, because the goals may have changed.
+        """
         if table == self._front:
             return
         front = {int(row["trial"]) for row in table}
         with reported(self._uri):
             for number, run in self._trials.items():
-                tags, tag = run.data.tags, truth(number in front)
-                if tags.get("front") != tag and not is_deleted(run):
-                    self._client.set_tag(run.info.run_id, "front", tag)
-                    tags["front"] = tag
+                self._retag(run, "front", number in front)
+                self._retag(run, "feasible", number in feasible)
             text = to_csv(table, ["trial", "accuracy", "score"])
             self._client.log_text(self._parent, text, "front.csv")
         self._front = table
+
+    def _retag(self, run: Run, name: str, value: bool) -> None:
+        tag = facts.truth(value)
+        if run.data.tags.get(name) != tag and not is_deleted(run):
+            self._client.set_tag(run.info.run_id, name, tag)
+            run.data.tags[name] = tag
 
     def record_picture(self, points: Sequence[Point], front: Sequence[int]) -> None:
         """Records the picture of the complete and stopped trials, with those on the front."""
@@ -170,62 +238,6 @@ class Recorder:
             )
 
 
-def _milliseconds(seconds: float) -> int:
-    return int(seconds * 1000)
-
-
-def _metrics(outcome: Outcome, rule: str) -> list[Metric]:
-    """Returns the metrics of a trial, without those that are missing or not finite.
-
-    They follow from the outcome alone, times included, so that a trial which is recorded twice
-    gives the same rows. The study minimises the score of the rule.
-    """
-    from mlflow.entities import Metric
-
-    own, seconds = outcome.scores.get(rule, {}), outcome.seconds
-    totals: dict[str, int | float | None] = {**outcome.totals()}
-    bits = totals.pop("storage_bits")
-    once = {
-        "accuracy": outcome.accuracy,
-        "score": own.get("score"),
-        "score.parameters": own.get("parameters"),
-        "score.operations": own.get("operations"),
-        **{f"score.{name}": found.get("score") for name, found in outcome.scores.items()},
-        **totals,
-        "storage_bytes": None if bits is None else bits / 8,
-        "seconds": sum(seconds.values()) if seconds else None,
-        **{f"seconds.{stage}": spent for stage, spent in seconds.items()},
-    }
-    found = [(key, value, outcome.ended, 0) for key, value in once.items()]
-    for row in outcome.curve:
-        found.append(("train.loss", row.loss, row.ended, row.epoch))
-        found.append(("validation.accuracy", row.accuracy, row.ended, row.epoch))
-    return [
-        Metric(key, float(value), _milliseconds(time), step)
-        for key, value, time, step in found
-        if value is not None and math.isfinite(value)
-    ]
-
-
-def _params(choices: Mapping[str, Any]) -> list[Param]:
-    """Returns the searched choices as texts; what is no text as compact JSON, as in Optuna."""
-    from mlflow.entities import Param
-
-    def text(value: Any) -> str:
-        return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-
-    return [Param(name, text(value)[:MAX_PARAM]) for name, value in choices.items()]
-
-
-def _tags(outcome: Outcome, feasible: bool) -> dict[str, str]:
-    found = {"state": outcome.state, "feasible": truth(feasible), "device": outcome.device}
-    if outcome.base is not None:
-        found["base"] = str(outcome.base)
-    if outcome.state == "stopped":
-        found["rung"] = str(outcome.curve[-1].epoch)
-    return found if outcome.reason is None else found | {"reason": outcome.reason[:MAX_TAG]}
-
-
-def truth(value: bool) -> str:
-    """Returns a truth value as a tag."""
-    return "true" if value else "false"
+def _is_whole(run: Run) -> bool:
+    """Returns whether all of a run was recorded, or the user has deleted it."""
+    return is_deleted(run) or run.info.status in ("FINISHED", "FAILED")

@@ -1,4 +1,4 @@
-"""The runs of a study in MLflow: its own, the parent, and one for each trial below it."""
+"""The runs of a study in MLflow: its own, the parent, and below it those of trials and repeats."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from micronet_search.store.paths import StudyFolder
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+REPEAT = "repeat "
+"""What the name of a repeat's run begins with."""
 
 _SUFFIX = " (superseded)"
 _NAME = re.compile(r"trial ([0-9]{1,9})")
@@ -83,12 +86,8 @@ def _supersede(client: MlflowClient, run: Run) -> None:
     client.set_tag(run_id, "superseded", "true")
 
 
-def find_trials(client: MlflowClient, parent: Run) -> dict[int, Run]:
-    """Finds the runs of the trials below a study's own, deleted ones among them, by number.
-
-    A run is known by its name and by its tag `trial`; runs on which the two agree come first. A
-    tag that was edited or deleted in MLflow is repaired. Runs without either are the user's own.
-    """
+def find_children(client: MlflowClient, parent: Run) -> list[Run]:
+    """Finds all runs below a study's own, deleted ones among them."""
     from mlflow.entities import ViewType
 
     place = [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
@@ -97,6 +96,15 @@ def find_trials(client: MlflowClient, parent: Run) -> dict[int, Run]:
     while page.token:
         page = client.search_runs(*place, ViewType.ALL, page_token=page.token)
         runs += page
+    return runs
+
+
+def find_trials(client: MlflowClient, runs: list[Run]) -> dict[int, Run]:
+    """Finds the runs of trials among those below a study's own, by number.
+
+    A run is known by its name and by its tag `trial`; runs on which the two agree come first. A
+    tag that was edited or deleted in MLflow is repaired. Runs without either are the user's own.
+    """
     trials: dict[int, Run] = {}
     for run in sorted(runs, key=lambda run: len(set(_numbers(run)))):
         number = next((number for number in _numbers(run) if number not in trials), None)
@@ -106,6 +114,12 @@ def find_trials(client: MlflowClient, parent: Run) -> dict[int, Run]:
         if run.data.tags.get("trial") != str(number) and not is_deleted(run):
             client.set_tag(run.info.run_id, "trial", str(number))
     return trials
+
+
+def find_repeats(runs: list[Run]) -> dict[str, Run]:
+    """Finds the runs of repeats among those below a study's own, by the name of their folder."""
+    named = [(run.info.run_name or "", run) for run in runs]
+    return {name.removeprefix(REPEAT): run for name, run in named if name.startswith(REPEAT)}
 
 
 def _numbers(run: Run) -> list[int]:

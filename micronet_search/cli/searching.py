@@ -1,0 +1,136 @@
+"""The commands that run studies and show them."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from micronet_search.cli.common import (
+    DEFAULT_ROOT,
+    INTERRUPTED,
+    Address,
+    AtLeast,
+    Device,
+    Format,
+    Root,
+    Study,
+    SweepFile,
+    app,
+    console,
+    elsewhere,
+    interruptible,
+    print_front,
+    read,
+    root_folder,
+)
+
+
+@app.command()
+def check(sweep: SweepFile) -> None:
+    """Says whether a sweep is valid, how large its space is, and what would be screened out."""
+    from micronet_search.config.files import load_sweep
+    from micronet_search.report.check import describe
+
+    print(f"{sweep} is valid", *describe(load_sweep(sweep)), sep="\n")
+
+
+@app.command(
+    epilog="Ctrl-C pauses the study after the epoch; a second one leaves at once. Either way the "
+    "same command continues from there, and the exit code is 130. The exit code is 0 once the "
+    "total of trials or hours is reached, or the space is exhausted."
+)
+def run(
+    sweep: SweepFile,
+    trials: Annotated[int | None, typer.Option(help="Trials in all.", min=1)] = None,
+    hours: Annotated[float | None, typer.Option(help="Hours in all.", min=1e-6)] = None,
+    device: Device = None,
+    address: Address = None,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Launches the study of a sweep, or resumes it where it was left."""
+    from micronet_search.config.files import load_sweep
+    from micronet_search.report.live import Display
+
+    loaded = load_sweep(sweep).override(
+        search={"trials": trials, "hours": hours},
+        execution={"device": device, "address": address},
+    )
+    with interruptible(), Display(loaded.name, console()) as display:
+        from micronet_search.study import opening  # takes seconds
+
+        progress = opening.run(loaded, root_folder(root), display, new_total=trials is not None)
+    ended, front = len(progress.outcomes), progress.survey.front
+    print(f"{loaded.name}: {ended} of {progress.total} trials, {len(front)} on the front")
+    if front:
+        print_front(loaded.name, root)
+        print(f"next: micronet-search export {loaded.name} --best{elsewhere(root)}")
+    else:
+        print("no trial is feasible yet")
+    if progress.paused == "hours":
+        print(f"paused: the {loaded.search.hours:g} hours are used up; raise --hours to continue")
+    elif progress.paused == "interrupt":
+        print("paused; run the same command to continue")
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
+def sync(study: Study, root: Root = DEFAULT_ROOT) -> None:
+    """Brings MLflow up to date with a study, where it did not answer or lost its database."""
+    from micronet_search.study.sync import sync as deliver
+
+    print(f"{study}: {deliver(root_folder(root), study)} trials delivered to MLflow")
+
+
+@app.command(
+    epilog="A study is left out if a file of it is damaged or of another version; a warning names "
+    "the file. The exit code is 2 if no study can be shown, or not the one that is named."
+)
+def status(
+    study: Annotated[str | None, typer.Argument(help="One study; all of them without.")] = None,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Shows how far the studies are, or the trials of one."""
+    from micronet_search.report import tables
+    from micronet_search.report.view import read_all
+
+    count = len(root_folder(root).studies())
+    if study is None and not count:
+        raise ValueError(f"no study under {root} yet, expected one started with `run`")
+    views = read_all(root_folder(root)) if study is None else [read(study, root)]
+    if not views:
+        raise ValueError(f"none of the {count} studies under {root} can be read")
+    console().print(tables.status_table(views))
+    if study is not None:
+        console().print("", tables.trials_table(views[0]))
+
+
+@app.command()
+def front(
+    study: Study,
+    format: Annotated[Format, typer.Option(help="What to print.")] = Format.TABLE,
+    at_least: AtLeast = None,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Prints the front of a study, lowest score first."""
+    from micronet_search.report import tables
+
+    if format == Format.TABLE:
+        print_front(study, root, at_least)
+        return
+    rows = read(study, root, at_least).front()
+    print(json.dumps(rows, indent=2) if format == Format.JSON else tables.front_csv(rows).rstrip())
+
+
+@app.command()
+def ui(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on.", min=1, max=65535)] = 5000,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Serves MLflow's pages on the studies until Ctrl-C, and prints their address."""
+    from micronet_search.report.view import tracking
+    from micronet_search.tracking.ui import serve
+
+    raise typer.Exit(serve(root_folder(root), tracking(root_folder(root)), host, port))

@@ -1,0 +1,126 @@
+"""The commands that score, confirm and ship models."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from micronet_search.cli.common import (
+    DEFAULT_ROOT,
+    INTERRUPTED,
+    Address,
+    AtLeast,
+    Device,
+    Root,
+    Study,
+    app,
+    console,
+    elsewhere,
+    interruptible,
+    read,
+    root_folder,
+)
+
+ScoreFormat = StrEnum("ScoreFormat", ["TABLE", "JSON"])
+
+
+@app.command()
+def score(
+    candidate: Annotated[Path, typer.Argument(help="The YAML file of a candidate.")],
+    format: Annotated[ScoreFormat, typer.Option(help="What to print.")] = ScoreFormat.TABLE,
+) -> None:
+    """Counts the cost of a candidate without training it, and scores it by every score rule."""
+    from micronet_search import build
+    from micronet_search.config.files import load_candidate
+    from micronet_search.report import tables
+
+    cost = build.predict(load_candidate(candidate))
+    if format == ScoreFormat.JSON:
+        print(json.dumps(tables.cost_json(cost), indent=2))
+    else:
+        console().print(tables.cost_table(cost))
+        print(*tables.cost_lines(cost), sep="\n")
+
+
+@app.command(
+    epilog="Ctrl-C pauses, and the same command continues. What has been trained is not trained "
+    "again, so that more --seeds or a greater --top add to it."
+)
+def confirm(
+    study: Study,
+    top: Annotated[int, typer.Option(help="Candidates, the cheapest first.", min=1)] = 5,
+    seeds: Annotated[int, typer.Option(help="Trainings of each.", min=1)] = 3,
+    full_train: Annotated[
+        bool, typer.Option("--full-train", help="Train on the validation images too.")
+    ] = False,
+    device: Device = None,
+    address: Address = None,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Trains the candidates of the front again with other seeds, and tests them."""
+    from micronet_search import confirm as confirming
+    from micronet_search.report import tables
+    from micronet_search.report.live import Display
+
+    sweep = read(study, root).sweep.override(execution={"device": device, "address": address})
+    with interruptible(), Display(study, console()) as display:
+        progress = confirming.confirm(
+            root_folder(root), sweep, display, top=top, seeds=seeds, full_train=full_train
+        )
+    view = read(study, root)
+    console().print(tables.repeated_table(view))
+    if progress.paused:
+        print("paused; run the same command to continue")
+        raise typer.Exit(INTERRUPTED)
+    if best := view.confirmed():
+        print(f"confirmed: trial {best[0]['trial']} is the cheapest of {len(best)}")
+        print(f"next: micronet-search export {study} --best{elsewhere(root)}")
+    else:
+        print("no trial is confirmed: the mean test accuracy less a standard error misses the goal")
+
+
+@app.command()
+def export(
+    study: Study,
+    best: Annotated[
+        bool, typer.Option("--best", help="The lowest score, of what is confirmed if anything is.")
+    ] = False,
+    trial: Annotated[int | None, typer.Option(help="The trial of this number.", min=0)] = None,
+    front: Annotated[bool, typer.Option("--front", help="Every trial on the front.")] = False,
+    to: Annotated[Path | None, typer.Option(help="Default: exports/STUDY/TRIAL.")] = None,
+    at_least: AtLeast = None,
+    register: Annotated[
+        bool, typer.Option("--register", help="Put them into MLflow's registry.")
+    ] = False,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Ships models as ONNX and safetensors, checked against each other on the test split.
+
+    Of a trial that is confirmed, --best and --front ship the repeat of the median test accuracy.
+    """
+    from micronet_search.data.splits import load
+    from micronet_search.export.ship import export_trial
+    from micronet_search.tracking import registry
+
+    if [best, trial is not None, front].count(True) != 1:
+        raise ValueError("expected one of --best, --trial N and --front")
+    view = read(study, root, at_least)
+    confirmed = view.confirmed() if best else []
+    if best and not confirmed:
+        print(f"no trial is confirmed yet: micronet-search confirm {study}{elsewhere(root)}")
+    numbers = [trial] if trial is not None else [row["trial"] for row in confirmed or view.front()]
+    splits = load(view.sweep.dataset)
+    folder = to or Path("exports") / study
+    for number in numbers[:1] if best else numbers:
+        destination = folder / f"{number:04d}" if front or to is None else folder
+        own = view.folder.trial(number)
+        source = view.shipped(number) if trial is None else own
+        exported = export_trial(source, splits, destination)
+        print(exported)
+        if register:
+            entry = exported.entry(confirmed=source != own)
+            print(registry.register(view.sweep, root_folder(root), entry))

@@ -1,0 +1,102 @@
+"""Exported models in MLflow's registry, served as anybody would serve them."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from mlflow import MlflowClient
+from sklearn.datasets import load_digits
+from studies import cli, tiny, write
+
+
+def pixels(count: int) -> Any:
+    """Digits as uint8 images, the way the dataset has them."""
+    images = np.rint(load_digits().images[:count] * 255 / 16)
+    return images.astype(np.uint8)[:, None]
+
+
+@pytest.fixture
+def exported(tmp_path: Path, runs: Path) -> Path:
+    sweep = write(tmp_path / "tiny.yaml", tiny(search__trials=3))
+    assert cli("run", sweep, "--root", runs, cwd=tmp_path).code == 0
+    return runs
+
+
+def test_champion_and_challenger(tmp_path: Path, exported: Path) -> None:
+    register = ("export", "tiny", "--register", "--root", exported)
+    first = cli(*register, "--trial", 0, cwd=tmp_path)
+    assert first.code == 0, first
+    assert first.out.endswith("registered as tiny, version 1, challenger\n")
+    # the same file again is the same version
+    assert "version 1, challenger" in cli(*register, "--trial", 0, cwd=tmp_path).out
+    assert "version 2, challenger" in cli(*register, "--trial", 1, cwd=tmp_path).out
+    confirm = ("confirm", "tiny", "--top", 1, "--seeds", 1, "--root", exported)
+    assert cli(*confirm, cwd=tmp_path).code == 0
+    assert "version 3, champion" in cli(*register, "--best", cwd=tmp_path).out
+    client = MlflowClient(f"sqlite:///{exported / 'mlflow.db'}")
+    assert client.get_model_version_by_alias("tiny", "champion").tags["confirmed"] == "true"
+    assert client.get_model_version_by_alias("tiny", "challenger").version == "2"
+
+
+@pytest.mark.timeout(300)
+def test_a_server_answers_raw_images(tmp_path: Path, exported: Path) -> None:
+    done = cli("export", "tiny", "--trial", 0, "--register", "--root", exported, cwd=tmp_path)
+    assert done.code == 0, done
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{exported / 'mlflow.db'}"}
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/tiny@challenger"]
+    options = ["--env-manager", "local", "--port", str(port), "--host", "127.0.0.1"]
+    with (tmp_path / "server.log").open("wb") as log:
+        server = subprocess.Popen(
+            command + options, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        while not is_up(port):
+            assert server.poll() is None, (tmp_path / "server.log").read_text()
+            time.sleep(0.1)
+        images = pixels(20)
+        content = json.dumps({"inputs": {"image": images.tolist()}}).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/invocations", content, {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request) as answer:
+            found = json.load(answer)["predictions"]
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+    session = onnxruntime.InferenceSession(tmp_path / "exports/tiny/0000/model.onnx")
+    (expected,) = session.run(["logits"], {"image": images})
+    np.testing.assert_allclose(np.array(found["logits"]), expected, rtol=1e-5, atol=1e-5)
+
+
+def is_up(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping") as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def test_a_trial_that_mlflow_does_not_know_is_refused(tmp_path: Path, exported: Path) -> None:
+    client = MlflowClient(f"sqlite:///{exported / 'mlflow.db'}")
+    (experiment,) = client.search_experiments(filter_string="name = 'tiny'")
+    runs = client.search_runs([experiment.experiment_id], "tags.trial = '0'")
+    for run in runs:
+        client.update_run(run.info.run_id, name="mine")
+        client.delete_tag(run.info.run_id, "trial")
+    done = cli("export", "tiny", "--trial", 0, "--register", "--root", exported, cwd=tmp_path)
+    assert re.search(r"found no run of trial 0 in MLflow", done.err)
+    assert done.code == 2
