@@ -161,13 +161,13 @@ def test_rows_without_weights_by_hand() -> None:
     cost = count(layers, widths, sparsity={}, folded={})
     rows = [(r.name, r.kind, r.elements, r.bits, r.macs, r.outputs) for r in cost.layers[1:]]
     assert rows == [
-        ("silu", "swish", 0, 16, 0, 24),
-        ("hard_swish", "swish", 0, 16, 0, 24),
-        ("add", "add", 0, 16, 0, 24),
-        ("pool", "pool", 0, 16, 0, 4),
-        ("sigmoid", "sigmoid", 0, 16, 0, 4),
-        ("hard_sigmoid", "sigmoid", 0, 16, 0, 4),
-        ("scale", "scale", 0, 16, 0, 24),
+        ("silu", "swish", 0, 32, 0, 24),
+        ("hard_swish", "swish", 0, 32, 0, 24),
+        ("add", "add", 0, 32, 0, 24),
+        ("pool", "pool", 0, 32, 0, 4),
+        ("sigmoid", "sigmoid", 0, 32, 0, 4),
+        ("hard_sigmoid", "sigmoid", 0, 32, 0, 4),
+        ("scale", "scale", 0, 32, 0, 24),
     ]
 
 

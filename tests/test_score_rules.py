@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import pytest
+import yaml
 
+from micronet_search import build
+from micronet_search.config.candidate import Candidate
 from micronet_search.config.compression import Quantization
 from micronet_search.config.network import Input, ResNet
 from micronet_search.network import family
@@ -194,3 +198,46 @@ def test_half_precision_never_costs_more_than_single() -> None:
         cost = count(layers, plan(asked, weighted(layers)), sparsity={}, folded={})
         found.append(micronet2019(cost).score)
     assert len(set(found)) == 1
+
+
+@pytest.mark.parametrize(
+    ("bits", "nonzeros", "charged"),
+    [
+        pytest.param(1, 100, 100, id="signs"),
+        pytest.param(1, 99, 198, id="ternary"),
+        pytest.param(1, 0, 0, id="all-zero"),
+        pytest.param(2, 40, 80, id="two-bits"),
+    ],
+)
+def test_signs_with_zeros_among_them_count_two_bits_in_imt(
+    bits: int, nonzeros: int, charged: int
+) -> None:
+    found = imt(sparse(nonzeros, bits, 8))
+    assert found.parameters == pytest.approx(charged / 32 / 5.6e6)
+    assert found.operations == pytest.approx(900 * 8 / 32 / 2.8e8)
+
+
+@pytest.mark.parametrize(("bits", "passing"), [(4, 32), (16, 16), (32, 32)])
+def test_beside_integers_all_else_is_computed_in_single_precision(
+    bits: Literal[4, 16, 32], passing: int
+) -> None:
+    config = ResNet.model_validate(
+        {"family": "resnet", "stem": {"width": 8}, "widths": [8], "layers": 1}
+    )
+    layers = passes(family.describe(config, 3, 10), Input())
+    quantization = Quantization(weight_bits=bits, activation_bits=bits)
+    found = count(layers, plan(quantization, weighted(layers)), sparsity={}, folded={})
+    kinds = {layer.kind: layer.bits for layer in found.layers}
+    assert {kinds[kind] for kind in ("relu", "add", "pool", "norm")} == {passing}
+    norm = next(layer for layer in found.layers if layer.kind == "norm")
+    assert {stored.bits for stored in norm.stored} == {32 if bits == 32 else 16}
+
+
+def test_the_example_of_the_docs() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "scores.md").read_text()
+    tree = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+    found = build.predict(Candidate.model_validate(tree))
+    figures = {name: f"{score.score:.10f}" for name, score in scores(found).items()}
+    assert figures == {"imt": "0.0000477768", "micronet2019": "0.0000050890"}
+    assert all(figure in text for figure in figures.values())
+    assert found.storage_bits == 3068

@@ -41,6 +41,15 @@ class Stored(TensorSpec):
     nonzeros: int
 
     @property
+    def value_bits(self) -> int:
+        """The bits that tell its values apart.
+
+        An element of one bit is a sign. Where some are zero there are three values, for which
+        integers of two bits are the narrowest.
+        """
+        return 2 if self.bits == 1 and self.nonzeros < self.elements else self.bits
+
+    @property
     def storage_bits(self) -> int:
         """Its bits when packed."""
         return self.packed(self.bits)
@@ -171,7 +180,9 @@ def count(
         if kind is Join or name in folded:  # which cost nothing
             continue
         stores: list[Stores] = []
-        widths, macs, window = (plan.rest_bits, plan.rest_bits), 0, 1
+        # beside integers, all else is stored in half precision and computed in single
+        passing = 32 if plan.integer else plan.rest_bits
+        widths, macs, window = (passing, passing), 0, 1
         pixels = layer.height * layer.width
         if shape := layer.part.weights:
             precision = plan.layers[name]
@@ -181,6 +192,7 @@ def count(
                 name, shape, plan, bias=layer.part.options["bias"] or name in biased
             )
         elif kind is nn.BatchNorm2d:
+            widths = plan.rest_bits, passing
             stores = stored_by_norm(layer.channels, plan)
         assert kind in KINDS, f"{name}: {kind.__name__}"
         if KINDS[kind] == "pool":

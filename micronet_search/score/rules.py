@@ -42,9 +42,10 @@ def imt(cost: Cost) -> Score:
     """Scores by the published rule of IMT Atlantique's course on efficient deep learning.
 
     Nonzeros count by their bits, and multiply-accumulates at the wider of weight and input. Zeros
-    lower the first part alone, and no mask is charged.
+    lower the first part alone, and no mask is charged; but signs with zeros among them are no
+    signs any more, and count two bits.
     """
-    parameters = sum(t.nonzeros * t.bits for t in cost.stored) / 32 / IMT_PARAMETERS
+    parameters = sum(t.nonzeros * t.value_bits for t in cost.stored) / 32 / IMT_PARAMETERS
     operations = sum(layer.macs * layer.bits for layer in cost.layers) / 32 / IMT_MACS
     return Score(parameters, operations)
 
