@@ -92,8 +92,7 @@ class Model:
         found, told = zlib.crc32(content[:-4]), int.from_bytes(content[-4:], "little")
         _expect(found == told, "checksum", found, f"{told}: the file is damaged or cut short")
         sound = self.rest_bits in (16, 32) and 0 < self.scale < math.inf and all(image)
-        head = self.rest_bits, self.scale, *image
-        _expect(sound, "bits, scale and image", head, "16 or 32, and numbers above 0")
+        _expect(sound, "head", (self.rest_bits, self.scale, *image), "16 or 32, and positive ones")
         unzip = zlib.decompressobj()
         try:
             graph = unzip.decompress(body[:end], MAX_GRAPH)
@@ -184,7 +183,7 @@ def _rounded(node: Node, value: Array) -> tuple[Array, Array]:
     """Rounds the input of a layer, and returns it as multiples of a scale, and the scale."""
     if node.input_bits > 8:
         return value.astype(f"f{node.input_bits // 8}"), np.ones(1, np.float32)
-    scale = node.ready["input_scale"]
+    scale = np.maximum(node.ready["input_scale"], SMALLEST_SCALE)
     if node.dynamic:
         largest = (np.abs(value) if node.low else value).max((1, 2, 3), keepdims=True)
         scale = np.maximum(largest / np.float32(0.999 * node.high), SMALLEST_SCALE)
@@ -232,8 +231,9 @@ def load(source: str | Path | bytes) -> Model:
     if isinstance(source, bytes):
         return Model(source)
     try:
-        size = Path(source).stat().st_size if Path(source).is_file() else -1
-        _expect(0 <= size <= MAX_BYTES, "bytes", size, f"a file of at most {MAX_BYTES}")
+        _expect(Path(source).is_file(), "path", "no file", "a packed network")
+        size = Path(source).stat().st_size
+        _expect(size <= MAX_BYTES, "bytes", size, f"at most {MAX_BYTES}")
         return Model(Path(source).read_bytes())
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
