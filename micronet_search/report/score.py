@@ -16,8 +16,8 @@ class Scored:
     Attributes:
         kind: Predicted from a candidate, or measured on the tensors that a file holds.
         cost: The layer table.
-        uncounted: How many nodes there are of each operator whose cost is not known. With any, every
-            score is a lower bound.
+        uncounted: How many nodes there are of each operator whose cost is not known. With any,
+            every score is a lower bound.
         notes: What the file does not tell, and what was made of it, a line each.
     """
 

@@ -29,9 +29,9 @@ def read_model(path: str | Path) -> ModelProto:
         OSError: There is no such file.
         ValueError: The file is none, damaged, too large, or holds more than one graph.
     """
-    content = read_bytes(path, MAX_BYTES)
-    if len(content) > MAX_BYTES:
+    if Path(path).stat().st_size > MAX_BYTES:
         raise ValueError(f"larger than {MAX_BYTES:,} bytes, expected an ONNX file")
+    content = read_bytes(path, MAX_BYTES)
     _measure(content)
     model = _parse(content)
     if model.functions:
@@ -40,8 +40,9 @@ def read_model(path: str | Path) -> ModelProto:
     return model
 
 
-def printable(name: str, most: int = 80) -> str:
-    """Returns a name of the file as it may be shown."""
+def printable(name: str | bytes, most: int = 80) -> str:
+    """Returns a name of the file as it may be shown; one that is no UTF-8 comes as bytes."""
+    name = name if isinstance(name, str) else name.decode(errors="replace")
     shown = "".join(letter if letter.isprintable() else "?" for letter in name)
     return shown if len(shown) <= most else f"{shown[: most - 3]}..."
 
@@ -100,9 +101,7 @@ def _measure(content: bytes) -> None:
                 raise _damaged()
             if fields > MAX_FIELDS or varints > MAX_VARINTS:
                 most = f"{MAX_FIELDS:,} fields and {MAX_VARINTS:,} bytes of single integers"
-                raise ValueError(
-                    f"found more parts than belong in a network, expected at most {most}"
-                )
+                raise ValueError(f"too large in memory, expected at most {most}")
 
 
 def _varint(content: bytes, place: int) -> tuple[int, int]:

@@ -65,9 +65,7 @@ class Graph:
     def shape(self, name: str) -> tuple[int, ...]:
         """Returns the shape of a value, which may be that of a batch."""
         if name not in self.shapes:
-            maker = (
-                f", which {operator(self.makers[name])} puts out," if name in self.makers else ""
-            )
+            maker = f", made by {operator(self.makers[name])}," if name in self.makers else ""
             raise ValueError(f"the shape of {printable(name)}{maker} is not known")
         if math.prod(self.shapes[name]) > MAX_ELEMENTS:
             raise ValueError(f"{printable(name)} has more than {MAX_ELEMENTS:,} elements")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from onnx import NodeProto
 
+from micronet_search.network.precision import IMAGE_BITS
 from micronet_search.score.cost import Cost
 from micronet_search.score.graphs.file import operator
 from micronet_search.score.graphs.graph import read
@@ -55,6 +56,8 @@ def measure(path: str | Path) -> Measured:
         raise ValueError(f"{path}: damaged: a name is no text") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    except (LookupError, TypeError, ArithmeticError) as error:  # an attribute that cannot be
+        raise ValueError(f"{path}: damaged, or not valid as ONNX") from error
 
 
 def _visit(table: Table, node: NodeProto) -> None:
@@ -73,6 +76,8 @@ def _visit(table: Table, node: NodeProto) -> None:
     if found is None:
         table.uncounted[name] += 1
     for each in filter(None, node.output):
+        if table.graph.readers.get(each):
+            table.graph.shape(each)  # without which nothing after it can be counted
         table.values[each] = found or table.plain(each)
 
 
@@ -81,9 +86,8 @@ def _notes(table: Table) -> Iterator[str]:
         yield f"cannot be counted: {_listed(table.uncounted)}; so every score is a lower bound"
     if table.free:
         yield f"the rules count nothing for {_listed(table.free)}"
-    image = table.values[table.graph.image].bits
-    if image > 8:
-        yield f"the image has {image} bits in this file; of 8 bits, its layer would cost less"
+    if table.image_bits > IMAGE_BITS:
+        yield f"the image has {table.image_bits} bits in this file, where {IMAGE_BITS} may do"
     if table.rounded:
         yield "weights in floats that the graph rounds to integers count as these integers"
     if table.shared:

@@ -60,7 +60,7 @@ def _dequantize(table: Table, node: NodeProto) -> Value:
 
 def _grid(table: Table, node: NodeProto) -> tuple[float, int]:
     """Returns the scale and the zero point of a quantizer, where it has one of each."""
-    step, zero = (number(table.constant(name)) for name in (*node.input[1:3], "")[:2])
+    step, zero = (number(table.constant(name)) for name in (*node.input[1:3], "", "")[:2])
     return step or math.nan, int(zero or 0)
 
 
@@ -144,12 +144,12 @@ def _arithmetic(table: Table, node: NodeProto) -> Value | None:
 def _takes(table: Table, name: str, summand: Constant) -> bool:
     """Returns whether a row lacks only this summand for each channel."""
     row = table.rows.get(name)
-    if row is None or table.graph.only_reader(name) is None:
+    if row is None or row.kind not in ("conv", "linear", "scale"):
         return False
-    if any(t.role == "bias" for t in row.stored) or not row.stored:
+    if table.graph.only_reader(name) is None or any(t.role == "bias" for t in row.stored):
         return False
     channels = table.graph.shape(name)[1 if row.kind == "conv" else -1]
-    return row.kind == "scale" or (row.kind != "add" and summand.array.size == channels)
+    return row.kind == "scale" or summand.array.size == channels
 
 
 def _gated(table: Table, node: NodeProto) -> Value | None:

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
-from onnx import NodeProto
+from onnx import NodeProto, TensorProto
 
 from micronet_search.network.tensors import Role
 from micronet_search.score.cost import Cost, Layer, Stored
 from micronet_search.score.graphs.dynamic import dynamic_ranges
 from micronet_search.score.graphs.file import printable
-from micronet_search.score.graphs.graph import Graph, is_integer, width
+from micronet_search.score.graphs.graph import Array, Graph, is_integer, width
 from micronet_search.score.graphs.values import Constant, Value
 
 PRODUCTS = ("conv", "linear")
@@ -28,6 +28,7 @@ class Table:
         free: How many nodes there are of each operator that only compares.
         rounded: How many weights the graph rounds while it runs.
         shared: How many times a layer reads what an earlier one reads.
+        image_bits: The width of the image where a layer reads it as it is, or else 0.
         settled: What is known of values that nodes make together, which need no visit.
         input_scales: The names of the tensors with scales and zero points of values.
     """
@@ -42,7 +43,7 @@ class Table:
         self.values |= self.settled
         self.uncounted: Counter[str] = Counter()
         self.free: Counter[str] = Counter()
-        self.rounded = self.shared = 0
+        self.rounded = self.shared = self.image_bits = 0
         self._integer = False
         self._read: set[str] = set()
         self.input_scales: dict[str, None] = {}
@@ -60,7 +61,7 @@ class Table:
 
     def plain(self, name: str) -> Value:
         """Returns what the type alone tells of a value."""
-        return Value(width(self.graph.kinds[name]))
+        return Value(width(self.graph.kinds.get(name) or TensorProto.FLOAT))
 
     def merged(self, node: NodeProto) -> Value:
         """Returns what is known of a value that is made of all that a node reads of the image."""
@@ -97,6 +98,7 @@ class Table:
             weights = stored[0][1]
             self._integer |= weights.is_integer or read.is_integer
             self.rounded += weights.rounded
+            self.image_bits = read.bits if read.image else self.image_bits
             tensors += self.scales(name, "weight_scale", weights.scales)
         tensors += [*self.scales(name, "input_scale", read.scales), *also]
         outputs = self.graph.elements(output)
@@ -134,10 +136,10 @@ class Table:
                 continue
             self._read.add(name)
             values, bits = constant.array, constant.bits
-            if is_integer(self.graph.tensors[name].data_type):
+            if is_integer(self.graph.kinds[name]):
                 if not values.any():
                     continue
-            elif np.array_equal(values.astype(np.float16).astype(values.dtype), values):
+            elif _is_half(values):
                 bits = min(bits, 16)
             found.append(Stored(layer, role, values.shape, bits, constant.nonzeros))
         return found
@@ -150,7 +152,8 @@ class Table:
         """
         rows = list(self.rows.values())
         if not any(row.kind in PRODUCTS for row in rows):
-            raise ValueError("found no convolution and no linear layer with its weights")
+            others = f", only {', '.join(self.uncounted)}" if self.uncounted else ""
+            raise ValueError(f"found no convolution and no linear layer with its weights{others}")
         left = self.scales(rows[-1].name, "input_scale", self.input_scales)
         rows[-1] = replace(rows[-1], stored=(*rows[-1].stored, *left))
         rest = {t.bits for row in rows for t in row.stored if _is_rest(row, t)}
@@ -160,6 +163,12 @@ class Table:
                 rows[i] = replace(row, weight_bits=most, activation_bits=most)
         stored = [t for row in rows for t in row.stored if t.role in ("weight", "bias")]
         return Cost(tuple(rows), sum(t.elements for t in stored), self._integer)
+
+
+def _is_half(values: Array) -> bool:
+    """Returns whether half precision holds each of these values."""
+    with np.errstate(all="ignore"):
+        return np.array_equal(values.astype(np.float16).astype(values.dtype), values)
 
 
 def _is_rest(row: Layer, tensor: Stored) -> bool:

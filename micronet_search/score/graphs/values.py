@@ -159,23 +159,24 @@ def _dequantize(graph: Graph, node: NodeProto, inputs: Inputs) -> Constant:
 
 def _kept(claimed: str, constant: Constant, node: NodeProto) -> int:
     """Returns the width that a file claims for a constant, which must keep to it."""
-    bits = int(claimed) if claimed.isascii() and claimed.isdigit() and len(claimed) == 1 else 0
+    bits = int(claimed) if claimed in map(str, range(1, constant.bits + 1)) else 0
     low, high = (-1, 1) if bits == 1 else (-(2**bits // 2), 2**bits // 2 - 1)
-    if bits < 1 or constant.array.min() < low or constant.array.max() > high:
+    if bits == 0 or constant.array.min() < low or constant.array.max() > high:
         found = f"{printable(node.input[0])} does not have the {printable(claimed)} bits"
         raise ValueError(f"{found} that its metadata claim")
-    return min(bits, constant.bits)
+    return bits
 
 
 def _clip(graph: Graph, node: NodeProto, inputs: Inputs) -> Constant:
     constant, limits = inputs[0], limits_of(node, inputs)
     assert constant is not None
-    if is_integer(graph.kinds[node.output[0]]) and limits is not None:
-        bits = min(constant.bits, levels_to_bits(*limits))
-        return replace(constant, array=np.clip(constant.array, *limits), bits=bits)
-    if constant.scales or limits is None:  # a clip of scaled integers changes no zero
+    is_grid, bits = is_integer(graph.kinds[node.output[0]]), constant.bits
+    if limits is None or (constant.scales and not is_grid):  # of scaled integers, it keeps zeros
         return constant
-    return replace(constant, array=np.clip(constant.array, *limits))
+    array = constant.array
+    low, high = np.clip(limits, array.min(), array.max()).astype(array.dtype)
+    bits = min(bits, levels_to_bits(*limits)) if is_grid else bits
+    return replace(constant, array=array.clip(low, high), bits=bits)
 
 
 def _parameters(node: NodeProto, inputs: Inputs) -> tuple[Array, Array | int]:
@@ -192,8 +193,9 @@ def _parameters(node: NodeProto, inputs: Inputs) -> tuple[Array, Array | int]:
         size = values.array.shape[axis]
         if found.ndim == 1 and found.size == size:
             return found.reshape([-1, *[1] * (values.array.ndim - axis % values.array.ndim - 1)])
-        block = min(given.get("block_size", 0), size)
-        if found.ndim != values.array.ndim or block < 1:
+        block, blocks = min(given.get("block_size", 0), size), list(values.array.shape)
+        blocks[axis] = math.ceil(size / block) if block > 0 else 0
+        if list(found.shape) != blocks:
             raise ValueError(f"the scales of {printable(node.input[0])} have another shape")
         return found.repeat(block, axis).take(range(size), axis)
 
