@@ -77,7 +77,9 @@ def test_score(folder: Path, finished: Path) -> None:
     candidate = finished / "studies/tiny/trials/0000/candidate.yaml"
     done = cli("score", candidate, "--format", "json", cwd=folder)
     found = json.loads(done.out)
-    assert list(found) == ["parameters", "nonzeros", "macs", "storage_bits", "scores", "layers"]
+    totals = ["parameters", "nonzeros", "macs", "storage_bits"]
+    assert list(found) == ["kind", *totals, "scores", "layers", "uncounted", "notes"]
+    assert (found["kind"], found["uncounted"], found["notes"]) == ("predicted", {}, [])
     assert found["parameters"] == outcome.parameters
     assert found["macs"] == outcome.macs
     # predicted: the measured one has more zeros, those that weights are rounded to
@@ -90,12 +92,10 @@ def test_score(folder: Path, finished: Path) -> None:
     columns = ["name", "kind", "weights", "nonzeros", "weight_bits", "activation_bits", "macs"]
     assert all(list(layer) == columns for layer in found["layers"])
     assert sum(layer["macs"] for layer in found["layers"]) == found["macs"]
-    assert all(
-        isinstance(found[name], int) for name in ("parameters", "nonzeros", "macs", "storage_bits")
-    )
+    assert all(isinstance(found[name], int) for name in totals)
 
     table = cli("score", candidate, cwd=folder).out
-    assert f"{found['parameters']:,} parameters" in table
+    assert f"predicted: {found['parameters']:,} parameters" in table
     assert f"{found['scores']['imt']['score']:.6f}" in table
 
 
@@ -160,10 +160,10 @@ def test_export(folder: Path, finished: Path, tmp_path: Path) -> None:
     exported = tmp_path / f"exports/tiny/{rows[0]['trial']:04d}"
     names = {path.name for path in exported.iterdir()}
     assert {"model.onnx", "model.safetensors", "candidate.yaml", "README.md"} == names
-    score = json.loads(
-        cli("score", exported / "candidate.yaml", "--format", "json", cwd=folder).out
-    )
-    assert score["macs"] == rows[0]["macs"]
+    for file, kind in (("candidate.yaml", "predicted"), ("model.onnx", "measured")):
+        score = json.loads(cli("score", exported / file, "--format", "json", cwd=folder).out)
+        assert (score["kind"], score["macs"]) == (kind, rows[0]["macs"])
+    assert score["scores"] == rows[0]["scores"]
     front = cli("export", "tiny", "--front", "--to", "all", "--root", finished, cwd=tmp_path)
     assert front.code == 0, front
     assert {path.name for path in (tmp_path / "all").iterdir()} == {

@@ -30,20 +30,19 @@ ScoreFormat = StrEnum("ScoreFormat", ["TABLE", "JSON"])
 
 @app.command()
 def score(
-    candidate: Annotated[Path, typer.Argument(help="The YAML file of a candidate.")],
+    file: Annotated[Path, typer.Argument(help="CANDIDATE.yaml, MODEL.onnx or model.mnz.")],
     format: Annotated[ScoreFormat, typer.Option(help="What to print.")] = ScoreFormat.TABLE,
 ) -> None:
-    """Counts the cost of a candidate without training it, and scores it by every score rule."""
-    from micronet_search import build
-    from micronet_search.config.files import load_candidate
+    """Counts the cost of a candidate or a model without running it, and scores it by every rule."""
     from micronet_search.report import tables
+    from micronet_search.report.score import score as read
 
-    cost = build.predict(load_candidate(candidate))
+    scored = read(file)
     if format == ScoreFormat.JSON:
-        print(json.dumps(tables.cost_json(cost), indent=2))
+        print(json.dumps(scored.to_json(), indent=2))
     else:
-        console().print(tables.cost_table(cost))
-        print(*tables.cost_lines(cost), sep="\n")
+        console().print(tables.cost_table(scored.cost))
+        print(*scored.lines(), sep="\n")
 
 
 @app.command(

@@ -43,6 +43,17 @@ def load_candidate(path: str | Path) -> Candidate:
     return _validated(path, read_yaml(path), Candidate)
 
 
+def load_untrained(path: str | Path) -> Candidate:
+    """Reads a candidate's file, which may leave out `training`: it changes no cost.
+
+    Raises:
+        ConfigError: The file is missing or is no candidate.
+    """
+    document = read_yaml(path)
+    document.tree.setdefault("training", {"epochs": 1, "learning_rate": 0.1})
+    return _validated(path, document, Candidate)
+
+
 def load_sweep(path: str | Path) -> Sweep:
     """Reads a sweep that a user wrote, tries its options, and writes out its defaults.
 

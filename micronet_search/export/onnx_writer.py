@@ -18,6 +18,7 @@ from micronet_search.compression.quantizers import (
 from micronet_search.export import ExportError
 from micronet_search.network.precision import Plan
 from micronet_search.network.tensors import Role, tensor_name, tensors_of
+from micronet_search.score.graphs.values import BITS
 
 # The first opsets with integers of 4 bits and of 2, and `DequantizeLinear` of them.
 OPSET, OPSET_INT2 = 21, 25
@@ -50,6 +51,10 @@ class GraphWriter:
         """Adds a node, and returns the name of its one output, which is `name`."""
         self._nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
         return name
+
+    def note(self, key: str, value: str) -> None:
+        """Puts a text into the metadata of the node that was added last."""
+        self._nodes[-1].metadata_props.add(key=key, value=value)
 
     def store(self, name: str, values: Any) -> str:
         """Adds an array as an initialiser of its own type, unless `name` exists; returns `name`."""
@@ -102,16 +107,23 @@ class GraphWriter:
 
 
 def write_weight(writer: GraphWriter, name: str) -> str:
-    """Adds the weights of a layer; integers are scaled in each output channel."""
+    """Adds the weights of a layer; integers are scaled in each output channel.
+
+    ONNX has no type of 1, 3, 5, 6 and 7 bits, so the node that scales them tells these widths.
+    """
     precision, tensors = writer.plan.layers[name], writer.tensors_of(name)
     if not precision.scales_weights:
         return writer.constant(name, "weight")
-    integers = tensors["weight"].numpy().astype(_integer_type(precision.weight_bits))
+    bits = precision.weight_bits
+    integers = tensors["weight"].numpy().astype(_integer_type(bits))
     # the output has the type of the scale
     scale = tensors["weight_scale"].float().numpy()
     stored = writer.store_tensor(name, "weight", integers)
     operands = [stored, writer.store_tensor(name, "weight_scale", scale)]
-    return writer.add("DequantizeLinear", operands, f"{stored}.dequantize", axis=0)
+    found = writer.add("DequantizeLinear", operands, f"{stored}.dequantize", axis=0)
+    if bits not in (2, 4, 8):
+        writer.note(BITS, str(bits))
+    return found
 
 
 def write_input(writer: GraphWriter, name: str, module: nn.Module, source: str) -> str:

@@ -6,6 +6,7 @@ from operator import attrgetter
 from typing import Any, get_args
 
 from rich.table import Table
+from rich.text import Text
 
 from micronet_search.report.view import View
 from micronet_search.score.cost import Cost
@@ -24,7 +25,8 @@ def _table(
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left", no_wrap=i > 0, overflow="fold")
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, str) else f"{cell:,}" for cell in row))
+        # as they are: a name out of a file may look like markup
+        table.add_row(*(Text(cell if isinstance(cell, str) else f"{cell:,}") for cell in row))
     return table
 
 
