@@ -596,6 +596,30 @@ def test_whatever_the_batch_a_score_is_that_of_one_image(batch: int | None, tmp_
     assert measure(path).cost.macs == 4 * 27 * 64 + 4 * 18 * 64 + 20
 
 
+def test_shapes_that_the_graph_computes(tmp_path: Path) -> None:
+    """As PyTorch writes the shuffled channels of a batch of any size."""
+    nodes = [
+        node("Conv", "x w", "a", pads=[1, 1, 1, 1]),
+        node("Shape", "a", "s"),
+        *(node("Gather", f"s i{i}", f"d{i}") for i in range(4)),
+        node("Div", "d1 two", "half"),
+        node("Cast", "half", "half64", to=TensorProto.INT64),
+        *(node("Unsqueeze", f"{name} first", f"{name}u") for name in ("d0", "half64", "d2", "d3")),
+        node("Concat", "d0u twos half64u d2u d3u", "split", axis=0),
+        node("Reshape", "a split", "b"),
+        node("Transpose", "b", "c", perm=[0, 2, 1, 3, 4]),
+        node("Slice", "s first1 last", "rest"),
+        node("Concat", "d0u rest", "joined", axis=0),
+        node("Reshape", "c joined", "e"),
+        node("Conv", "e v", "y"),
+    ]
+    tensors = {"w": floats(4, 3, 3, 3), "v": floats(6, 4, 2, 1), "two": np.int64(2)}
+    tensors |= {f"i{i}": np.int64(i) for i in range(4)} | {"twos": np.array([2])}
+    tensors |= {"first": np.array([0]), "first1": np.array([1]), "last": np.array([4])}
+    cost = measure(save(tmp_path / "model.onnx", nodes, tensors, output=(1, 4))).cost
+    assert [row.macs for row in cost.layers] == [108 * 64, 48 * 56]
+
+
 def test_scales_are_stored_once(tmp_path: Path) -> None:
     """Two layers read one rounded value, and what is rounded at the end is stored as well."""
     nodes = [

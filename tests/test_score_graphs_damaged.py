@@ -188,7 +188,7 @@ def doubled(model: ModelProto) -> None:
     """Each list joined to itself, 40 times."""
     nodes = [node("Shape", "x", "s0")]
     nodes += [node("Concat", f"s{i} s{i}", f"s{i + 1}", axis=0) for i in range(40)]
-    model.graph.node.extend([*nodes, node("Reshape", "x s40", "z")])
+    model.graph.node.extend([*nodes, node("Reshape", "x s40", "z"), node("Relu", "z", "r")])
 
 
 def newer(model: ModelProto) -> None:
@@ -215,7 +215,7 @@ REFUSED: dict[str, tuple[Callable[[ModelProto], None], str]] = {
     "a branch": (branch, "found the operator If, which has a graph of its own"),
     "a function": (function, "found functions"),
     "sparse tensors": (sparse, "found sparse tensors"),
-    "shapes without end": (doubled, "a shape is computed from more than 4,096 integers"),
+    "shapes without end": (doubled, "the shape of z, made by Reshape, is not known"),
     "a newer version": (newer, "ir_version"),
     "no layer": (lambda model: model.graph.node.pop(0) and None, "not valid as ONNX"),
 }

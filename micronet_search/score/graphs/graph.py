@@ -13,13 +13,10 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from micronet_search.score.graphs.file import operator, printable, read_model
+from micronet_search.score.graphs.shapes import infer
 
 MAX_ELEMENTS = 2**40
-MAX_LENGTH = 4096
-"""The most integers from which a shape is computed."""
-
 _LARGE = 4096  # bytes of a tensor that no shape follows from
-_COUNTS = {TensorProto.INT32, TensorProto.INT64}
 
 Array = np.ndarray[Any, Any]
 
@@ -117,9 +114,7 @@ def _graph(model: ModelProto) -> Graph:
     _drop_claims(graph)
     try:
         onnx.checker.check_model(model)
-        kinds, _ = _inferred(model, computed=False)
-        _bound_shape_arithmetic(graph, kinds)
-        kinds, shapes = _inferred(model, computed=True)
+        kinds, shapes = infer(model)
     except (ValueError, MemoryError):
         raise
     except Exception as error:  # their classes share no other base
@@ -160,37 +155,3 @@ def _drop_claims(graph: GraphProto) -> None:
             graph.input.append(onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims))
     del graph.initializer[:]
     graph.initializer.extend(small)
-
-
-def _inferred(
-    model: ModelProto, *, computed: bool
-) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
-    """Returns the types and, where they are known, the shapes of all values.
-
-    With `computed`, also those that follow from integers which the graph computes.
-    """
-    graph = onnx.shape_inference.infer_shapes(
-        model, check_type=True, strict_mode=computed, data_prop=computed
-    ).graph
-    kinds = {t.name: t.data_type for t in graph.initializer}
-    shapes = {t.name: tuple(t.dims) for t in graph.initializer}
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        kind = value.type.tensor_type
-        kinds[value.name] = kind.elem_type
-        if kind.HasField("shape") and all(d.HasField("dim_value") for d in kind.shape.dim):
-            shapes[value.name] = tuple(d.dim_value for d in kind.shape.dim)
-    return kinds, shapes
-
-
-def _bound_shape_arithmetic(graph: GraphProto, kinds: Mapping[str, int]) -> None:
-    """Refuses lists of integers that double and double, each joined to itself.
-
-    ONNX computes integers from which a shape may follow, and knows no bound.
-    """
-    lengths = {t.name: math.prod(t.dims) for t in graph.initializer}
-    for node in graph.node:
-        found = [lengths.get(name, 16) for name in node.input if kinds.get(name) in _COUNTS]
-        length = sum(found) if node.op_type == "Concat" else max(found, default=16)
-        if node.op_type == "Concat" and found and length > MAX_LENGTH:
-            raise ValueError(f"a shape is computed from more than {MAX_LENGTH:,} integers")
-        lengths |= dict.fromkeys(node.output, length)

@@ -94,7 +94,7 @@ def _notes(table: Table) -> Iterator[str]:
         yield "tensors that several layers read count for each of them"
     if any(row.weight_bits in (2, 4, 8) for row in table.rows.values() if row.kind in PRODUCTS):
         yield "integer weights count the bits of their type, where nothing in the file narrows it"
-    yield "parameters are those in the file: what was folded or removed before is not known"
+    yield "parameters and zeros are those in the file: what was folded or cut before is not known"
 
 
 def _listed(counts: Counter[str]) -> str:
