@@ -20,6 +20,7 @@ from micronet_search.score.cost import Cost, Layer
 from micronet_search.score.rules import scores
 from micronet_search.store.outcome import Outcome
 from micronet_search.store.paths import MODEL_FILE
+from micronet_search.study.confirmation import Confirmation, wilson
 
 PACKAGES = ("micronet-search", "torch", "onnx", "onnxruntime")
 _LAYER = ("elements", "nonzeros", "weight_bits", "activation_bits", "macs")
@@ -73,7 +74,8 @@ class Facts:
     """What a card says, beside what follows from it.
 
     The cost is that of the stored tensors, the agreement that on the test split. `names` are those
-    of the classes, `sizes` the bytes of each file, and `doubt` is about the test accuracy.
+    of the classes, `sizes` the bytes of each file, and `doubt` is about the test accuracy. The
+    `confirmation` has what the repeats of the trial say, if it was repeated.
     """
 
     sweep: Sweep
@@ -86,6 +88,7 @@ class Facts:
     agreement: Agreement
     doubt: str | None
     sizes: dict[str, int]
+    confirmation: Confirmation | None = None
 
 
 def write(facts: Facts) -> str:
@@ -113,6 +116,8 @@ def write(facts: Facts) -> str:
         packed=-(-cost.storage_bits // 8),
         sparsity=1.0 - sum(w.nonzeros for w in weights) / sum(w.elements for w in weights),
         figures=_rows([*figures(candidate, facts.plan), *sizes]),
+        interval=_interval(*wilson(facts.agreement.onnx_accuracy, facts.agreement.images)),
+        confirmed=_confirmed(facts.confirmation, facts.sweep.objectives.accuracy.at_least),
         doubt=f" **But {facts.doubt}.**" if facts.doubt else "",
         scores=_rows(
             (rule, *(f"{part:.6f}" for part in (found.score, found.parameters, found.operations)))
@@ -126,6 +131,24 @@ def write(facts: Facts) -> str:
         python=platform.python_version(),
         packages=_rows((name, _version(name)) for name in PACKAGES),
     )
+
+
+def _confirmed(found: Confirmation | None, goal: float) -> str:
+    """Returns a sentence on the repeats of the trial."""
+    if found is None or not found.accuracies:
+        return "The candidate was trained once: `micronet-search confirm` says how sure that is."
+    spread = "" if found.deviation is None else f", standard deviation {found.deviation:.2%}"
+    verdict = "confirmed" if found.reaches(goal) else "not confirmed"
+    images = "all training images" if found.full_train else "the training images"
+    return (
+        f"Trained on {images} with {len(found.accuracies)} seeds, the candidate has a mean test "
+        f"accuracy of {found.mean:.2%}{spread}, 95 % interval {_interval(*found.interval)}: it is "
+        f"{verdict} for the goal of {goal:.2%}."
+    )
+
+
+def _interval(low: float, high: float) -> str:
+    return f"{low:.2%} to {high:.2%}"
 
 
 def _layer(layer: Layer) -> tuple[str, ...]:

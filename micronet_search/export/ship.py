@@ -19,9 +19,11 @@ from micronet_search.export.check import Agreement
 from micronet_search.score.rules import scores
 from micronet_search.shipped import MAX_BYTES, Shipped, load
 from micronet_search.store.files import write_bytes
-from micronet_search.store.outcome import Outcome, read_outcome
+from micronet_search.store.outcome import Outcome, read_outcome, read_repeats
 from micronet_search.store.owner import study_id
 from micronet_search.store.paths import MODEL_FILE, StudyFolder, TrialFolder
+from micronet_search.study.confirmation import Confirmation
+from micronet_search.study.repeats import read_confirmations
 from micronet_search.tracking.registry import Entry
 
 ONNX, PROGRAM, CANDIDATE, CARD = "model.onnx", "model.pt2", "candidate.yaml", "README.md"
@@ -117,6 +119,7 @@ def _prepare(
     trial: TrialFolder, sweep: Sweep, study: str, splits: Splits
 ) -> tuple[dict[str, bytes], card.Facts]:
     outcome, shipped = _complete(trial), load(trial.model)
+    number = int(trial.path.name.split("-")[0])  # the folder of a repeat has its seed behind it
     assert outcome.accuracy is not None
     candidate = shipped.candidate
     if (candidate.input, candidate.classes) != (splits.input, splits.classes):
@@ -138,7 +141,7 @@ def _prepare(
     files[PROGRAM] = program.write(shipped, splits.test)
     facts = card.Facts(
         sweep=sweep,
-        trial=int(trial.path.name.split("-")[0]),  # a repeat's folder has its seed behind it
+        trial=number,
         candidate=candidate,
         names=names,
         outcome=outcome,
@@ -147,10 +150,16 @@ def _prepare(
         agreement=agreement,
         doubt=check.doubt(agreement, outcome.accuracy, len(splits.validation)),
         sizes={name: len(content) for name, content in files.items()},
+        confirmation=_confirmation(StudyFolder(trial.path.parents[1]), sweep, number),
     )
     files[CANDIDATE] = dump_yaml(candidate.model_dump(mode="json")).encode()
     files[CARD] = card.write(facts).encode()
     return files, facts
+
+
+def _confirmation(study: StudyFolder, sweep: Sweep, trial: int) -> Confirmation | None:
+    repeats = read_repeats(study, sweep.objectives.score.rule)
+    return read_confirmations(study, repeats).get(trial)
 
 
 def _place(files: dict[str, bytes], destination: Path) -> None:

@@ -51,14 +51,11 @@ class Confirmation:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the mean for new images, by the method of Wilson (1927).
+        """The 95 % interval of the mean for new images.
 
         The seeds are judged by the same images, so they count as one look at them.
         """
-        square = NORMAL_95**2 / self.images
-        centre = (self.mean + square / 2) / (1 + square)
-        spread = math.sqrt(self.mean * (1 - self.mean) * square + square**2 / 4) / (1 + square)
-        return centre - spread, centre + spread
+        return wilson(self.mean, self.images)
 
     @property
     def median_seed(self) -> int:
@@ -81,6 +78,14 @@ class Confirmation:
             "test_low": low,
             "test_high": high,
         }
+
+
+def wilson(share: float, images: int) -> tuple[float, float]:
+    """Returns the 95 % interval of a share of so many images, by the method of Wilson (1927)."""
+    square = NORMAL_95**2 / images
+    centre = (share + square / 2) / (1 + square)
+    spread = math.sqrt(share * (1 - share) * square + square**2 / 4) / (1 + square)
+    return centre - spread, centre + spread
 
 
 def standard_error(share: float, images: int) -> float:
