@@ -115,7 +115,7 @@ def _graph(model: ModelProto) -> Graph:
     try:
         onnx.checker.check_model(model)
         kinds, shapes = infer(model)
-    except (ValueError, MemoryError):
+    except ValueError:
         raise
     except Exception as error:  # their classes share no other base
         found = " ".join(str(error).split()).removeprefix("[ShapeInferenceError] ")

@@ -1,7 +1,8 @@
 """What is known of the values in an ONNX graph: constants to their last bit, others by width.
 
 A width is that of the ONNX type, narrowed by a `Clip` between rounding and scaling, or by the key
-`bits` of a `DequantizeLinear`'s metadata, which the constant must then keep to.
+`bits` of a `DequantizeLinear`'s metadata, which the constant must then keep to. The values alone do
+not tell: weights of 8 bits may happen to fit 7, and those of 2 bits look like signs and zeros.
 """
 
 import math
