@@ -171,6 +171,13 @@ def test_rows_without_weights_by_hand() -> None:
     ]
 
 
+def test_a_pool_averages_its_window_also_where_the_image_has_an_odd_side() -> None:
+    parts = {"stem": convolution(3, 4, 1), "pool": Part(nn.AvgPool2d, {"kernel_size": 2})}
+    layers = passes(Part(nn.Sequential, children=parts), Input(height=5, width=5))
+    cost = count(layers, plan(None, weighted(layers)), sparsity={}, folded={})
+    assert [(row.window, row.outputs) for row in cost.layers[1:]] == [(4, 16)]
+
+
 def test_a_layer_that_is_not_known_is_not_passed_over() -> None:
     layers = [*LAYERS, Passed("8", Part(nn.GELU), (LAYERS[-1],), 5, 1, 1)]
     with pytest.raises(AssertionError, match="8: GELU"):

@@ -72,7 +72,7 @@ class Layer:
     Attributes:
         kind: One of the values of `KINDS`.
         stored: Its tensors; the weights come first.
-        weight_bits: Width of the weights; without any, of what passes.
+        weight_bits: Width of the weights of a product; without one, of what passes.
         macs: Multiply-accumulates of a convolution or linear layer.
         outputs: Elements of its output.
         window: Input elements that each output of a pool is the mean of; 1 elsewhere.
@@ -192,11 +192,12 @@ def count(
                 name, shape, plan, bias=layer.part.options["bias"] or name in biased
             )
         elif kind is nn.BatchNorm2d:
-            widths = plan.rest_bits, passing
             stores = stored_by_norm(layer.channels, plan)
         assert kind in KINDS, f"{name}: {kind.__name__}"
-        if KINDS[kind] == "pool":
-            window = layer.sources[0].height * layer.sources[0].width // pixels
+        if kind is nn.AvgPool2d:
+            window = layer.part.options["kernel_size"] ** 2
+        elif KINDS[kind] == "pool":  # the mean of whole channels
+            window = layer.sources[0].height * layer.sources[0].width
         stored = tuple(_stored(name, s, sparsity.get(name, 0.0)) for s in stores)
         rows.append(
             Layer(name, KINDS[kind], stored, *widths, macs, layer.channels * pixels, window)

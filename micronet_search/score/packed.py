@@ -63,10 +63,10 @@ def _rows(model: mnz.Model, passing: int) -> Iterator[Layer]:
             nonzeros = int(np.count_nonzero(node.tensors[role]))
             stored.append(Stored(name, role, shape, bits, nonzeros))
         widths, window = (passing, passing), 1
-        if stored:
-            widths = stored[0].bits, node.input_bits if node.weights else passing
+        if node.weights:
+            widths = stored[0].bits, node.input_bits
         if KINDS[node.operation] == "pool":
-            before = shapes[node.sources[0]]
-            window = math.prod(before[1:]) // math.prod(node.shape[1:])
+            is_whole = node.operation == "global-mean"
+            window = math.prod(shapes[node.sources[0]][1:]) if is_whole else node.kernel**2
         outputs = math.prod(node.shape)
         yield Layer(name, KINDS[node.operation], tuple(stored), *widths, node.macs, outputs, window)

@@ -147,8 +147,8 @@ class Table:
     def cost(self) -> Cost:
         """Returns the finished table.
 
-        What is no product counts at the width of the biases and norms that are stored, if it reads
-        something wider; scales that no layer reads are the last one's.
+        Where no layer is integer, what is no product counts at the width of the biases and norms
+        that are stored, if it reads something wider. Scales that no layer reads are the last one's.
         """
         rows = list(self.rows.values())
         if not any(row.kind in PRODUCTS for row in rows):
@@ -159,7 +159,8 @@ class Table:
         rest = {t.bits for row in rows for t in row.stored if _is_rest(row, t)}
         most = max(rest | {16})
         for i, row in enumerate(rows):
-            if rest and row.kind not in PRODUCTS and row.bits > most:
+            is_wider = row.kind not in PRODUCTS and row.bits > most
+            if rest and is_wider and not self._integer:
                 rows[i] = replace(row, weight_bits=most, activation_bits=most)
         stored = [t for row in rows for t in row.stored if t.role in ("weight", "bias")]
         return Cost(tuple(rows), sum(t.elements for t in stored), self._integer)
