@@ -55,7 +55,8 @@ def real(candidate: Candidate) -> tuple[Plan, Cost]:
         module, outputs = network.get_submodule(name), made.numel()
         if isinstance(module, nn.Flatten | nn.Identity | Join):
             continue
-        kind, widths, macs = KINDS[type(module)], (plan.rest_bits, plan.rest_bits), 0
+        passing = 32 if plan.integer else plan.rest_bits
+        kind, widths, macs = KINDS[type(module)], (passing, passing), 0
         if isinstance(module, nn.Conv2d | nn.Linear):
             precision, macs = plan.layers[name], outputs * module.weight[0].numel()
             widths = precision.weight_bits, precision.activation_bits
@@ -66,6 +67,8 @@ def real(candidate: Candidate) -> tuple[Plan, Cost]:
                 zeros = math.floor(config.sparsity * t.elements + 1e-9)
             stored.append(Stored(**vars(t), nonzeros=t.elements - zeros))
         window = read.numel() // outputs if kind == "pool" else 1
+        if isinstance(module, nn.AvgPool2d):
+            window = module.kernel_size**2
         rows.append(Layer(name, kind, tuple(stored), *widths, macs, outputs, window))
     return plan, Cost(tuple(rows), parameters, plan.integer)
 

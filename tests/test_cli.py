@@ -159,7 +159,8 @@ def test_export(folder: Path, finished: Path, tmp_path: Path) -> None:
     assert best.code == 0, best
     exported = tmp_path / f"exports/tiny/{rows[0]['trial']:04d}"
     names = {path.name for path in exported.iterdir()}
-    assert {"model.onnx", "model.safetensors", "candidate.yaml", "README.md"} == names
+    expected = {"model.onnx", "model.pt2", "model.safetensors", "candidate.yaml", "README.md"}
+    assert names == expected
     for file, kind in (("candidate.yaml", "predicted"), ("model.onnx", "measured")):
         score = json.loads(cli("score", exported / file, "--format", "json", cwd=folder).out)
         assert (score["kind"], score["macs"]) == (kind, rows[0]["macs"])

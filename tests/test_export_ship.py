@@ -93,7 +93,7 @@ def test_the_card_tells_what_was_measured(
     text = (tmp_path / "model" / "README.md").read_text()
     assert text.startswith("---\n")
     for expected in (
-        "| test accuracy | 80.00% |",
+        "| test accuracy | 80.00%, 95 % interval 66.96% to 88.76% |",
         "| validation accuracy | 75.00% |",
         "| bits of weights | 4 |",
         "| imt |",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -109,8 +110,6 @@ def export(
         raise ValueError("expected one of --best, --trial N and --front")
     view = read(study, root, at_least)
     confirmed = view.confirmed() if best else []
-    if best and not confirmed:
-        print(f"no trial is confirmed yet: micronet-search confirm {study}{elsewhere(root)}")
     numbers = [trial] if trial is not None else [row["trial"] for row in confirmed or view.front()]
     splits = load(view.sweep.dataset)
     folder = to or Path("exports") / study
@@ -123,3 +122,6 @@ def export(
         if register:
             entry = exported.entry(confirmed=source != own)
             print(registry.register(view.sweep, root_folder(root), entry))
+    if best and not confirmed:
+        hint = f"`micronet-search confirm {study}{elsewhere(root)}` says how sure that is"
+        print(f"note: no trial is confirmed yet; {hint}", file=sys.stderr)

@@ -79,7 +79,9 @@ class View:
     def row(self, number: int) -> dict[str, Any]:
         """Returns a trial as plain values; if it was repeated, with what its repeats say."""
         outcome, goals = self.outcomes[number], self.sweep.objectives
-        row = front_row(number, outcome, goals) | {"scores": outcome.scores}
+        figures = front_row(number, outcome, goals)
+        row = {name: figures[name] for name in ("trial", "accuracy", "score")}
+        row |= {"scores": outcome.scores} | figures
         if number in self.confirmations:
             row |= self.confirmations[number].to_json(self.goal)
         candidate = load_candidate(self.folder.trial(number).candidate)

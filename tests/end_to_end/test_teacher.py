@@ -294,10 +294,9 @@ def test_ctrl_c_pauses_the_job_of_soft_targets(tmp_path: Path, runs: Path) -> No
     sweep = write(tmp_path / "sweep.yaml", taught("paused", fitted(), cached=True, execution=OFTEN))
     hold = Hold("micronet_search.trial.views:Viewing.advance", 5, tmp_path / "go")
     command = Command("run", sweep, "--root", runs, cwd=tmp_path, kill=hold)
-    assert command.until(lambda: any((runs / "teachers").glob("*/model.safetensors")))
-    assert command.until(lambda: any((runs / "teachers").glob("*/checkpoint.safetensors")))
+    assert command.until(hold.reached.exists)
     command.send(signal.SIGINT)
-    (tmp_path / "go").touch()
+    hold.until.touch()
     done = command.wait()
     assert done.code == 130, done
     assert "paused after epoch" in done.out
