@@ -21,7 +21,7 @@ from exports import COLOUR, DENSENET, DIGITS, EFFICIENTNET, RESNET, random_shipp
 from micronet_search.export import mnz, packed
 
 pytestmark = pytest.mark.filterwarnings("error")
-ROUNDS = 300
+ROUNDS = 200
 
 
 @pytest.fixture(autouse=True)

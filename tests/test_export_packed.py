@@ -46,7 +46,7 @@ from micronet_search.shipped import Shipped
 
 FEW = 1e-3  # the share of the images that may be predicted otherwise
 SOURCE, FORMAT = Path(mnz.__file__), Path(__file__).parents[1] / "docs" / "packed.md"
-KIND = {packed._NAMES[module]: kind for module, kind in KINDS.items()}
+KIND = {packed.OPERATIONS[module]: kind for module, kind in KINDS.items()}
 
 
 def cost_of(shipped: Shipped) -> Cost:
@@ -102,9 +102,7 @@ def digits() -> Splits:
     return load(Dataset(name="digits"))
 
 
-@pytest.mark.parametrize(
-    "name", ["resnet, SVD, dynamic 4/4", "efficientnet, 16 bits", "densenet, dynamic 4/4"]
-)
+@pytest.mark.parametrize("name", ["efficientnet, 16 bits", "densenet, dynamic 4/4"])
 def test_trained_networks_predict_the_same(name: str, digits: Splits) -> None:
     network, quantization, parts = TRAINED[name]
     shipped, test = trained_shipped(quantization, network, digits.train, **parts), digits.test
@@ -143,7 +141,7 @@ def invented(candidate: Candidate, sparsity: float, seed: int = 0) -> Shipped:
     return Shipped(candidate, tensors, normalization)
 
 
-@settings(max_examples=60)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32), st.sampled_from([0.0, 0.05, 0.3, 0.6, 0.9, 1.0]))
 def test_any_candidate(seed: int, sparsity: float) -> None:
     candidate = random_candidate(random.Random(seed))

@@ -22,7 +22,7 @@ MARGIN_SHARE, MARGIN_BYTES = 0.02, 512
 """How much larger a packed file may be than what the score counts."""
 
 _SILENT = nn.Identity | nn.Flatten
-_NAMES: dict[type[nn.Module], str] = {
+OPERATIONS: dict[type[nn.Module], str] = {
     nn.Conv2d: "conv",
     nn.Linear: "linear",
     nn.BatchNorm2d: "norm",
@@ -83,7 +83,7 @@ def _row(
     name: str, module: nn.Module, back: list[int], stored: tuple[TensorSpec, ...], plan: Plan
 ) -> list[int]:
     """Returns the numbers of a node, which reads the values that are so far back."""
-    operations = [_NAMES[kind] for kind in type(module).__mro__ if kind in _NAMES]
+    operations = [OPERATIONS[kind] for kind in type(module).__mro__ if kind in OPERATIONS]
     assert operations, f"{name}: no way to pack {type(module)}"
     window, groups, input_bits, flags = [1, 1, 0], 1, 0, 0
     if isinstance(module, nn.Conv2d | nn.AvgPool2d):
