@@ -230,3 +230,12 @@ def test_dynamic_integers_are_in_range_and_the_gradient_is_straight() -> None:
     assert (quantizer.low, quantizer.high) == (-4, 3)
     assert integers.abs().amax(1).round().tolist() == [3.0] * 4
     assert torch.equal(quantizer(torch.zeros(2, 3)), torch.zeros(2, 3))
+
+
+def test_inputs_between_two_steps_are_rounded_alike_however_a_sum_was_rounded() -> None:
+    quantizer = InputQuantizer(4, signed=True).eval()
+    quantizer.set_scale(torch.tensor([0.75]))
+    steps = torch.arange(-7, 7) + 0.5
+    for error in (-1e-6, 0.0, 1e-6):
+        found = quantizer(steps * 0.75 * (1 + error))
+        torch.testing.assert_close(found, steps.trunc() * 0.75, rtol=0, atol=0)

@@ -138,7 +138,7 @@ def test_initializers_are_no_larger_than_what_is_stored(bits: tuple[int, int]) -
         width = plan.layers[layer].weight_bits if weight else plan.rest_bits
         width = 32 if part.endswith("_scale") else width
         allowed += math.ceil(tensor.numel() * width / 8)
-        allowed += 8 + 1 if part == "input_scale" else 0  # bounds and zero point
+        allowed += 8 + 4 + 1 if part == "input_scale" else 0  # bounds, step and zero point
     found = initializers(onnx_model.write(shipped, {})).values()
     assert sum(len(t.raw_data) for t in found) <= allowed
 
@@ -192,7 +192,7 @@ def test_onnx_runtime_rounds_no_weight_again(bits: tuple[int, int], tmp_path: Pa
 @pytest.mark.parametrize("bits", range(2, 9))
 def test_inputs_are_rounded_as_by_the_quantizer(bits: int, signed: bool, weight_bits: int) -> None:
     layer = quantizers.QuantizedConv2d(1, 1, 1, bias=False)
-    layer.input_quantizer = quantizer = quantizers.InputQuantizer(bits, signed=signed)
+    layer.input_quantizer = quantizer = quantizers.InputQuantizer(bits, signed=signed).eval()
     step = 8.0 / 2**bits
     tensors = {
         "layer.weight": torch.ones(1, 1, 1, 1).to(

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 SMALLEST_SCALE = 2.0**-14
 """The smallest scale: the smallest normal number of half precision, in which they are stored."""
 
+BETWEEN_STEPS = 1.0 - 2.0**-12
+"""The factor of inputs before they are rounded, where a network is evaluated."""
+
 
 def bounds(bits: int, *, signed: bool) -> tuple[int, int]:
     """Returns the least and the greatest integer of a width. One bit is a sign, or zero."""
@@ -176,7 +179,16 @@ class SignQuantizer(nn.Module):
 
 
 class InputQuantizer(Quantizer):
-    """Rounds the input of a layer to integers times one learned scale."""
+    """Rounds the input of a layer to integers times one learned scale.
+
+    In evaluation values are made a little smaller first. Scales and biases in half precision are
+    whole multiples of powers of two, so that many sums would lie exactly between two steps, where
+    the order of a sum, and so the layout of memory, decides how they are rounded.
+    """
+
+    def forward(self, value: Tensor) -> Tensor:
+        """Rounds values of any shape to the one scale."""
+        return super().forward(value if self.training else value.float() * BETWEEN_STEPS)
 
 
 class DynamicInputQuantizer(nn.Module):

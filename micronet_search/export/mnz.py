@@ -27,7 +27,7 @@ ROW = 14  # the numbers of a node in the graph, of 16 bits each
 ROLES = ("weight", "bias", "weight_scale", "input_scale")
 WIDTHS = {0, 1, 2, 3, 4, 5, 6, 7, 8, 16, 32}
 SIGNED, DYNAMIC = 1, 2  # flags of a layer's input
-SMALLEST_SCALE = np.float32(2.0**-14)
+SMALLEST_SCALE, BETWEEN_STEPS = np.float32(2.0**-14), np.float32(1 - 2.0**-12)
 MAX_BYTES, MAX_GRAPH, MAX_ELEMENTS = 2**28, 2**20, 2**26
 MAX_VALUES, MAX_WORK = 2**27, 2**36  # of one image
 
@@ -187,7 +187,7 @@ def _rounded(node: Node, value: Array) -> tuple[Array, Array]:
     if node.dynamic:
         largest = (np.abs(value) if node.low else value).max((1, 2, 3), keepdims=True)
         scale = np.maximum(largest / np.float32(0.999 * node.high), SMALLEST_SCALE)
-    parts = value / scale if node.dynamic else value * (1 / scale)
+    parts = value / scale if node.dynamic else value * BETWEEN_STEPS * (1 / scale)
     return np.rint(parts, out=parts).clip(node.low, node.high, out=parts), scale
 
 

@@ -11,6 +11,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from micronet_search.compression.quantizers import (
+    BETWEEN_STEPS,
     SMALLEST_SCALE,
     DynamicInputQuantizer,
     InputQuantizer,
@@ -163,12 +164,11 @@ def _static(writer: GraphWriter, name: str, module: nn.Module, source: str) -> s
     if layers[name].scales_weights and layers[name].activation_bits < 8:
         source = clip(source)
     kind = np.dtype(np.int8 if quantizer.low < 0 else np.uint8)
-    parameters = [
-        writer.store_tensor(name, "input_scale", scale),
-        writer.store(f"zero.{kind.name}", np.zeros((), kind)),
-    ]
-    integers = writer.add("QuantizeLinear", [source, *parameters], f"{name}.input.quantize")
-    rounded = writer.add("DequantizeLinear", [integers, *parameters], f"{name}.input.dequantize")
+    zero = writer.store(f"zero.{kind.name}", np.zeros((), kind))
+    step = writer.store(f"{name}.input_step", scale / np.float32(BETWEEN_STEPS))
+    integers = writer.add("QuantizeLinear", [source, step, zero], f"{name}.input.quantize")
+    stored = writer.store_tensor(name, "input_scale", scale)
+    rounded = writer.add("DequantizeLinear", [integers, stored, zero], f"{name}.input.dequantize")
     return rounded if layers[name].scales_weights else clip(rounded)
 
 
