@@ -159,9 +159,10 @@ def test_export(folder: Path, finished: Path, tmp_path: Path) -> None:
     assert best.code == 0, best
     exported = tmp_path / f"exports/tiny/{rows[0]['trial']:04d}"
     names = {path.name for path in exported.iterdir()}
-    expected = {"model.onnx", "model.pt2", "model.safetensors", "candidate.yaml", "README.md"}
-    assert names == expected
-    for file, kind in (("candidate.yaml", "predicted"), ("model.onnx", "measured")):
+    models = {"model.onnx", "model.pt2", "model.mnz", "model.safetensors"}
+    assert names == models | {"mnz.py", "candidate.yaml", "README.md"}
+    kinds = {"candidate.yaml": "predicted", "model.onnx": "measured", "model.mnz": "measured"}
+    for file, kind in kinds.items():
         score = json.loads(cli("score", exported / file, "--format", "json", cwd=folder).out)
         assert (score["kind"], score["macs"]) == (kind, rows[0]["macs"])
     assert score["scores"] == rows[0]["scores"]

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from exports import COLOUR, DENSENET, DIGITS, EFFICIENTNET, RESNET, random_shipped, widths
 
-from micronet_search.export import mnz, packed
+from micronet_search import mnz
+from micronet_search.export import packed
 
 pytestmark = pytest.mark.filterwarnings("error")
 ROUNDS = 200

@@ -33,13 +33,13 @@ from hypothesis import strategies as st
 from test_export_families import CASES, TRAINED
 from torch import Tensor, nn
 
-from micronet_search import build
+from micronet_search import build, mnz
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.files import read_candidate
 from micronet_search.config.network import Input
 from micronet_search.config.sweep import Dataset
 from micronet_search.data.splits import Normalization, Splits, load
-from micronet_search.export import mnz, packed
+from micronet_search.export import packed
 from micronet_search.network.tensors import TensorSpec
 from micronet_search.score.cost import KINDS, Cost
 from micronet_search.shipped import Shipped

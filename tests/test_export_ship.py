@@ -22,7 +22,8 @@ from micronet_search.store.files import write_bytes, write_json, write_text
 from micronet_search.store.outcome import Outcome
 from micronet_search.store.paths import Root, TrialFolder
 
-FILES = {"model.onnx", "model.pt2", "model.safetensors", "candidate.yaml", "README.md"}
+FILES = {"model.onnx", "model.pt2", "model.mnz", "model.safetensors"}
+FILES |= {"mnz.py", "candidate.yaml", "README.md"}
 SWEEP = {
     "name": "study",
     "dataset": {"name": "digits"},

@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 from torch import Tensor, fx, nn
 
+from micronet_search import mnz
 from micronet_search.compression.graph import trace
-from micronet_search.export import mnz
-from micronet_search.export.mnz import Array
+from micronet_search.data.splits import Images
+from micronet_search.export import ExportError
+from micronet_search.mnz import Array
 from micronet_search.network.layers import Add, GlobalMean, Join, Scale
 from micronet_search.network.precision import Plan
 from micronet_search.network.tensors import TensorSpec, layer_specs
 from micronet_search.shipped import Shipped
+from micronet_search.training.fit import predictions
 
 MARGIN_SHARE, MARGIN_BYTES = 0.02, 512
 """How much larger a packed file may be than what the score counts."""
@@ -42,6 +45,37 @@ OPERATIONS: dict[type[nn.Module], str] = {
 def most_bytes(storage_bits: int) -> int:
     """Returns the most bytes that the packed file of a network may have, by what is counted."""
     return int(storage_bits / 8 * (1 + MARGIN_SHARE)) + MARGIN_BYTES
+
+
+CHECKED, BATCH = 500, 250
+"""Test images on which the reader is compared with the network."""
+
+
+def write(shipped: Shipped, split: Images) -> bytes:
+    """Returns the packed file of a network, once the reader has run it.
+
+    Args:
+        shipped: The network.
+        split: Images on which the two are compared.
+
+    Raises:
+        ExportError: The reader refuses the file, or predicts other classes.
+    """
+    content, images = pack(shipped), split.images[:CHECKED].cpu()
+    try:
+        found = mnz.load(content)(images.numpy()).argmax(1)
+    except ValueError as error:
+        raise ExportError(
+            f"the packed file cannot be read: {error}; nothing was exported"
+        ) from None
+    expected = predictions(shipped, images.split(BATCH)).numpy()
+    differing, allowed = int((found != expected).sum()), max(1, len(images) // 1000)
+    if differing > allowed:
+        raise ExportError(
+            f"the packed file and the network class {differing} of {len(images)} test images "
+            f"differently, expected at most {allowed}; nothing was exported"
+        )
+    return content
 
 
 def pack(shipped: Shipped) -> bytes:

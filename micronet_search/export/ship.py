@@ -8,13 +8,13 @@ from pathlib import Path
 
 import onnx
 
-from micronet_search import build
+from micronet_search import build, mnz
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.files import dump_yaml, load_stored_sweep
 from micronet_search.config.loading import describe, read_bytes
 from micronet_search.config.sweep import Sweep
 from micronet_search.data.splits import Splits
-from micronet_search.export import ExportError, card, check, onnx_model, program
+from micronet_search.export import ExportError, card, check, onnx_model, packed, program
 from micronet_search.export.check import Agreement
 from micronet_search.score.rules import scores
 from micronet_search.shipped import MAX_BYTES, Shipped, load
@@ -26,12 +26,18 @@ from micronet_search.study.confirmation import Confirmation
 from micronet_search.study.repeats import read_confirmations
 from micronet_search.tracking.registry import Entry
 
-ONNX, PROGRAM, CANDIDATE, CARD = "model.onnx", "model.pt2", "candidate.yaml", "README.md"
+ONNX, PROGRAM, PACKED, READER = "model.onnx", "model.pt2", "model.mnz", "mnz.py"
+CANDIDATE, CARD = "candidate.yaml", "README.md"
+FILES = {ONNX, PROGRAM, PACKED, READER, MODEL_FILE, CANDIDATE, CARD}
+"""What an export holds."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """The folder of an export, how its networks agree, and what is odd about the test accuracy."""
+    """An export: its folder, what it is of, how its networks agree, and what is odd about it.
+
+    `packed` and `counted` are the bytes of the packed file, and those that the score counts.
+    """
 
     path: Path
     trial: int
@@ -39,6 +45,8 @@ class Exported:
     score: float
     agreement: Agreement
     doubt: str | None
+    packed: int
+    counted: int
 
     def entry(self, confirmed: bool) -> Entry:
         """Returns what MLflow's registry is told of it."""
@@ -49,14 +57,16 @@ class Exported:
     def __str__(self) -> str:
         found = self.agreement
         warning = f"\nwarning: {self.doubt}" if self.doubt else ""
+        sizes = f"{PACKED} has {self.packed:,} bytes, the score counts {self.counted:,}"
         return (
             f"{self.path}: test accuracy {found.onnx_accuracy:.2%} on {found.images} images, "
-            f"{found.differing} of them predicted otherwise by the PyTorch network{warning}"
+            f"{found.differing} of them predicted otherwise by the PyTorch network; "
+            f"{sizes}{warning}"
         )
 
 
 def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Exported:
-    """Ships a trial as `model.onnx`, `model.pt2` and `model.safetensors`, with a model card.
+    """Ships a trial as `model.onnx`, `model.pt2`, `model.mnz` and `model.safetensors`, with a card.
 
     The ONNX file is run over the whole test split first. The destination is made whole or not at
     all; an earlier export of the same study is replaced, anything else is a ValueError.
@@ -73,7 +83,9 @@ def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Expor
     files, facts = _prepare(trial, load_stored_sweep(study.sweep), identity, splits)
     _place(files, destination)
     score = scores(facts.cost)[facts.sweep.objectives.score.rule].score
-    return Exported(destination, facts.trial, facts.candidate, score, facts.agreement, facts.doubt)
+    sizes = len(files[PACKED]), -(-facts.cost.storage_bits // 8)
+    found = facts.agreement, facts.doubt
+    return Exported(destination, facts.trial, facts.candidate, score, *found, *sizes)
 
 
 def _refuse_foreign(destination: Path, study: str) -> None:
@@ -82,7 +94,7 @@ def _refuse_foreign(destination: Path, study: str) -> None:
         return
     names = {entry.name for entry in destination.iterdir()} if destination.is_dir() else {""}
     found: dict[str, str] = {}
-    if names <= {ONNX, PROGRAM, MODEL_FILE, CANDIDATE, CARD}:
+    if names <= FILES:
         with suppress(Exception):  # on damaged bytes protobuf raises what is no class of ours
             model = onnx.load_model_from_string(read_bytes(destination / ONNX, MAX_BYTES))
             found = {entry.key: entry.value for entry in model.metadata_props}
@@ -139,6 +151,8 @@ def _prepare(
     files = {ONNX: onnx_model.write(shipped, metadata), MODEL_FILE: trial.model.read_bytes()}
     agreement = _agreement(files[ONNX], shipped, splits)
     files[PROGRAM] = program.write(shipped, splits.test)
+    files[PACKED] = packed.write(shipped, splits.test)
+    files[READER] = Path(mnz.__file__).read_bytes()
     facts = card.Facts(
         sweep=sweep,
         trial=number,

@@ -51,10 +51,18 @@ def _measure_graph(path: Path) -> Scored:
     return Scored("measured", found.cost, found.uncounted, found.notes)
 
 
+def _measure_packed(path: Path) -> Scored:
+    from micronet_search.score.packed import measure
+
+    note = "parameters are those in the file: what was folded or removed before is not known"
+    return Scored("measured", measure(path), notes=(note,))
+
+
 READERS: Mapping[str, Callable[[Path], Scored]] = {
     ".yaml": _predict,
     ".yml": _predict,
     ".onnx": _measure_graph,
+    ".mnz": _measure_packed,
 }
 """What scores the network in a file, by the end of its name."""
 

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from micronet_search import mnz
 from micronet_search.config.model import INTEGER
+from micronet_search.network.tensors import Role
 from micronet_search.score.cost import Cost, Layer, Stored
 
 KINDS = {
@@ -59,9 +61,9 @@ def _rows(model: mnz.Model, passing: int) -> Iterator[Layer]:
         if node.operation not in KINDS:
             continue
         name, stored = f"{number}.{node.operation}", []
-        for role, (shape, bits) in node.stored.items():
+        for role in filter(node.stored.__contains__, get_args(Role)):
             nonzeros = int(np.count_nonzero(node.tensors[role]))
-            stored.append(Stored(name, role, shape, bits, nonzeros))
+            stored.append(Stored(name, role, *node.stored[role], nonzeros))
         widths, window = (passing, passing), 1
         if node.weights:
             widths = stored[0].bits, node.input_bits

@@ -43,9 +43,14 @@ def _cast(table: Table, node: NodeProto) -> Value:
 
 
 def _quantize(table: Table, node: NodeProto) -> Value:
-    """A value that is rounded has the width of its integers, or what a clip before leaves of it."""
-    value, step, zero = table.value(node.input[0]), *_grid(table, node)
-    names = tuple(name for name in node.input[1:3] if table.constant(name))
+    """A value that is rounded has the width of its integers, or what a clip before leaves of it.
+
+    Its scale is that of the node which scales the integers again, where one alone does: before the
+    rounding it may be a little larger, so that no value lies between two integers.
+    """
+    again = _scaled_again(table, node)
+    value, step, zero = table.value(node.input[0]), *_grid(table, again)
+    names = tuple(name for name in again.input[1:3] if table.constant(name))
     table.input_scales |= dict.fromkeys(names)
     bits = _bits(table, node)
     if value.limits and (limits := on_grid(value.limits, step, zero)):
@@ -56,6 +61,12 @@ def _quantize(table: Table, node: NodeProto) -> Value:
 def _dequantize(table: Table, node: NodeProto) -> Value:
     value = table.value(node.input[0])
     return value if value.image else replace(value, grid=_grid(table, node))
+
+
+def _scaled_again(table: Table, node: NodeProto) -> NodeProto:
+    """Returns the node that alone scales the integers of a quantizer again, or the quantizer."""
+    reader = table.graph.only_reader(node.output[0])
+    return reader if reader is not None and reader.op_type == "DequantizeLinear" else node
 
 
 def _grid(table: Table, node: NodeProto) -> tuple[float, int]:
@@ -205,7 +216,7 @@ def _quantizer_after(table: Table, name: str) -> NodeProto | None:
     """Returns the node that rounds a value, at most clipped before, which nothing else reads."""
     while node := table.graph.only_reader(name):
         if node.op_type == "QuantizeLinear":
-            return node
+            return _scaled_again(table, node)
         if node.op_type not in ("Clip", "Max"):
             return None
         name = node.output[0]
