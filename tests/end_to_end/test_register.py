@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,10 @@ def test_a_server_answers_raw_images(tmp_path: Path, exported: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{exported / 'mlflow.db'}"}
+    # MLflow starts a server of the same environment by its name
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    uri = f"sqlite:///{exported / 'mlflow.db'}"
+    environment = os.environ | {"MLFLOW_TRACKING_URI": uri, "PATH": path}
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/tiny@challenger"]
     options = ["--env-manager", "local", "--port", str(port), "--host", "127.0.0.1"]
     with (tmp_path / "server.log").open("wb") as log:
@@ -77,7 +81,8 @@ def test_a_server_answers_raw_images(tmp_path: Path, exported: Path) -> None:
         with urllib.request.urlopen(request) as answer:
             found = json.load(answer)["predictions"]
     finally:
-        os.killpg(server.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.killpg(server.pid, signal.SIGKILL)
         server.wait()
     session = onnxruntime.InferenceSession(tmp_path / "exports/tiny/0000/model.onnx")
     (expected,) = session.run(["logits"], {"image": images})
