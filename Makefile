@@ -44,8 +44,8 @@ benchmarks: install
 	$(PYTHON_1) benchmarks/early_stopping.py
 	$(PYTHON_1) benchmarks/stopped_search.py digits $(REPLAYS)
 	$(PYTHON_1) benchmarks/stopped_search.py cifar10 $(REPLAYS)
-	$(PYTHON_1) benchmarks/step.py --threads 1
-	$(PYTHON_1) benchmarks/slots.py $(PARQUET)
+	$(PYTHON_1) benchmarks/step.py --threads 1 --rounds 5 --batches 6 --evaluated 2000 densenet separable
+	$(PYTHON_1) benchmarks/slots.py --rounds 2 --epochs 3 --limit 1200 $(PARQUET)
 	$(PYTHON_1) benchmarks/overhead.py --trials 160
 	$(PYTHON_1) benchmarks/overhead_peers.py optuna --trials 160
 	$(PYTHON_1) benchmarks/overhead_peers.py ray --trials 30
