@@ -33,7 +33,6 @@ def write(shipped: Shipped, split: Images) -> bytes:
         warnings.simplefilter("ignore")  # on PyTorch's own deprecated parts
         logging.getLogger("torch.export").setLevel(logging.ERROR)
         program = torch.export.export(shipped, (images,), dynamic_shapes=(batch,), strict=False)
-        program = program.run_decompositions()
         written = io.BytesIO()
         torch.export.save(program, written)
         found, expected = (network(images) for network in (program.module(), shipped))
