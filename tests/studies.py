@@ -296,6 +296,16 @@ def cli(*arguments: object, cwd: Path, environment: dict[str, str] | None = None
     return Command(*arguments, cwd=cwd, environment=environment).wait()
 
 
+def interrupted(*arguments: object, cwd: Path, at: str, call: int) -> Done:
+    """Runs `micronet-search` with arguments, and sends Ctrl-C while it is in a call."""
+    hold = Hold(at, call, cwd / "go")
+    command = Command(*arguments, cwd=cwd, kill=hold)
+    assert command.until(hold.reached.exists)
+    command.send(signal.SIGINT)
+    hold.until.touch()
+    return command.wait()
+
+
 def _server() -> multiprocessing.context.ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     os.environ.update({key: os.environ.get(key, value) for key, value in ENVIRONMENT.items()})

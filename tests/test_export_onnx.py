@@ -25,7 +25,7 @@ from exports import (
 from onnx import TensorProto, numpy_helper
 from torch import nn
 
-from micronet_search.compression import quantizers
+from micronet_search.compression import quantized_layers, quantizers
 from micronet_search.config.network import Input
 from micronet_search.export import ExportError, check, onnx_model
 from micronet_search.export.onnx_model import write_layer
@@ -191,7 +191,7 @@ def test_onnx_runtime_rounds_no_weight_again(bits: tuple[int, int], tmp_path: Pa
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("bits", range(2, 9))
 def test_inputs_are_rounded_as_by_the_quantizer(bits: int, signed: bool, weight_bits: int) -> None:
-    layer = quantizers.QuantizedConv2d(1, 1, 1, bias=False)
+    layer = quantized_layers.QuantizedConv2d(1, 1, 1, bias=False)
     layer.input_quantizer = quantizer = quantizers.InputQuantizer(bits, signed=signed).eval()
     step = 8.0 / 2**bits
     tensors = {
@@ -249,5 +249,6 @@ def test_how_far_two_accuracies_may_be_apart(
     ("images", "allowed"), [(1, 1), (100, 1), (1999, 1), (2000, 2), (10_000, 10)]
 )
 def test_a_thousandth_may_differ_and_one_in_any_case(images: int, allowed: int) -> None:
-    assert check.Agreement(images, allowed, 0.9, 0.9).agrees
-    assert not check.Agreement(images, allowed + 1, 0.9, 0.9).agrees
+    check.require_agreement("it", allowed, images)
+    with pytest.raises(ExportError, match=f"^it and PyTorch predict {allowed + 1} of {images} "):
+        check.require_agreement("it", allowed + 1, images)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from micronet_search.config.sweep import Objectives
-from micronet_search.store.outcome import Outcome
+from micronet_search.store.outcome import Outcome, State
 from micronet_search.store.paths import Repeat
 from micronet_search.study.confirmation import Confirmation, contenders, gathered
 
@@ -18,9 +18,9 @@ GOALS = Objectives.model_validate(
 )
 
 
-def trial(accuracy: float, score: float, state: str = "complete") -> Outcome:
+def trial(accuracy: float, score: float, state: State = "complete") -> Outcome:
     parts = {"parameters": score, "operations": 0.0, "score": score}
-    return Outcome(state, 0.0, 1.0, "cpu", accuracy=accuracy, scores={"imt": parts})  # type: ignore[arg-type]
+    return Outcome(state, 0.0, 1.0, "cpu", accuracy=accuracy, scores={"imt": parts})
 
 
 def repeated(accuracy: float | None) -> Outcome:

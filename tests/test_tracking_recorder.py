@@ -59,6 +59,11 @@ def make_sweep(name: str, **tracking: str) -> Sweep:
     )
 
 
+def is_feasible(number: int) -> bool:
+    """Every trial here is."""
+    return True
+
+
 def complete(epochs: int = 3, **changes: Any) -> Outcome:
     curve = tuple(
         Epoch(e, "fit", 1 / e, 1 - 1 / (e + 1), 2.0, START + 2 * e) for e in range(1, epochs + 1)
@@ -234,7 +239,7 @@ def test_recording_twice_changes_nothing(
         recorder.record_start(artifacts[0], environment("cpu"))
         recorder.record_trial(0, PARAMS, complete(), True, artifacts)
         recorder.record_progress(1, START, 0.1, 0.02)
-        recorder.record_front(front, ())
+        recorder.record_front(front, is_feasible)
         recorder.record_picture(points, [0])
         recorder.record_status("FINISHED")
 
@@ -305,12 +310,12 @@ def test_the_front_moves(root: Root, sweep: Sweep, client: MlflowClient) -> None
         return [run.data.tags["front"] for _, run in sorted(runs(client, sweep)[1].items())]
 
     assert fronts() == ["false", "false", "false"]
-    recorder.record_front([{"trial": 0, "score": 0.02}], ())
+    recorder.record_front([{"trial": 0, "score": 0.02}], is_feasible)
     assert fronts() == ["true", "false", "false"]
     recorder = Recorder(sweep, root)
-    recorder.record_front([{"trial": 1, "score": 0.019}], ())
+    recorder.record_front([{"trial": 1, "score": 0.019}], is_feasible)
     assert fronts() == ["false", "true", "false"]
-    recorder.record_front([], ())
+    recorder.record_front([], is_feasible)
     assert fronts() == ["false", "false", "false"]
 
 
@@ -322,8 +327,8 @@ def test_a_front_that_stays_is_written_once(
     recorder = Recorder(sweep, root)
     row = {"trial": 0, "accuracy": 0.9, "score": 0.02}
     for front in ([], [], [row], [row], []):
-        recorder.record_front(front, ())
-    Recorder(sweep, root).record_front([], ())
+        recorder.record_front(front, is_feasible)
+    Recorder(sweep, root).record_front([], is_feasible)
     empty, one = "trial,accuracy,score\n", "trial,accuracy,score\n0,0.9,0.02\n"
     assert written == [empty, one, empty, empty]
 
@@ -337,7 +342,7 @@ def test_the_parent_holds_the_study(
     recorder.record_progress(1, START, 0.0, None)
     rows = [{"trial": 3, "accuracy": 0.91, "score": 0.02, "family": "densenet, wide"}]
     recorder.record_progress(3, START + 1, 0.25, 0.02)
-    recorder.record_front(rows, ())
+    recorder.record_front(rows, is_feasible)
     recorder.record_picture([Point(3, 0.91, 0.02, True)], [3])
     parent, _ = runs(client, sweep)
     run_id = parent.info.run_id
@@ -394,7 +399,7 @@ def test_deleted_runs_stay_deleted_and_a_deleted_parent_comes_back(
 
     recorder = Recorder(sweep, root)
     recorder.record_trial(0, {}, complete(), True, [])
-    recorder.record_front([{"trial": 0}], ())
+    recorder.record_front([{"trial": 0}], is_feasible)
     parent, children = runs(client, sweep)
     assert parent.info.lifecycle_stage == "active"
     assert children[0].info.lifecycle_stage == "deleted"
@@ -450,7 +455,7 @@ def test_a_trial_that_nothing_tells_is_recorded_anew(
     recorder = Recorder(sweep, root)
     assert recorder.recorded == set()
     recorder.record_trial(0, {}, complete(1), True, [])
-    recorder.record_front([{"trial": 0}], ())
+    recorder.record_front([{"trial": 0}], is_feasible)
     assert Recorder(sweep, root).recorded == {0}
     assert client.get_run(odd).to_dictionary() == expected
 
@@ -464,7 +469,7 @@ def test_a_study_of_that_name_elsewhere_is_let_be(
         recorder = Recorder(here, place)
         recorder.record_status("RUNNING")
         recorder.record_trial(0, {}, complete(), True, [])
-        recorder.record_front([{"trial": 0}], ())
+        recorder.record_front([{"trial": 0}], is_feasible)
     Recorder(here, root)
 
     experiment = client.get_experiment_by_name(sweep.name)

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from micronet_search.compression.graph import fold, nonnegative_inputs
+from micronet_search.compression.quantized_layers import QuantizedConv2d, QuantizedLinear
 from micronet_search.compression.quantizers import (
     SMALLEST_SCALE,
     DynamicInputQuantizer,
     Half,
     InputQuantizer,
-    QuantizedConv2d,
-    QuantizedLinear,
     Quantizer,
     SignQuantizer,
     WeightQuantizer,

@@ -80,7 +80,8 @@ class AccuracyGoal(Model):
     Attributes:
         at_least: The accuracy that is asked for.
         at_most_below: In its place, how far below that of a baseline it may be. The baseline is
-            trained first, and `at_least` is then written into the study's `sweep.yaml`.
+            trained first. Then `at_least`, which is 1 until then, is written into the study's
+            `sweep.yaml`.
         of: The baseline: a network and its training, or a trial of another study.
     """
 

@@ -32,26 +32,35 @@ class Agreement:
     onnx_accuracy: float
     torch_accuracy: float
 
-    @property
-    def allowed(self) -> int:
-        """The most images that may differ; one may in any case."""
-        return max(1, int(TOLERANCE * self.images))
 
-    @property
-    def agrees(self) -> bool:
-        """Whether no more images differ than may."""
-        return self.differing <= self.allowed
+def require_agreement(what: str, differing: int, images: int) -> None:
+    """Raises ExportError where more images are predicted otherwise than may; one may in any case.
+
+    `what` is compared with PyTorch on that many images.
+    """
+    allowed = max(1, int(TOLERANCE * images))
+    if differing > allowed:
+        raise ExportError(
+            f"{what} and PyTorch predict {differing} of {images} test images differently, expected "
+            f"at most {allowed}; nothing was exported"
+        )
 
 
 def compare(content: bytes, network: nn.Module, split: Images, batch: int = 250) -> Agreement:
-    """Runs an ONNX file, and a network from uint8 images to logits, on a whole split on the CPU."""
+    """Runs an ONNX file, and a network from uint8 images to logits, on a whole split on the CPU.
+
+    Raises:
+        ExportError: The file does not run, or predicts too many images otherwise.
+    """
     images, labels = split.images.cpu(), split.labels.cpu()
     expected = predictions(network, images.split(batch))
     session = start(content)
     found = torch.cat([run(session, part).argmax(1) for part in images.split(batch)])
+    differing = int((found != expected).sum())
+    require_agreement("ONNX Runtime", differing, len(labels))
     return Agreement(
         images=len(labels),
-        differing=int((found != expected).sum()),
+        differing=differing,
         onnx_accuracy=(found == labels).double().mean().item(),
         torch_accuracy=(expected == labels).double().mean().item(),
     )

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from micronet_search import mnz
 from micronet_search.compression.graph import trace
 from micronet_search.data.splits import Images
-from micronet_search.export import ExportError
+from micronet_search.export import ExportError, check
 from micronet_search.mnz import Array
 from micronet_search.network.layers import Add, GlobalMean, Join, Scale
 from micronet_search.network.precision import Plan
@@ -59,7 +59,7 @@ def write(shipped: Shipped, split: Images) -> bytes:
         split: Images on which the two are compared.
 
     Raises:
-        ExportError: The reader refuses the file, or predicts other classes.
+        ExportError: The reader refuses the file, or predicts too many images otherwise.
     """
     content, images = pack(shipped), split.images[:CHECKED].cpu()
     try:
@@ -69,12 +69,7 @@ def write(shipped: Shipped, split: Images) -> bytes:
             f"the packed file cannot be read: {error}; nothing was exported"
         ) from None
     expected = predictions(shipped, images.split(BATCH)).numpy()
-    differing, allowed = int((found != expected).sum()), max(1, len(images) // 1000)
-    if differing > allowed:
-        raise ExportError(
-            f"the packed file and the network class {differing} of {len(images)} test images "
-            f"differently, expected at most {allowed}; nothing was exported"
-        )
+    check.require_agreement("the packed file", int((found != expected).sum()), len(images))
     return content
 
 

@@ -7,11 +7,11 @@ from micronet_search.config.network import Input
 from micronet_search.config.sweep import Sweep
 from micronet_search.config.training import Teacher
 from micronet_search.config.validation import validation_problems
-from micronet_search.data.splits import Fingerprint
 from micronet_search.store.outcome import Outcome, Result, read_outcome, write_result
 from micronet_search.store.paths import Root, TrialFolder
 from micronet_search.study.agenda import Agenda
 from micronet_search.study.queue import Planned
+from micronet_search.study.resume import Fingerprints, read_fingerprints
 from micronet_search.study.teachers import SEED
 
 
@@ -19,7 +19,7 @@ class Baseline(Agenda[Planned]):
     """The agenda with the baseline alone; it is kept, and found again, like a teacher."""
 
     def __init__(
-        self, of: Teacher, root: Root, images: Input, classes: int, fingerprint: Fingerprint
+        self, of: Teacher, root: Root, images: Input, classes: int, fingerprints: Fingerprints
     ) -> None:
         """Finds where the baseline is, or will be.
 
@@ -28,37 +28,46 @@ class Baseline(Agenda[Planned]):
             root: The folder of all studies.
             images: The shape of the dataset's images.
             classes: How many classes they have.
-            fingerprint: That of the training images.
+            fingerprints: Those of the splits.
+
+        Raises:
+            ValueError: It is a trial of a study that is not there, or that has judged it by other
+                images.
         """
         self._candidate = candidate_of(of, images, classes)
         if self._candidate is not None:
-            self._folder = root.teacher(self._candidate.digest(), fingerprint.digest)
+            self._folder = root.teacher(self._candidate.digest(), fingerprints["train"].digest)
         else:
             assert of.study is not None
             assert of.trial is not None
-            self._folder = root.study(of.study).trial(of.trial)
+            try:
+                study = root.started(of.study)
+            except ValueError as error:
+                raise ValueError(f"objectives.accuracy.of: {error}") from None
+            if read_fingerprints(study)["validation"] != fingerprints["validation"]:
+                raise ValueError(
+                    f"objectives.accuracy.of: found that the study {of.study} has other validation "
+                    "images, expected those of this sweep"
+                )
+            self._folder = study.trial(of.trial)
 
     @property
     def accuracy(self) -> float | None:
         """The accuracy on the validation images; None before it is trained.
 
         Raises:
-            ValueError: The training failed, or there is no such trial.
+            ValueError: The trial is not complete, or there is none.
         """
-        if not self._folder.outcome.exists():
-            if self._candidate is None:
-                raise ValueError(
-                    f"objectives.accuracy.of: found no {self._folder.outcome}, expected a trial "
-                    "that is complete"
-                )
+        if not self._folder.outcome.exists() and self._candidate is not None:
             return None
-        outcome = read_outcome(self._folder.outcome)
-        if outcome.accuracy is None:
+        found = read_outcome(self._folder.outcome) if self._folder.outcome.exists() else None
+        if found is None or found.state != "complete":
+            state = "nothing" if found is None else f"a {found.state} trial ({found.reason})"
             raise ValueError(
-                f"the baseline of objectives.accuracy failed: {outcome.reason}; expected one that "
-                f"can be trained: change it, or remove {self._folder.path} to train it again"
+                f"objectives.accuracy.of: found {state} in {self._folder.path}, expected a "
+                "complete trial; change the baseline, or remove the folder to train it again"
             )
-        return outcome.accuracy
+        return found.accuracy
 
     def take(self) -> Planned | None:
         """Returns the baseline."""

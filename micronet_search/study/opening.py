@@ -96,8 +96,6 @@ class _Opening:
             choose_device(self.sweep.execution.device)
         images, classes = splits.describe(self.sweep.dataset)
         check_space(self.sweep, images, classes)
-        if (of := self.sweep.objectives.accuracy.of) is not None:
-            candidate_of(of, images, classes)
         bases.check(self.sweep)
         teachers.check(self.sweep, self.root)
         if self.folder.sweep.exists():
@@ -138,7 +136,7 @@ class _Opening:
         if goal.of is None:
             return True
         images = splits.describe(sweep.dataset)
-        agenda = Baseline(goal.of, self.root, *images, fingerprints["train"])
+        agenda = Baseline(goal.of, self.root, *images, fingerprints)
         if agenda.accuracy is None:
             progress, clock = Progress(1), Clock(None, None)
             Driver(sweep, agenda, engine, shared, starts, clock, progress, self._observe).run()
@@ -193,13 +191,15 @@ class _Opening:
 
 
 def check_space(sweep: Sweep, images: Input, classes: int) -> None:
-    """Tries the options of the sweep's space on the images of its dataset.
+    """Tries the sweep's baseline, and the options of its space, on the images of its dataset.
 
-    `load_sweep` has tried those of datasets whose images it knows.
+    `load_sweep` has tried the options on datasets whose images it knows.
 
     Raises:
-        ValueError: Some option does not go with them.
+        ValueError: The baseline or some option does not go with them.
     """
+    if (of := sweep.objectives.accuracy.of) is not None:
+        candidate_of(of, images, classes)
     if sweep.dataset.name in SHAPES:
         return
     wrong = invalid_options(sweep.space, images, classes)

@@ -225,8 +225,9 @@ class Projection:
         outcomes, goals, front = self._outcomes, self._sweep.objectives, self._found.front
         if outcomes:
             rows = [front_row(n, outcomes[n], goals) | confirmed.get(n, {}) for n in front]
-            feasible = {n for n, one in outcomes.items() if is_feasible(one, goals)}
-            recorder.record_front(rows, feasible)
+            recorder.record_front(
+                rows, lambda number: number in outcomes and is_feasible(outcomes[number], goals)
+            )
         if self._picture_is_due():
             points = [
                 Point(n, one.accuracy, score_of(one, goals), is_feasible(one, goals))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,10 +190,13 @@ class Recorder:
             self._log(self._parent, metrics)
         self.steps.add(step)
 
-    def record_front(self, table: Sequence[Mapping[str, Any]], feasible: Collection[int]) -> None:
+    def record_front(
+        self, table: Sequence[Mapping[str, Any]], is_feasible: Callable[[int], bool]
+    ) -> None:
         """Records which trials are on the front: a row for each, its number under `trial`.
 
-        Those that are feasible are tagged anew, because the goals may have changed.
+        Where the front has changed, the goals may have too: so each trial is asked for whether it
+        is feasible, and tagged with that.
         """
         if table == self._front:
             return
@@ -201,7 +204,7 @@ class Recorder:
         with reported(self._uri):
             for number, run in self._trials.items():
                 self._retag(run, "front", number in front)
-                self._retag(run, "feasible", number in feasible)
+                self._retag(run, "feasible", is_feasible(number))
             text = to_csv(table, ["trial", "accuracy", "score"])
             self._client.log_text(self._parent, text, "front.csv")
         self._front = table

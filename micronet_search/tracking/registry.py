@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -74,8 +73,6 @@ def register(sweep: Sweep, root: Root, entry: Entry) -> str:
         ValueError: MLflow does not know the trial.
         TrackingError: MLflow does not answer, or refuses.
     """
-    from mlflow.exceptions import MlflowException
-
     uri, folder = tracking_uri(sweep.tracking, root), root.study(sweep.name)
     location = artifact_location(sweep.tracking, root, sweep.name)
     client = connect(uri)
@@ -87,7 +84,7 @@ def register(sweep: Sweep, root: Root, entry: Entry) -> str:
                 f"found no run of trial {entry.trial} in MLflow, expected it recorded: "
                 f"`micronet-search sync {sweep.name}` records it"
             )
-        with suppress(MlflowException):  # it exists
+        if not client.search_registered_models(f"name = '{sweep.name}'"):
             client.create_registered_model(sweep.name)
         known = _versions(client, sweep.name)
         mine = next((one for one in known if one.tags.get("digest") == entry.digest), None)

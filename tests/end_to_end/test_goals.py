@@ -1,13 +1,12 @@
 """Goals for the accuracy that are changed, asked for later, or relative to a baseline."""
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from studies import Command, Hold, Left, assert_whole, cli, read, tiny, write
+from studies import Left, assert_whole, cli, interrupted, read, tiny, write
 
 from micronet_search.config.files import load_stored_sweep
 from micronet_search.store.paths import Root
@@ -105,12 +104,10 @@ def test_a_baseline_is_trained_first_and_once(tmp_path: Path, runs: Path) -> Non
 
 def test_a_pause_in_the_baseline_continues_it(tmp_path: Path, runs: Path) -> None:
     sweep = write(tmp_path / "sweep.yaml", relative())
-    hold = Hold("micronet_search.trial.trial:Trial.advance", 2, tmp_path / "go")
-    command = Command("run", sweep, "--root", runs, cwd=tmp_path, kill=hold)
-    assert command.until(hold.reached.exists)
-    command.send(signal.SIGINT)
-    hold.until.touch()
-    done = command.wait()
+    run_it = ("run", sweep, "--root", runs)
+    done = interrupted(
+        *run_it, cwd=tmp_path, at="micronet_search.trial.trial:Trial.advance", call=2
+    )
     assert done.code == 130, done
     assert "the baseline paused after epoch" in done.out
     assert_whole(run(tmp_path, runs, relative()), trials=3)
@@ -123,6 +120,22 @@ def test_a_trial_of_another_study_is_a_baseline(tmp_path: Path, runs: Path) -> N
     assert goals.accuracy.at_least == pytest.approx((first.outcomes[0].accuracy or 0) - 0.05)
 
 
+def test_a_baseline_is_complete_and_judged_by_the_same_images(tmp_path: Path, runs: Path) -> None:
+    run(tmp_path, runs, tiny(search__trials=1))
+
+    def refusal(trial: int, **changes: Any) -> str:
+        tree = relative(0.05, {"study": "tiny", "trial": trial}, **changes)
+        sweep = write(tmp_path / "sweep.yaml", tree)
+        return cli("run", sweep, "--root", runs, cwd=tmp_path).error
+
+    other = refusal(0, dataset__validation=90)
+    assert "found that the study tiny has other validation images" in other
+    assert "found nothing in" in refusal(1)
+    outcome = runs / "studies/tiny/trials/0000/outcome.json"
+    outcome.write_text(outcome.read_text().replace('"complete"', '"stopped"'))
+    assert "found a stopped trial" in refusal(0)
+
+
 @pytest.mark.parametrize(
     ("goal", "message"),
     [
@@ -131,7 +144,7 @@ def test_a_trial_of_another_study_is_a_baseline(tmp_path: Path, runs: Path) -> N
         ({"at_least": 0.5, "of": BASELINE}, "found at_least and of, expected at_least, or"),
         (
             {"at_most_below": 0.1, "of": {"study": "none", "trial": 0}},
-            "objectives.accuracy.of: found no",
+            "objectives.accuracy.of: no study none",
         ),
     ],
 )

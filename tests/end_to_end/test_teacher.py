@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studies import Command, Fault, Hold, Kill, assert_whole, cli, read, tiny, write
+from studies import Command, Fault, Hold, Kill, assert_whole, cli, interrupted, read, tiny, write
 
 from micronet_search.config import distributions
 from micronet_search.config.files import load_sweep, read_candidate
@@ -292,12 +292,10 @@ def test_soft_targets_go_on_after_a_break(
 
 def test_ctrl_c_pauses_the_job_of_soft_targets(tmp_path: Path, runs: Path) -> None:
     sweep = write(tmp_path / "sweep.yaml", taught("paused", fitted(), cached=True, execution=OFTEN))
-    hold = Hold("micronet_search.trial.views:Viewing.advance", 5, tmp_path / "go")
-    command = Command("run", sweep, "--root", runs, cwd=tmp_path, kill=hold)
-    assert command.until(hold.reached.exists)
-    command.send(signal.SIGINT)
-    hold.until.touch()
-    done = command.wait()
+    run_it = ("run", sweep, "--root", runs)
+    done = interrupted(
+        *run_it, cwd=tmp_path, at="micronet_search.trial.views:Viewing.advance", call=5
+    )
     assert done.code == 130, done
     assert "paused after epoch" in done.out
     assert not any((runs / "teachers").glob("*/views.safetensors"))

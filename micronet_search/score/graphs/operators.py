@@ -45,8 +45,7 @@ def _cast(table: Table, node: NodeProto) -> Value:
 def _quantize(table: Table, node: NodeProto) -> Value:
     """A value that is rounded has the width of its integers, or what a clip before leaves of it.
 
-    Its scale is that of the node which scales the integers again, where one alone does: before the
-    rounding it may be a little larger, so that no value lies between two integers.
+    Its scale is that of the node which scales the integers again, where these two hardly differ.
     """
     again = _scaled_again(table, node)
     value, step, zero = table.value(node.input[0]), *_grid(table, again)
@@ -66,7 +65,10 @@ def _dequantize(table: Table, node: NodeProto) -> Value:
 def _scaled_again(table: Table, node: NodeProto) -> NodeProto:
     """Returns the node that alone scales the integers of a quantizer again, or the quantizer."""
     reader = table.graph.only_reader(node.output[0])
-    return reader if reader is not None and reader.op_type == "DequantizeLinear" else node
+    if reader is None or reader.op_type != "DequantizeLinear":
+        return node
+    (before, _), (after, _) = _grid(table, node), _grid(table, reader)
+    return reader if math.isclose(before, after, rel_tol=2**-11) else node
 
 
 def _grid(table: Table, node: NodeProto) -> tuple[float, int]:
