@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+from conftest import new_root
 from mlflow import MlflowClient
 from sklearn.datasets import load_digits
 from studies import cli, tiny, write
@@ -27,13 +29,19 @@ def pixels(count: int) -> Any:
     return images.astype(np.uint8)[:, None]
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Path:
+    """A root with a study. Not to be written to."""
+    root = new_root(tmp_path_factory.mktemp("register"), database)
+    sweep = tiny(search__trials=3, objectives__accuracy__at_least=0.11)
+    sweep_file = write(root.parent / "tiny.yaml", sweep)
+    assert cli("run", sweep_file, "--root", root, cwd=root.parent).code == 0
+    return root
+
+
 @pytest.fixture
-def exported(tmp_path: Path, runs: Path) -> Path:
-    sweep = write(
-        tmp_path / "tiny.yaml", tiny(search__trials=3, objectives__accuracy__at_least=0.11)
-    )
-    assert cli("run", sweep, "--root", runs, cwd=tmp_path).code == 0
-    return runs
+def exported(tmp_path: Path, finished: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "runs"))
 
 
 def test_champion_and_challenger(tmp_path: Path, exported: Path) -> None:
