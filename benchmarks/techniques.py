@@ -25,7 +25,8 @@ from micronet_search.config.candidate import Candidate
 from micronet_search.config.sweep import Dataset
 from micronet_search.data import splits
 from micronet_search.data.splits import Splits
-from micronet_search.export import check, onnx_model
+from micronet_search.export import check
+from micronet_search.runtime import onnx_model
 from micronet_search.store.outcome import Result
 from micronet_search.trial.trial import Trial
 

@@ -23,8 +23,9 @@ from micronet_search.config.candidate import Candidate
 from micronet_search.config.files import read_candidate
 from micronet_search.config.network import Input
 from micronet_search.data.splits import Images, Normalization
-from micronet_search.export import check, onnx_model
+from micronet_search.export import check
 from micronet_search.network.precision import Plan, layers_of
+from micronet_search.runtime import onnx_model, session
 from micronet_search.shipped import Shipped
 
 DIGITS, CIFAR = Input(channels=1, height=8, width=8), Input()
@@ -161,7 +162,7 @@ def widths(weight: int, activation: int, **parts: Any) -> dict[str, Any]:
 
 
 def onnx_logits(content: bytes, images: Tensor) -> Tensor:
-    return check.run(check.start(content), images)
+    return session.run(session.start(content), images)
 
 
 def compare(shipped: Shipped, count: int = 60) -> Tensor:

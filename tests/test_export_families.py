@@ -29,11 +29,12 @@ from torch import nn
 from micronet_search.compression import quantized_layers, quantizers
 from micronet_search.config.sweep import Dataset
 from micronet_search.data.splits import Splits, load
-from micronet_search.export import check, onnx_model
-from micronet_search.export.onnx_model import write_layer
-from micronet_search.export.onnx_writer import GraphWriter
+from micronet_search.export import check
 from micronet_search.network.layers import Scale
 from micronet_search.network.precision import Plan, Precision
+from micronet_search.runtime import onnx_model
+from micronet_search.runtime.onnx_model import write_layer
+from micronet_search.runtime.onnx_writer import GraphWriter
 
 SEPARABLE = {"convolution": "separable"}
 NOTHING, ACTIVATION = SEPARABLE | {"between": "nothing"}, SEPARABLE | {"between": "activation"}

@@ -27,10 +27,11 @@ from torch import nn
 
 from micronet_search.compression import quantized_layers, quantizers
 from micronet_search.config.network import Input
-from micronet_search.export import ExportError, check, onnx_model
-from micronet_search.export.onnx_model import write_layer
-from micronet_search.export.onnx_writer import GraphWriter
+from micronet_search.export import check
 from micronet_search.network.precision import Plan, Precision
+from micronet_search.runtime import ExportError, onnx_model, session
+from micronet_search.runtime.onnx_model import write_layer
+from micronet_search.runtime.onnx_writer import GraphWriter
 
 
 def initializers(content: bytes) -> dict[str, TensorProto]:
@@ -221,7 +222,7 @@ def test_inputs_are_rounded_as_by_the_quantizer(bits: int, signed: bool, weight_
 
 def test_what_onnx_runtime_refuses_is_an_error_of_the_export() -> None:
     with pytest.raises(ExportError, match="does not run the file"):
-        check.start(b"no model")
+        session.start(b"no model")
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from onnx import numpy_helper
 
 from micronet_search.config.files import dump_yaml, load_candidate
 from micronet_search.data.splits import Images, Splits
-from micronet_search.export import ExportError, onnx_model
 from micronet_search.export.ship import export_trial
+from micronet_search.runtime import ExportError, onnx_model
 from micronet_search.shipped import Shipped, load, pack
 from micronet_search.store import checkpoint
 from micronet_search.store.files import write_bytes, write_json, write_text

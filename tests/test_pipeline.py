@@ -19,7 +19,7 @@ from micronet_search.compression.pruning import prune
 from micronet_search.compression.quantization import calibrate, insert
 from micronet_search.config.candidate import Candidate
 from micronet_search.data.splits import Images, Normalization, Splits
-from micronet_search.export import check, onnx_model
+from micronet_search.runtime import onnx_model, session
 from micronet_search.score.rules import scores
 from micronet_search.trial.trial import Trial
 
@@ -98,11 +98,11 @@ def test_all_that_can_be_drawn_is_built_counted_and_learns(chunk: int) -> None:
 def test_what_is_drawn_is_shipped_and_agrees_with_onnx_runtime(seed: int) -> None:
     asked = candidates.random_candidate(random.Random(1000 + seed), classes=CLASSES)
     network = shipped.unpack(run(asked, taught(asked)))
-    session = check.start(onnx_model.write(network, {}))
+    started = session.start(onnx_model.write(network, {}))
     images = noise().test.images
     with torch.no_grad():
         expected = network(images)
-    found = check.run(session, images)
+    found = session.run(started, images)
     tolerance = 0.02 if network.plan.rest_bits == 16 else 1e-4
     assert float((found - expected).abs().max()) <= tolerance * max(float(expected.std()), 1.0)
 

@@ -23,7 +23,7 @@ from torch import nn
 from micronet_search import build
 from micronet_search.config.files import read_candidate
 from micronet_search.config.network import Input
-from micronet_search.export import onnx_model
+from micronet_search.runtime import onnx_model
 from micronet_search.score.cost import Cost, Layer
 from micronet_search.score.graphs.measure import Measured, measure
 from micronet_search.score.rules import imt, scores

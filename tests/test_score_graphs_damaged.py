@@ -21,7 +21,7 @@ from limits import within
 from onnx import ModelProto, TensorProto, helper
 
 from micronet_search import cli
-from micronet_search.export import onnx_model
+from micronet_search.runtime import onnx_model
 from micronet_search.score.graphs.measure import measure
 from micronet_search.score.rules import scores
 

@@ -10,8 +10,8 @@ import sys
 
 from micronet_search.cli import searching, shipping
 from micronet_search.cli.common import FAILED_EXPORT, USER_ERROR, app
-from micronet_search.export import ExportError
 from micronet_search.report import explain
+from micronet_search.runtime import ExportError
 
 __all__ = ["main", "searching", "shipping"]
 

@@ -1,8 +1,1 @@
-"""Shipping a network: ONNX, stored tensors, the model card, and the check that they agree."""
-
-
-class ExportError(Exception):
-    """The exported file does not do what the network does; the message is one line."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+"""Shipping a network: its files, the model card, and the check that they agree."""

@@ -1,23 +1,18 @@
 """Whether the ONNX file predicts what the PyTorch network does."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import onnxruntime
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from micronet_search.data.splits import Images
-from micronet_search.export import ExportError
+from micronet_search.runtime import ExportError
+from micronet_search.runtime.session import run, start
 from micronet_search.training.fit import predictions
 
 TOLERANCE = 0.001  # the share of the images on which the two may differ
 _ERRORS, _GAP = 4.0, 0.03
-_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -82,28 +77,3 @@ def doubt(agreement: Agreement, validation: float, judged: int) -> str | None:
         f"the test accuracy of {test:.2%} is far from the validation accuracy of {validation:.2%}: "
         "the dataset may have changed since the training, or its test images be of another kind"
     )
-
-
-def start(content: bytes) -> Any:
-    """Starts a session of ONNX Runtime as a user does, but for the threads and the log."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = min(torch.get_num_threads(), _THREADS)
-    options.log_severity_level = 3
-    with _reported():
-        return onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
-
-
-def run(session: Any, images: Tensor) -> Tensor:
-    """Returns the logits, float32 (N, classes), of one batch of uint8 images (N, C, H, W)."""
-    with _reported():
-        (logits,) = session.run(["logits"], {"image": np.ascontiguousarray(images.numpy())})
-    return torch.from_numpy(logits)
-
-
-@contextmanager
-def _reported() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # ONNX Runtime's classes share no other base
-        version = onnxruntime.__version__
-        raise ExportError(f"ONNX Runtime {version} does not run the file: {error}") from error

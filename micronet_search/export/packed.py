@@ -13,11 +13,12 @@ from torch import Tensor, fx, nn
 from micronet_search import mnz
 from micronet_search.compression.graph import trace
 from micronet_search.data.splits import Images
-from micronet_search.export import ExportError, check
+from micronet_search.export import check
 from micronet_search.mnz import Array
 from micronet_search.network.layers import Add, GlobalMean, Join, Scale
 from micronet_search.network.precision import Plan
 from micronet_search.network.tensors import TensorSpec, layer_specs
+from micronet_search.runtime import ExportError
 from micronet_search.shipped import Shipped
 from micronet_search.training.fit import predictions
 

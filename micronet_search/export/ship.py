@@ -14,8 +14,9 @@ from micronet_search.config.files import dump_yaml, load_stored_sweep
 from micronet_search.config.loading import describe, read_bytes
 from micronet_search.config.sweep import Sweep
 from micronet_search.data.splits import Splits
-from micronet_search.export import card, check, onnx_model, packed, program
+from micronet_search.export import card, check, packed, program
 from micronet_search.export.check import Agreement
+from micronet_search.runtime import onnx_model
 from micronet_search.score.rules import scores
 from micronet_search.shipped import MAX_BYTES, load
 from micronet_search.store.files import write_bytes

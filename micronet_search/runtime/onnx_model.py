@@ -15,8 +15,8 @@ from torch import fx, nn
 
 from micronet_search.compression.graph import trace
 from micronet_search.data.splits import Normalization
-from micronet_search.export.onnx_writer import GraphWriter, write_input, write_weight
 from micronet_search.network.layers import Add, GlobalMean, Join, Scale
+from micronet_search.runtime.onnx_writer import GraphWriter, write_input, write_weight
 from micronet_search.shipped import Shipped
 
 # Adds the nodes of a layer, given the writer, its name, itself and each value that it reads.

@@ -16,9 +16,9 @@ from micronet_search.compression.quantizers import (
     DynamicInputQuantizer,
     InputQuantizer,
 )
-from micronet_search.export import ExportError
 from micronet_search.network.precision import Plan
 from micronet_search.network.tensors import Role, tensor_name, tensors_of
+from micronet_search.runtime import ExportError
 from micronet_search.score.graphs.values import BITS
 
 # The first opsets with integers of 4 bits and of 2, and `DequantizeLinear` of them.
