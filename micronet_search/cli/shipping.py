@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -27,6 +29,7 @@ from micronet_search.cli.common import (
 )
 
 ScoreFormat = StrEnum("ScoreFormat", ["TABLE", "JSON"])
+BoardFormat = StrEnum("BoardFormat", ["TABLE", "CSV", "HTML"])
 
 
 @app.command()
@@ -44,6 +47,43 @@ def score(
     else:
         console().print(tables.cost_table(scored.cost))
         print(*scored.lines(), sep="\n")
+
+
+@app.command(
+    epilog="Accuracy is measured on the test split alone. A submission that is damaged, odd or too "
+    "slow is told at the end with the reason, and stops nothing."
+)
+def leaderboard(
+    folder: Annotated[
+        Path, typer.Argument(help="The folder of submissions: *.mnz, *.onnx, or exports.")
+    ],
+    dataset: Annotated[
+        str,
+        typer.Option(help="digits, cifar10, or a folder of parquet files or class folders."),
+    ],
+    at_least: Annotated[
+        float, typer.Option(help="The accuracy that is asked for.", min=1e-6, max=1)
+    ] = 0.9,
+    at_most: Annotated[
+        float | None, typer.Option(help="The highest score that is allowed.", min=0)
+    ] = None,
+    rule: Annotated[str, typer.Option(help="imt or micronet2019.")] = "imt",
+    format: Annotated[BoardFormat, typer.Option(help="What to print.")] = BoardFormat.TABLE,
+    seconds: Annotated[int, typer.Option(help="The most for a submission.", min=1)] = 600,
+) -> None:
+    """Ranks a folder of models by their score; those that are accurate enough come first."""
+    from micronet_search.report.leaderboard import Goals
+    from micronet_search.report.leaderboard import leaderboard as judge
+
+    goals = Goals(at_least, math.inf if at_most is None else at_most, rule)
+    board = judge(folder, dataset, goals, seconds)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # which may not know each letter of a name
+        sys.stdout.reconfigure(errors="replace")
+    if format == BoardFormat.TABLE:
+        console().print(board.table())
+        print(*board.reasons(), sep="\n")
+    else:
+        print((board.html() if format == BoardFormat.HTML else board.csv()).rstrip())
 
 
 @app.command(
