@@ -19,6 +19,7 @@ import studies
 from exports import CIFAR, RESNET, random_shipped, widths
 from graphs import floats, node, save
 from onnx import NodeProto, TensorProto
+from rich.console import Console
 
 from micronet_search import cli
 from micronet_search.config.sweep import Dataset
@@ -26,7 +27,8 @@ from micronet_search.data.splits import Splits, load
 from micronet_search.export import packed
 from micronet_search.report import judge as judging
 from micronet_search.report.judge import Measured, Split, judge, measure, reason, submissions
-from micronet_search.report.leaderboard import COLUMNS, Goals, Leaderboard, find_dataset, rank
+from micronet_search.report.leaderboard import Goals, Leaderboard, find_dataset, rank
+from micronet_search.report.standings import COLUMNS, to_page, to_rows, to_table
 from micronet_search.runtime import onnx_model
 from micronet_search.shipped import Shipped
 
@@ -343,7 +345,7 @@ def board() -> Leaderboard:
 
 
 def test_the_page(board: Leaderboard) -> None:
-    text = board.html()
+    text = to_page(board)
     assert text.isascii()
     page = Page(text)
     assert not {"script", "img", "b", "a", "link", "iframe"} & set(page.tags)
@@ -356,7 +358,7 @@ def test_the_page(board: Leaderboard) -> None:
     assert head == [*COLUMNS, "note"]
     assert len(rows) == len(board.entries)
     for row, entry in zip(rows, board.entries, strict=True):
-        assert row[:-1] == entry.cells()
+        assert row[1:3] == [entry.name, entry.feasible]
         assert row[-1].startswith(entry.reason)
     assert rows[0][-1] == "how it was countedcounted <so>"
     assert {row[1] for row in rows} >= set(SHOWN)
@@ -366,8 +368,21 @@ def test_the_page(board: Leaderboard) -> None:
     ]
 
 
+@pytest.mark.parametrize(("width", "last"), [(200, "bytes"), (120, "parameters"), (80, "score")])
+def test_a_table_has_the_columns_that_fit(board: Leaderboard, width: int, last: str) -> None:
+    console = Console(width=width, file=io.StringIO())
+    console.print(to_table(board, console))
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    (head,) = [line for line in text.splitlines() if line.startswith("rank ")]
+    assert head.split("  ")[-1].strip() == last
+    assert all(name in text for name in ("<script>alert(1)</sc", *SHOWN[1:]))
+    assert "0.8256 to 0.9448" in text
+    assert ("no room for" in text) == (last != "bytes")
+
+
 def test_the_values_for_programs(board: Leaderboard) -> None:
-    rows = list(csv.DictReader(io.StringIO(board.csv())))
+    rows = list(csv.DictReader(io.StringIO(to_rows(board))))
     assert list(rows[0]) == [
         *("rank", "submission", "feasible", "accuracy", "accuracy_low", "accuracy_high", "score"),
         *(

@@ -72,6 +72,7 @@ def leaderboard(
     seconds: Annotated[int, typer.Option(help="The most for a submission.", min=1)] = 600,
 ) -> None:
     """Ranks a folder of models by their score; those that are accurate enough come first."""
+    from micronet_search.report import standings
     from micronet_search.report.leaderboard import Goals
     from micronet_search.report.leaderboard import leaderboard as judge
 
@@ -80,10 +81,11 @@ def leaderboard(
     if isinstance(sys.stdout, io.TextIOWrapper):  # which may not know each letter of a name
         sys.stdout.reconfigure(errors="replace")
     if format == BoardFormat.TABLE:
-        console().print(board.table())
+        console().print(standings.to_table(board, console()))
         print(*board.reasons(), sep="\n")
     else:
-        print((board.html() if format == BoardFormat.HTML else board.csv()).rstrip())
+        write = standings.to_page if format == BoardFormat.HTML else standings.to_rows
+        print(write(board).rstrip())
 
 
 @app.command(

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import html
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from string import Template
-from typing import Any
 
-from rich.console import Console, JustifyMethod
+from rich.console import Console
 from rich.progress import track
-from rich.table import Table
-from rich.text import Text
 
 from micronet_search.config.sweep import Dataset
 from micronet_search.data.splits import load
 from micronet_search.report.judge import Measured, Split, judge, submissions
 from micronet_search.score.graphs.file import printable
 from micronet_search.score.rules import RULES
-from micronet_search.store.files import to_csv
 from micronet_search.study.confirmation import wilson
-
-COLUMNS = (
-    *("rank", "submission", "feasible", "accuracy", "95 % interval", "score"),
-    *("parameter part", "operation part", "parameters", "nonzeros", "MACs", "bytes"),
-)
-_TEMPLATE = Path(__file__).with_name("leaderboard.html")
-_FORMULAS = ("=", "+", "-", "@")
 
 
 @dataclass(frozen=True)
@@ -81,32 +68,6 @@ class Entry:
             return "not judged"
         return "no" if self.reason else "yes"
 
-    def cells(self) -> list[str]:
-        """Returns its figures for people, in the order of `COLUMNS`."""
-        name = [self.name, self.feasible]
-        if self.measured is None or self.interval is None:
-            return ["-", *name, *["-"] * (len(COLUMNS) - 3)]
-        found, (low, high) = self.measured, self.interval
-        parts = (found.score, found.score_parameters, found.score_operations)
-        counts = (found.parameters, found.nonzeros, found.macs, found.size)
-        cells = [str(self.rank), *name, f"{found.accuracy:.4f}", f"{low:.4f} to {high:.4f}"]
-        return [*cells, *(f"{part:.6f}" for part in parts), *(f"{count:,}" for count in counts)]
-
-    def row(self) -> dict[str, Any]:
-        """Returns its figures for programs, with every digit; None where there is none."""
-        found, (low, high) = self.measured, self.interval or (None, None)
-        names = ("score", "score_parameters", "score_operations", "parameters", "nonzeros", "macs")
-        return {
-            "rank": self.rank,
-            "submission": self.name,
-            "feasible": self.feasible,
-            "accuracy": found and found.accuracy,
-            **{"accuracy_low": low, "accuracy_high": high},
-            **{name: found and getattr(found, name) for name in names},
-            "bytes": found and found.size,
-            "note": "; ".join(filter(None, [self.reason, *(found.notes if found else [])])),
-        }
-
 
 @dataclass(frozen=True)
 class Leaderboard:
@@ -126,53 +87,9 @@ class Leaderboard:
             f"{self.goals.rule}. Feasible: {self.goals}. {self.date}."
         )
 
-    def table(self) -> Table:
-        """Returns it for people."""
-        table = Table(title=self.caption, title_justify="left", box=None, pad_edge=False)
-        for column in COLUMNS:
-            is_name = column == "submission"
-            justify: JustifyMethod = "left" if is_name or column == "feasible" else "right"
-            table.add_column(column, justify=justify, no_wrap=not is_name, overflow="fold")
-        for entry in self.entries:
-            table.add_row(*map(Text, entry.cells()))  # as they are: a name may look like markup
-        return table
-
     def reasons(self) -> list[str]:
         """Returns a line for each submission that is not feasible."""
         return [f"{entry.name}: {entry.reason}" for entry in self.entries if entry.reason]
-
-    def csv(self) -> str:
-        """Returns it for programs. A name that spreadsheets would compute has a quote before it."""
-        rows = []
-        for entry in self.entries:
-            row = {name: "" if value is None else value for name, value in entry.row().items()}
-            if entry.name.startswith(_FORMULAS):
-                row["submission"] = f"'{entry.name}"
-            rows.append(row)
-        return to_csv(rows)
-
-    def html(self) -> str:
-        """Returns it as a page of its own, in ASCII, so that it reads the same in any encoding."""
-        head = "".join(f'<th scope="col">{column}</th>' for column in (*COLUMNS, "note"))
-        page = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
-            title=html.escape(f"Leaderboard, {self.dataset}"),
-            caption=html.escape(self.caption),
-            head=head,
-            rows="\n".join(map(_html_row, self.entries)),
-        )
-        return page.encode("ascii", "xmlcharrefreplace").decode()
-
-
-def _html_row(entry: Entry) -> str:
-    rank, name, *cells = map(html.escape, entry.cells())
-    figures = "".join(f"<td>{cell}</td>" for cell in cells)
-    note = html.escape(entry.reason)
-    if entry.measured and entry.measured.notes:
-        notes = "".join(f"<li>{html.escape(text)}</li>" for text in entry.measured.notes)
-        note += f"<details><summary>how it was counted</summary><ul>{notes}</ul></details>"
-    kind = "yes" if entry.feasible == "yes" else "no"
-    start = f'<tr class="{kind}"><td>{rank}</td><th scope="row">{name}</th>'
-    return f"{start}{figures}<td>{note}</td></tr>"
 
 
 def rank(found: Mapping[str, Measured | str], images: int, goals: Goals) -> list[Entry]:
