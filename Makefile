@@ -20,13 +20,14 @@ quickstart: install
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
-# an hour: many kills, thousands of wrong sweeps, PostgreSQL, network namespaces; as root, with Debian's
-# postgresql and iproute2 (what they need is skipped without)
+# over an hour: many kills, thousands of wrong sweeps and of damaged ONNX and packed files, thousands of random networks,
+# PostgreSQL, network namespaces; as root, with Debian's postgresql and iproute2 (what they need is skipped without)
 soak: install
 	MICRONET_KILLS=10 MICRONET_FUZZ=5000 MICRONET_DRAWS=2000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rP --timeout 3600 \
 	  -m 'not slow and not gpu and not cifar' tests/soak tests/end_to_end/test_ray.py \
 	  tests/end_to_end/test_kill.py tests/end_to_end/test_resume.py tests/end_to_end/test_outage.py tests/test_fuzz.py \
-	  tests/test_pipeline.py
+	  tests/test_pipeline.py tests/test_export_packed.py tests/test_export_mnz_damage.py \
+	  tests/test_score_graphs_damaged.py
 
 # what docs/performance.md shows, in RUNS, on idle cores: hours, or less with fewer seeds of the replays (SEEDS=5);
 # on CIFAR-10's images too where MICRONET_CIFAR10 names their folder

@@ -195,6 +195,11 @@ def metadata(export: Path) -> dict[str, str]:
     return {entry.key: entry.value for entry in model.metadata_props}
 
 
+def initializers(content: bytes) -> dict[str, onnx.TensorProto]:
+    """The tensors in a file by their names."""
+    return {t.name: t for t in onnx.load_from_string(content).graph.initializer}
+
+
 def optimized(content: bytes, folder: Path) -> onnx.ModelProto:
     """What ONNX Runtime makes of a file, and runs."""
     options = onnxruntime.SessionOptions()

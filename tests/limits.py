@@ -1,9 +1,13 @@
-"""A bound on the time and the memory that a test takes in its own process."""
+"""How many mutants are tried, and what a test may take in its own process."""
 
+import os
 import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+MUTANTS = int(os.environ.get("MICRONET_FUZZ", "300"))
+"""How many mutants of a file are read; each follows from its number alone."""
 
 
 @contextmanager

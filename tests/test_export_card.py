@@ -43,7 +43,7 @@ def card_of(candidate: Candidate) -> str:
     names = tuple(map(str, range(10)))
     agreement = Agreement(100, 0, 0.8, 0.8)
     return card.write(
-        card.Facts(sweep, 7, candidate, names, outcome, plan, cost, agreement, None, {})
+        card.Facts(sweep, 7, candidate, names, outcome, plan, cost, agreement, None, {}, {})
     )
 
 

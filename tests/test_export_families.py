@@ -26,15 +26,17 @@ from exports import (
 from onnx import numpy_helper
 from torch import nn
 
+from micronet_search import mnz
 from micronet_search.compression import quantized_layers, quantizers
 from micronet_search.config.sweep import Dataset
 from micronet_search.data.splits import Splits, load
-from micronet_search.export import check
+from micronet_search.export import check, packed
 from micronet_search.network.layers import Scale
 from micronet_search.network.precision import Plan, Precision
 from micronet_search.runtime import onnx_model
 from micronet_search.runtime.onnx_model import write_layer
 from micronet_search.runtime.onnx_writer import GraphWriter
+from micronet_search.training.fit import predictions
 
 SEPARABLE = {"convolution": "separable"}
 NOTHING, ACTIVATION = SEPARABLE | {"between": "nothing"}, SEPARABLE | {"between": "activation"}
@@ -160,6 +162,10 @@ def test_trained_networks_predict_the_same(name: str, digits: Splits) -> None:
     found = check.compare(onnx_model.write(shipped, {}), shipped, digits.test)
     assert found.images == 359
     assert found.onnx_accuracy > 0.5
+    images = digits.test.images
+    classes = mnz.load(packed.pack(shipped))(images.numpy()).argmax(1)
+    differing = int((classes != predictions(shipped, [images]).numpy()).sum())
+    check.require_agreement("the packed file", differing, len(images))
 
 
 @pytest.mark.parametrize("bits", range(2, 9))

@@ -15,18 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 from exports import COLOUR, DENSENET, DIGITS, EFFICIENTNET, RESNET, random_shipped, widths
-from limits import within
+from limits import MUTANTS, within
 
 from micronet_search import mnz
 from micronet_search.export import packed
 
 pytestmark = pytest.mark.filterwarnings("error")
-ROUNDS = 200
 
 
 @pytest.fixture(autouse=True)
 def _soon() -> Iterator[None]:
-    with within(5, 300):
+    with within(5 + MUTANTS / 50, 300):
         yield
 
 
@@ -97,7 +96,7 @@ def spare(content: bytes) -> int:
 
 def test_random_edits_with_a_right_checksum(small: bytes) -> None:
     rng, refused = random.Random(0), 0
-    for _ in range(ROUNDS):
+    for _ in range(MUTANTS):
         changed = bytearray(small[:-4])
         for _ in range(rng.choice([1, 1, 2, 8])):
             match rng.randrange(3):
@@ -108,7 +107,7 @@ def test_random_edits_with_a_right_checksum(small: bytes) -> None:
                 case 2:
                     changed.insert(rng.randrange(4, len(changed)), rng.randrange(256))
         refused += refusal(sealed(bytes(changed))) is not None
-    assert refused > ROUNDS / 2
+    assert refused > MUTANTS / 2
 
 
 Rows = np.ndarray[Any, np.dtype[np.uint16]]
@@ -140,7 +139,7 @@ def test_random_graphs_with_a_right_checksum(name: str) -> None:
     assert refusal(put_together(head, rows, tensors)) is None
     rng, refused = random.Random(1), 0
     values = [0, 1, 2, 3, 5, 8, 16, 17, 32, 255, 1000, 4096, 2**15, 2**16 - 1]
-    for _ in range(ROUNDS):
+    for _ in range(MUTANTS):
         changed = rows.copy()
         for _ in range(rng.choice([1, 1, 2, 5])):
             node, number = rng.randrange(len(rows)), rng.randrange(mnz.ROW)
@@ -149,7 +148,7 @@ def test_random_graphs_with_a_right_checksum(name: str) -> None:
         # enough for any tensor that is not too large
         refused += refusal(put_together(head, changed, tensors + bytes(2**16))) is not None
         refused += refusal(put_together(head, changed, tensors)) is not None
-    assert refused > ROUNDS
+    assert refused > MUTANTS
 
 
 def row(operation: str, **numbers: int) -> list[int]:

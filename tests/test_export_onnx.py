@@ -16,6 +16,7 @@ from exports import (
     EXACT,
     HALF,
     compare,
+    initializers,
     onnx_logits,
     optimized,
     random_images,
@@ -32,11 +33,6 @@ from micronet_search.network.precision import Plan, Precision
 from micronet_search.runtime import ExportError, onnx_model, session
 from micronet_search.runtime.onnx_model import write_layer
 from micronet_search.runtime.onnx_writer import GraphWriter
-
-
-def initializers(content: bytes) -> dict[str, TensorProto]:
-    return {t.name: t for t in onnx.load_from_string(content).graph.initializer}
-
 
 FLOAT = {
     "none": None,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import resource
 import signal
 import socket
@@ -18,12 +17,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from limits import MUTANTS
 from mutations import BASES, mutant
 
 from micronet_search import cli
 from micronet_search.report import check
 
-COUNT = int(os.environ.get("MICRONET_FUZZ", "300"))
 CHUNK = 50
 SECONDS = 20
 MEBIBYTES = 512
@@ -97,11 +96,11 @@ def test_the_bases_are_right_but_for_their_datasets(tmp_path: Path, base: int) -
     assert done.code == 0 or "nowhere is no folder" in done.err, done.err
 
 
-@pytest.mark.parametrize("first", range(0, COUNT, CHUNK))
+@pytest.mark.parametrize("first", range(0, MUTANTS, CHUNK))
 def test_check_refuses_in_words_whatever_a_sweep_holds(tmp_path: Path, first: int) -> None:
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     path, times = tmp_path / "sweep.yaml", {}
-    for number in range(first, min(first + CHUNK, COUNT)):
+    for number in range(first, min(first + CHUNK, MUTANTS)):
         path.write_bytes(mutant(number))
         try:
             done = run_check(path)

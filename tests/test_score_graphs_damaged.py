@@ -17,7 +17,7 @@ import onnx
 import pytest
 from exports import DIGITS, RESNET, random_shipped, widths
 from graphs import floats, node, save
-from limits import within
+from limits import MUTANTS, within
 from onnx import ModelProto, TensorProto, helper
 
 from micronet_search import cli
@@ -25,12 +25,10 @@ from micronet_search.runtime import onnx_model
 from micronet_search.score.graphs.measure import measure
 from micronet_search.score.rules import scores
 
-MUTANTS = 300
-
 
 @pytest.fixture(autouse=True)
 def _soon() -> Iterator[None]:
-    with within(5, 500):
+    with within(5 + MUTANTS / 50, 500):
         yield
 
 

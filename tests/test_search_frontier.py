@@ -108,6 +108,27 @@ def test_the_front_of_a_toy_is_found_in_fewer_trials_than_by_random_draws(tmp_pa
     assert found("frontier") < found("random")
 
 
+def test_what_is_too_slow_is_drawn_less(tmp_path: Path) -> None:
+    """A toy whose latency is its number of layers."""
+
+    def fast(at_most: float | None) -> int:
+        sweep = sweep_of(tmp_path, "frontier")
+        if at_most is not None:
+            sweep = sweep.override(objectives={"latency": {"at_most": at_most}})
+        study, found = study_of(sweep), 0
+        for _ in range(25):
+            trial, prospect = ask(study, sweep)
+            latency = float(sum(prospect.candidate.network.layers))
+            missed = violations(accuracy_of(prospect), prospect.score, sweep.objectives, latency)
+            for name, value in missed.items():
+                trial.set_constraint(name, value)
+            study.tell(trial, [accuracy_of(prospect), prospect.score])
+            found += latency <= 2
+        return found
+
+    assert fast(2.0) > fast(None)
+
+
 def test_choices_that_are_made_already_are_kept(sweep: Sweep) -> None:
     study = study_of(sweep)
     list(run(study, sweep, 12))

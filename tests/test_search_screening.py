@@ -1,6 +1,6 @@
 import pytest
 
-from micronet_search.config.sweep import AccuracyGoal, Objectives, ScoreGoal
+from micronet_search.config.sweep import AccuracyGoal, LatencyGoal, Objectives, ScoreGoal
 from micronet_search.search.screening import (
     MAX_SCREENED_IN_A_ROW,
     Screened,
@@ -30,6 +30,14 @@ def test_violations_by_hand(
     found = violations(accuracy, score, OBJECTIVES)
     assert found == pytest.approx(expected)
     assert feasible(found) is is_feasible
+
+
+def test_a_latency_counts_where_there_is_a_goal_for_it() -> None:
+    goals = OBJECTIVES.model_copy(update={"latency": LatencyGoal(at_most=2.0)})
+    assert violations(0.8, 0.04, goals, 2.5) == {"accuracy": 0.0, "score": 0.0, "latency": 0.25}
+    assert feasible(violations(0.8, 0.04, goals, 2.0))
+    assert "latency" not in violations(0.8, 0.04, goals)  # of a draw that was not measured
+    assert "latency" not in violations(0.8, 0.04, OBJECTIVES, 2.5)
 
 
 def test_a_diverged_trial_is_not_feasible() -> None:

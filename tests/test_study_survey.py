@@ -1,5 +1,6 @@
 """Which trials are feasible, and what the front is worth."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from micronet_search.study.survey import (
     extended,
     is_feasible,
     leaders,
+    meets_latency,
     stagnant_trials,
     survey,
     violations,
@@ -45,6 +47,15 @@ def test_the_front_is_of_feasible_complete_trials() -> None:
     assert found.hypervolume == pytest.approx(0.2 * 0.2 + 0.2 * 0.1)
     feasible = {n for n, found in outcomes.items() if is_feasible(found, GOALS)}
     assert feasible == {0, 3, 5, 8, 9}
+
+
+def test_a_slow_trial_is_not_on_the_front() -> None:
+    goals = Objectives.model_validate(GOALS.model_dump() | {"latency": {"at_most": 1.5}})
+    found = {0: replace(outcome(0.9, 0.1), latency_ms=1.6), 1: outcome(0.8, 0.2)}
+    found[1] = replace(found[1], latency_ms=1.5)
+    assert survey(found, goals).front == (1,)
+    assert survey(found, GOALS).front == (0,)
+    assert [meets_latency(one, goals) for one in found.values()] == [False, True]
 
 
 @given(

@@ -65,7 +65,8 @@ def run(
     print(f"{loaded.name}: {ended} of {progress.total} trials, {len(front)} on the front")
     if front:
         print_front(loaded.name, root)
-        print(f"next: micronet-search export {loaded.name} --best{elsewhere(root)}")
+        name = f"{loaded.name}{elsewhere(root)}"
+        print(f"next: micronet-search confirm {name}, then micronet-search export {name} --best")
     else:
         print("no trial is feasible yet")
     if progress.paused == "hours":

@@ -146,6 +146,7 @@ def export(
     """
     from micronet_search.data.splits import load
     from micronet_search.export.ship import export_trial
+    from micronet_search.study.sync import sync
     from micronet_search.tracking import registry
 
     if [best, trial is not None, front].count(True) != 1:
@@ -154,16 +155,21 @@ def export(
     confirmed = view.confirmed() if best else []
     numbers = [trial] if trial is not None else [row["trial"] for row in confirmed or view.front()]
     splits = load(view.sweep.dataset)
-    folder = to or Path("exports") / study
+    folder, entries = to or Path("exports") / study, []
     for number in numbers[:1] if best else numbers:
         destination = folder / f"{number:04d}" if front or to is None else folder
         own = view.folder.trial(number)
         source = view.shipped(number) if trial is None else own
         exported = export_trial(source, splits, destination)
         print(exported)
-        if register:
-            entry = exported.entry(confirmed=source != own)
-            print(registry.register(view.sweep, root_folder(root), entry))
+        entries.append(exported.entry(confirmed=source != own))
+    try:
+        sync(root_folder(root), study)
+    except ValueError as error:
+        hint = f"`micronet-search sync {study}{elsewhere(root)}` records what was measured"
+        print(f"note: {error}; {hint}", file=sys.stderr)
+    for entry in entries if register else []:
+        print(registry.register(view.sweep, root_folder(root), entry))
     if best and not confirmed:
         hint = f"`micronet-search confirm {study}{elsewhere(root)}` says how sure that is"
         print(f"note: no trial is confirmed yet; {hint}", file=sys.stderr)

@@ -110,11 +110,18 @@ class ScoreGoal(Model):
     at_most: Positive
 
 
+class LatencyGoal(Model):
+    """The most milliseconds for one image, in ONNX Runtime on the driver's machine, one thread."""
+
+    at_most: Positive
+
+
 class Objectives(Model):
-    """What makes a trial feasible, and what the study improves."""
+    """What makes a trial feasible, and what the study improves; the latency is no objective."""
 
     accuracy: AccuracyGoal
     score: ScoreGoal
+    latency: LatencyGoal | None = None
 
 
 Device = Annotated[str, text_like(r"auto|cpu|cuda(:[0-9]{1,3})?", "auto, cpu, cuda or cuda:N")]

@@ -74,8 +74,9 @@ class Facts:
     """What a card says, beside what follows from it.
 
     The cost is that of the stored tensors, the agreement that on the test split. `names` are those
-    of the classes, `sizes` the bytes of each file, and `doubt` is about the test accuracy. The
-    `confirmation` has what the repeats of the trial say, if it was repeated.
+    of the classes, `sizes` the bytes of each file, and `doubt` is about the test accuracy.
+    `runtime` is what `runtime.latency.measure` says. The `confirmation` has what the repeats of the
+    trial say, if it was repeated.
     """
 
     sweep: Sweep
@@ -88,6 +89,7 @@ class Facts:
     agreement: Agreement
     doubt: str | None
     sizes: dict[str, int]
+    runtime: dict[str, float]
     confirmation: Confirmation | None = None
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,14 @@ from micronet_search.config.sweep import Sweep
 from micronet_search.data.splits import Splits
 from micronet_search.export import card, check, packed, program
 from micronet_search.export.check import Agreement
-from micronet_search.runtime import onnx_model
+from micronet_search.runtime import latency, onnx_model
 from micronet_search.score.rules import scores
 from micronet_search.shipped import MAX_BYTES, load
 from micronet_search.store.files import write_bytes
 from micronet_search.store.outcome import Outcome, read_outcome, read_repeats
 from micronet_search.store.owner import study_id
 from micronet_search.store.paths import MODEL_FILE, StudyFolder, TrialFolder
+from micronet_search.store.runtime import Runtime, write_runtime
 from micronet_search.study.confirmation import Confirmation
 from micronet_search.study.repeats import read_confirmations
 from micronet_search.tracking.registry import Entry
@@ -37,7 +39,8 @@ FILES = {ONNX, PROGRAM, PACKED, READER, MODEL_FILE, CANDIDATE, CARD}
 class Exported:
     """An export: its folder, what it is of, how its networks agree, and what is odd about it.
 
-    `packed` and `counted` are the bytes of the packed file, and those that the score counts.
+    `packed` and `counted` are the bytes of the packed file, and those that the score counts;
+    `runtime` is what `runtime.latency.measure` says.
     """
 
     path: Path
@@ -48,6 +51,7 @@ class Exported:
     doubt: str | None
     packed: int
     counted: int
+    runtime: dict[str, float]
 
     def entry(self, confirmed: bool) -> Entry:
         """Returns what MLflow's registry is told of it."""
@@ -70,7 +74,8 @@ def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Expor
     """Ships a trial as `model.onnx`, `model.pt2`, `model.mnz` and `model.safetensors`, with a card.
 
     The ONNX file is run over the whole test split first. The destination is made whole or not at
-    all; an earlier export of the same study is replaced, anything else is a ValueError.
+    all; an earlier export of the same study is replaced, anything else is a ValueError. What the
+    ONNX file takes to run is kept in the trial's folder, for MLflow.
 
     Raises:
         ExportError: The ONNX file is not valid, does not run, or predicts too many test images
@@ -83,10 +88,11 @@ def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Expor
     _refuse_foreign(destination, identity)
     files, facts = _prepare(trial, load_stored_sweep(study.sweep), identity, splits)
     _place(files, destination)
+    write_runtime(study.trial(facts.trial).runtime, Runtime(time.time(), facts.runtime))
     score = scores(facts.cost)[facts.sweep.objectives.score.rule].score
     sizes = len(files[PACKED]), -(-facts.cost.storage_bits // 8)
     found = facts.agreement, facts.doubt
-    return Exported(destination, facts.trial, facts.candidate, score, *found, *sizes)
+    return Exported(destination, facts.trial, facts.candidate, score, *found, *sizes, facts.runtime)
 
 
 def _refuse_foreign(destination: Path, study: str) -> None:
@@ -155,6 +161,7 @@ def _prepare(
         agreement=agreement,
         doubt=check.doubt(agreement, outcome.accuracy, len(splits.validation)),
         sizes={name: len(content) for name, content in files.items()},
+        runtime=latency.measure(shipped, files[ONNX]),
         confirmation=_confirmation(StudyFolder(trial.path.parents[1]), sweep, number),
     )
     files[CANDIDATE] = dump_yaml(candidate.model_dump(mode="json")).encode()

@@ -42,12 +42,15 @@ def repeated_table(view: View) -> Table:
 
 def _found_table(view: View, found: Iterable[Mapping[str, Any]], title: str) -> Table:
     columns = ["trial", "accuracy", view.score_title, "parameters", "nonzeros", "MACs"]
+    if has_latency := view.sweep.objectives.latency is not None:
+        columns.append("latency (ms)")
     if view.confirmations:
         columns += ["test accuracy", "seeds", "95 % interval", "confirmed"]
     rows = []
     for row in found:
         figures = [str(row["trial"]), f"{row['accuracy']:.4f}", f"{row['score']:.6f}"]
         figures += [row["parameters"], row["nonzeros"], row["macs"]]
+        figures += [f"{row['latency_ms']:.3f}"] if has_latency else []
         rows.append(figures + (_confirmation(row) if view.confirmations else []))
     return _table(columns, rows, title)
 

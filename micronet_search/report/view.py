@@ -53,6 +53,7 @@ class View:
                 f"the front of {self.sweep.name} is empty: none of its {len(self.outcomes)} trials "
                 f"has accuracy >= {goals.accuracy.at_least:g} and {goals.score.rule} score "
                 f"<= {goals.score.at_most:g}"
+                + (f" and latency <= {goals.latency.at_most:g} ms" if goals.latency else "")
             )
         return [self.row(number) for number in self.survey.front]
 

@@ -13,14 +13,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from micronet_search.config.sweep import Objectives
 from micronet_search.search.encoding import Parameters
-from micronet_search.search.pareto import Points, expected_gains, front
+from micronet_search.search.pareto import Floats, Points, expected_gains, front
 from micronet_search.search.pool import Offer, Pool
-from micronet_search.search.screening import DIGEST, SCREENED
+from micronet_search.search.screening import DIGEST, LATENCY, SCREENED
 from micronet_search.search.stopping import RUNGS
 from micronet_search.search.surrogate import floored, forecast
 
 BEST = 5
 """So many of the most accurate trials are varied while none is feasible."""
+
+_SLOW = f"constraints:{LATENCY}"  # where Optuna keeps what `set_constraint` was given
 
 FINAL = 2.0
 """What a complete trial has in the place of a rung's share of the first fit."""
@@ -41,6 +43,7 @@ class FrontierSampler(BaseSampler):
         """Takes the pool to draw from, the goals, and how many trials are drawn at random."""
         self._pool, self._startup_trials = pool, startup_trials
         self._goals = objectives.accuracy.at_least, objectives.score.at_most
+        self._limits_latency = objectives.latency is not None
         self._number, self._params = -1, Parameters()
 
     def infer_relative_search_space(
@@ -81,7 +84,8 @@ class FrontierSampler(BaseSampler):
         """Returns the choices on the feasible front, or of the most accurate trials without one."""
         points = history.points
         least, most = self._goals
-        inside = np.flatnonzero((points[:, 0] >= least) & (points[:, 1] <= most))
+        is_inside = (points[:, 0] >= least) & (points[:, 1] <= most) & (history.slow <= 0)
+        inside = np.flatnonzero(is_inside)
         leaders = inside[front(points[inside])] if len(inside) else points[:, 0].argsort()[-BEST:]
         return [history.complete[i].params for i in leaders]
 
@@ -94,8 +98,10 @@ class FrontierSampler(BaseSampler):
         new = len(offers)
         scores = np.array([offer.prospect.score for offer in offers + history.running])
         hoped = np.stack([means[new:], scores[new:]], axis=1)
-        found = np.concatenate([history.points, hoped])
+        found = np.concatenate([history.points[history.slow <= 0], hoped])
         gains = expected_gains(means[:new], deviations[:new], scores[:new], found, self._goals)
+        if self._limits_latency and history.complete:
+            gains *= history.chances([offer.features for offer in offers])
         return offers[max(range(new), key=lambda i: (gains[i], means[i]))]
 
 
@@ -108,6 +114,7 @@ class _History:
         digests: Of every candidate that was tried.
         complete: The trials that have ended.
         points: Their accuracies and measured scores, shape (N, 2).
+        slow: How far they miss the goal for the latency, as a share of it; 0 without one.
         partial: Accuracies at rungs: the offer, the share of the first fit, the accuracy.
         running: The trials that have not ended.
     """
@@ -116,12 +123,13 @@ class _History:
     digests: set[str] = field(default_factory=set)
     complete: list[Offer] = field(default_factory=list)
     points: Points = field(default_factory=lambda: np.empty((0, 2)))
+    slow: Floats = field(default_factory=lambda: np.empty(0))
     partial: list[tuple[Offer, float, float]] = field(default_factory=list)
     running: list[Offer] = field(default_factory=list)
 
     @classmethod
     def of(cls, trials: Iterable[FrozenTrial], pool: Pool) -> _History:
-        history, points = cls(), []
+        history, points, slow = cls(), [], []
         for trial in trials:
             if (digest := trial.user_attrs.get(DIGEST)) is None or SCREENED in trial.user_attrs:
                 continue
@@ -135,10 +143,25 @@ class _History:
             if trial.state == TrialState.COMPLETE:
                 history.complete.append(offer)
                 points.append(trial.values)
+                slow.append(trial.system_attrs.get(_SLOW, 0.0))
             elif trial.state == TrialState.RUNNING:
                 history.running.append(offer)
         history.points = np.array(points, dtype=float).reshape(-1, 2)
+        history.slow = np.array(slow, dtype=float)
         return history
+
+    def chances(self, features: list[tuple[float, ...]]) -> Floats:
+        """Returns the probability that each candidate meets the goal for the latency.
+
+        Gardner et al., 2014, weight the expected gain of a candidate with it. The logarithm of the
+        latency is forecast from the complete trials.
+        """
+        from scipy.special import ndtr
+
+        known = np.array([offer.features for offer in self.complete])
+        means, deviations = forecast(known, np.log1p(self.slow), np.array(features))
+        found: Floats = ndtr(-means / deviations)
+        return found
 
     def observed(self) -> tuple[Points, Points]:
         """Returns the features, shape (N, F), and the accuracies, shape (N,), of all that is known.

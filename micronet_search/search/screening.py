@@ -14,17 +14,26 @@ MAX_SCREENED_IN_A_ROW = 100
 DIGEST = "digest"
 """The attribute of a trial in Optuna that keeps the digest of its candidate."""
 
+LATENCY = "latency"
+"""The name of the constraint on the latency, where there is one."""
+
 SCREENED = "screened"
 """The attribute that says in Optuna why a draw was screened; trained trials do not have it."""
 
 
-def violations(accuracy: float, score: float, objectives: Objectives) -> dict[str, float]:
+def violations(
+    accuracy: float, score: float, objectives: Objectives, latency: float | None = None
+) -> dict[str, float]:
     """Returns how far the constraints are missed, as a fraction of their bounds.
 
-    A constraint is met if its violation is not above 0.
+    A constraint is met if its violation is not above 0. A latency that was not measured says
+    nothing of that constraint.
     """
     at_least, at_most = objectives.accuracy.at_least, objectives.score.at_most
-    return {"accuracy": (at_least - accuracy) / at_least, "score": (score - at_most) / at_most}
+    found = {"accuracy": (at_least - accuracy) / at_least, "score": (score - at_most) / at_most}
+    if objectives.latency is not None and latency is not None:
+        found[LATENCY] = latency / objectives.latency.at_most - 1
+    return found
 
 
 def feasible(violations: Mapping[str, float]) -> bool:

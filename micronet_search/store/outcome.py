@@ -46,6 +46,7 @@ class Outcome:
         ended: The Unix time of the end.
         accuracy: Of the network as shipped, on the validation split; if stopped, at the rung.
         test_accuracy: Of a repeat's network as shipped, on the test split; None for a trial.
+        latency_ms: Of a trial, where its study has a goal for the milliseconds of one image.
         scores: For each score rule its `parameters`, `operations` and `score`, measured; for a
             stopped trial, predicted.
         parameters: Before norms are folded.
@@ -73,6 +74,7 @@ class Outcome:
     curve: tuple[Epoch, ...] = ()
     base: int | None = None
     test_accuracy: _Accuracy | None = None
+    latency_ms: Annotated[float, Field(gt=0.0)] | None = None
 
     def totals(self) -> dict[str, int | None]:
         """Returns the cost of the whole network, by the same names as `Cost.totals`."""

@@ -47,6 +47,7 @@ class TrialFolder(_Folder):
     views = _Inside(VIEWS_FILE)  # of a teacher: its outputs for each view of the training images
     traceback = _Inside("traceback.txt")  # the error of a failed trial
     outcome = _Inside("outcome.json")  # how the trial ended, in numbers
+    runtime = _Inside("runtime.json")  # what its exported network takes in ONNX Runtime
 
     @property
     def artifacts(self) -> tuple[Path, ...]:

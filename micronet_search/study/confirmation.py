@@ -3,13 +3,13 @@
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from micronet_search.config.sweep import Objectives
 from micronet_search.store.outcome import Outcome
 from micronet_search.store.paths import Repeat
-from micronet_search.study.survey import score_of, survey
+from micronet_search.study.survey import is_feasible, score_of, survey
 
 NORMAL_95 = 1.959964
 """The standard normal distribution has 95 % within this many deviations."""
@@ -131,8 +131,9 @@ def contenders(outcomes: Mapping[int, Outcome], objectives: Objectives, images: 
         if outcome.state != "complete" or outcome.accuracy is None:
             continue
         score = score_of(outcome, objectives)
-        raised = outcome.accuracy + standard_error(outcome.accuracy, images)
-        is_feasible = raised >= objectives.accuracy.at_least and score <= objectives.score.at_most
-        if is_feasible and not any(best >= raised and cost <= score for best, cost in points):
+        raised = min(1.0, outcome.accuracy + standard_error(outcome.accuracy, images))
+        if not is_feasible(replace(outcome, accuracy=raised), objectives):
+            continue
+        if not any(best >= raised and cost <= score for best, cost in points):
             found.add(number)
     return sorted(found, key=lambda number: (score_of(outcomes[number], objectives), number))

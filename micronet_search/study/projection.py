@@ -12,6 +12,7 @@ from optuna.exceptions import StorageInternalError
 from micronet_search.config.sweep import Sweep
 from micronet_search.store.outcome import Outcome, read_repeats
 from micronet_search.store.paths import Root
+from micronet_search.study.exports import record_exports
 from micronet_search.study.repeats import record_repeats
 from micronet_search.study.start import Start, environment, migrate, read_start, write_start
 from micronet_search.study.survey import Survey, extended, front_row, is_feasible, score_of
@@ -97,7 +98,7 @@ class Projection:
             self._try(self._project)
 
     def flush(self) -> int:
-        """Brings MLflow up to date at once, with a new picture.
+        """Brings MLflow up to date at once, with a new picture and what was exported.
 
         Returns:
             How many trials it lacked.
@@ -106,7 +107,9 @@ class Projection:
             TrackingError: MLflow does not answer, or refuses.
         """
         self._next_picture = 0.0
-        return self._with_recorder(self._project)
+        lacked = self._with_recorder(self._project)
+        self._with_recorder(lambda recorder: record_exports(recorder, self._folder))
+        return lacked
 
     def close(self, finished: bool) -> None:
         """Brings MLflow up to date at the driver's end.

@@ -37,5 +37,5 @@ def record_repeats(
             recorder.record_repeat(files.path.name, repeat.trial, outcome, files.artifacts)
     for trial, found in figures.items():
         latest = max(outcome.ended for repeat, outcome in repeats.items() if repeat.trial == trial)
-        recorder.record_confirmation(trial, found, latest)
+        recorder.record_more(trial, found, latest, step=found["seeds"])
     return figures

@@ -10,7 +10,7 @@ from micronet_search.engine.work import Order, Stop
 from micronet_search.search.stopping import RUNGS, Standing, finished, verdict
 from micronet_search.store.outcome import Epoch, Outcome
 from micronet_search.study.draws import Drawn
-from micronet_search.study.survey import points
+from micronet_search.study.survey import meets_latency, points
 
 
 class Rungs:
@@ -41,18 +41,19 @@ class Rungs:
         epochs = drawn.candidate.training.epochs
         if not self._early.rule or row.epoch not in self._early.rungs(epochs):
             return "go"
-        number, point = drawn.number, (row.accuracy, drawn.score)
+        goals, number, point = self._objectives, drawn.number, (row.accuracy, drawn.score)
         reached = self._points.setdefault(row.epoch, {})
         reached[number] = point
         passed = {rung: known[number] for rung, known in self._points.items() if number in known}
         drawn.trial.set_user_attr(RUNGS, passed)
         others = [known for other, (known, _) in reached.items() if other != number]
+        rivals = {n: one for n, one in self._outcomes.items() if meets_latency(one, goals)}
         standing = Standing(
             row.epoch,
             *point,
             others=np.array(others, dtype=float),
             finished=finished(self._outcomes.values(), row.epoch / epochs),
-            complete=points(self._outcomes, self._objectives),
+            complete=points(rivals, goals),
         )
-        reason = verdict(standing, self._early, self._objectives.accuracy.at_least)
+        reason = verdict(standing, self._early, goals.accuracy.at_least)
         return "go" if reason is None else Stop(reason)

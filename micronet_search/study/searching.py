@@ -19,6 +19,7 @@ from micronet_search.study.projection import Projection
 from micronet_search.study.repair import repair
 from micronet_search.study.rungs import Rungs
 from micronet_search.study.starting_points import StartingPoints
+from micronet_search.study.timing import timed
 
 
 class Searching(Agenda[Drawn]):
@@ -82,7 +83,7 @@ class Searching(Agenda[Drawn]):
 
     def enter(self, trial: Drawn, result: Result) -> str:
         """Enters a trial in the study's folder, in Optuna and in MLflow."""
-        self._ledger.enter(trial.trial, result)
+        self._ledger.enter(trial.trial, timed(result, self._sweep.objectives))
         self._bases.add(trial.number)
         return self._ledger.line(trial.number)
 

@@ -35,6 +35,8 @@ def score_of(outcome: Outcome, objectives: Objectives) -> float:
 def front_row(number: int, outcome: Outcome, objectives: Objectives) -> dict[str, Any]:
     """Returns the figures of a trial on the front as plain values."""
     costs = {name: getattr(outcome, name) for name in ("parameters", "nonzeros", "macs")}
+    if outcome.latency_ms is not None:
+        costs["latency_ms"] = outcome.latency_ms
     score = score_of(outcome, objectives)
     return {"trial": number, "accuracy": outcome.accuracy, "score": score, **costs}
 
@@ -43,13 +45,19 @@ def violations(outcome: Outcome, objectives: Objectives) -> dict[str, float]:
     """Returns how far a trial misses each constraint; nothing for a failed trial."""
     if outcome.accuracy is None:
         return {}
-    return screening.violations(outcome.accuracy, score_of(outcome, objectives), objectives)
+    score = score_of(outcome, objectives)
+    return screening.violations(outcome.accuracy, score, objectives, outcome.latency_ms)
 
 
 def is_feasible(outcome: Outcome, objectives: Objectives) -> bool:
-    """Returns whether a trial is complete and meets both constraints."""
+    """Returns whether a trial is complete and meets every constraint."""
     complete = outcome.state == "complete"
     return complete and screening.feasible(violations(outcome, objectives))
+
+
+def meets_latency(outcome: Outcome, objectives: Objectives) -> bool:
+    """Returns whether nothing is known of a trial that misses the goal for the latency."""
+    return violations(outcome, objectives).get(screening.LATENCY, 0.0) <= 0
 
 
 def leaders(outcomes: Mapping[int, Outcome], objectives: Objectives) -> tuple[int, ...]:

@@ -35,6 +35,7 @@ def metrics(outcome: Outcome, rule: str) -> list[Metric]:
     once = {
         "accuracy": outcome.accuracy,
         "test_accuracy": outcome.test_accuracy,
+        "latency_ms": outcome.latency_ms,
         "score": own.get("score"),
         "score.parameters": own.get("parameters"),
         "score.operations": own.get("operations"),

@@ -122,25 +122,26 @@ class Recorder:
         self._record(self._repeats, name, f"{REPEAT}{name}", outcome, tags, artifacts)
         self.repeated.add(name)
 
-    def record_confirmation(self, trial: int, figures: Mapping[str, Any], at: float) -> None:
-        """Records on a trial's run what its repeats say together, unless that is recorded.
+    def metrics_of(self, trial: int) -> dict[str, float]:
+        """Returns the latest metrics of a trial that is recorded, by their names."""
+        found: dict[str, float] = self._trials[trial].data.metrics
+        return found
 
-        The step of each metric is the number of seeds, and its time the given Unix time.
+    def record_more(self, trial: int, figures: Mapping[str, Any], at: float, step: int = 0) -> None:
+        """Records on a trial's run what was found since, at a Unix time, unless it is recorded.
+
+        Truth values become tags, numbers metrics; None is left out.
         """
         from mlflow.entities import Metric
 
-        run, tags = self._trials[trial], {"confirmed": facts.truth(figures["confirmed"])}
-        metrics = {
-            name: float(value)
-            for name, value in figures.items()
-            if value is not None and name not in tags
-        }
-        known = run.data.metrics.get("seeds"), run.data.tags.get("confirmed")
-        if is_deleted(run) or known == (metrics["seeds"], tags["confirmed"]):
+        run, known = self._trials[trial], {n: v for n, v in figures.items() if v is not None}
+        tags = {n: facts.truth(v) for n, v in known.items() if isinstance(v, bool)}
+        metrics = {n: float(v) for n, v in known.items() if n not in tags}
+        has_metrics = metrics.items() <= run.data.metrics.items()
+        if is_deleted(run) or (has_metrics and tags.items() <= run.data.tags.items()):
             return
-        place = facts.milliseconds(at), int(metrics["seeds"])
         with reported(self._uri):
-            rows = [Metric(name, value, *place) for name, value in metrics.items()]
+            rows = [Metric(n, v, facts.milliseconds(at), step) for n, v in metrics.items()]
             self._log(run.info.run_id, rows, tags=tags)
         run.data.metrics.update(metrics)
         run.data.tags.update(tags)

@@ -84,8 +84,9 @@ def test_the_front_is_confirmed_recorded_and_shipped(tmp_path: Path, root: Path)
     rows = json.loads(cli("front", "tiny", "--format", "json", "--root", root, cwd=tmp_path).out)
     assert any(row.get("confirmed") for row in rows)
     assert "95 % interval" in cli("front", "tiny", "--root", root, cwd=tmp_path).out
-    shipped = cli("export", "tiny", "--best", "--root", root, cwd=tmp_path)
+    shipped = cli("export", "tiny", "--best", "--register", "--root", root, cwd=tmp_path)
     assert shipped.code == 0, shipped
+    assert shipped.out.endswith("registered as tiny, version 1, champion\n")
     best = view(root).confirmed()[0]["trial"]
     median = Repeat(best, view(root).confirmations[best].median_seed)
     model = tmp_path / f"exports/tiny/{best:04d}/model.safetensors"
@@ -131,8 +132,8 @@ def test_kills_between_any_two_steps_lose_nothing(tmp_path: Path, root: Path) ->
         Kill(outcome + "write_json", "after"),
         Kill(recorder + "record_repeat", "before"),
         Kill(recorder + "_log", "before", 2),
-        Kill(recorder + "record_confirmation", "before"),
-        Kill(recorder + "record_confirmation", "after"),
+        Kill(recorder + "record_more", "before"),
+        Kill(recorder + "record_more", "after"),
     ]
     died = 0
     for kill in points:

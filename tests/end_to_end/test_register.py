@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -17,10 +16,15 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from conftest import new_root
 from mlflow import MlflowClient
 from sklearn.datasets import load_digits
-from studies import cli, tiny, write
+from studies import cli
+
+from micronet_search.config.files import load_stored_sweep
+from micronet_search.runtime import onnx_model
+from micronet_search.shipped import load
+from micronet_search.store.paths import Root
+from micronet_search.tracking import registry
 
 
 def pixels(count: int) -> Any:
@@ -29,35 +33,30 @@ def pixels(count: int) -> Any:
     return images.astype(np.uint8)[:, None]
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Path:
-    """A root with a study. Not to be written to."""
-    root = new_root(tmp_path_factory.mktemp("register"), database)
-    sweep = tiny(search__trials=3, objectives__accuracy__at_least=0.11)
-    sweep_file = write(root.parent / "tiny.yaml", sweep)
-    assert cli("run", sweep_file, "--root", root, cwd=root.parent).code == 0
-    return root
-
-
 @pytest.fixture
 def exported(tmp_path: Path, finished: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "runs"))
 
 
-def test_champion_and_challenger(tmp_path: Path, exported: Path) -> None:
-    register = ("export", "tiny", "--register", "--root", exported)
-    first = cli(*register, "--trial", 0, cwd=tmp_path)
-    assert first.code == 0, first
-    assert first.out.endswith("registered as tiny, version 1, challenger\n")
+def registered(root: Path, trial: int, score: float, confirmed: bool) -> str:
+    """What is said of a trial's network that is registered."""
+    folder = Root(root).study("tiny")
+    shipped = load(folder.trial(trial).path)
+    content = onnx_model.write(shipped, {})
+    entry = registry.Entry(trial, shipped.candidate, content, score, 0.9, confirmed)
+    return registry.register(load_stored_sweep(folder.sweep), Root(root), entry)
+
+
+def test_champion_and_challenger(exported: Path) -> None:
+    assert registered(exported, 0, 0.3, False) == "registered as tiny, version 1, challenger"
     # the same file again is the same version
-    assert "version 1, challenger" in cli(*register, "--trial", 0, cwd=tmp_path).out
-    assert "version 2, challenger" in cli(*register, "--trial", 1, cwd=tmp_path).out
-    confirm = ("confirm", "tiny", "--top", 1, "--seeds", 1, "--root", exported)
-    assert cli(*confirm, cwd=tmp_path).code == 0
-    assert "version 3, champion" in cli(*register, "--best", cwd=tmp_path).out
+    assert registered(exported, 0, 0.3, False) == "registered as tiny, version 1, challenger"
+    assert registered(exported, 1, 0.2, True) == "registered as tiny, version 2, champion"
+    assert registered(exported, 2, 0.4, True) == "registered as tiny, version 3, challenger"
     client = MlflowClient(f"sqlite:///{exported / 'mlflow.db'}")
     assert client.get_model_version_by_alias("tiny", "champion").tags["confirmed"] == "true"
-    assert int(client.get_model_version_by_alias("tiny", "challenger").version) == 2
+    assert client.get_model_version_by_alias("tiny", "champion").tags["score"] == "0.2"
+    assert int(client.get_model_version_by_alias("tiny", "challenger").version) == 3
 
 
 @pytest.mark.timeout(300)
@@ -105,13 +104,11 @@ def is_up(port: int) -> bool:
         return False
 
 
-def test_a_trial_that_mlflow_does_not_know_is_refused(tmp_path: Path, exported: Path) -> None:
+def test_a_trial_that_mlflow_does_not_know_is_refused(exported: Path) -> None:
     client = MlflowClient(f"sqlite:///{exported / 'mlflow.db'}")
     (experiment,) = client.search_experiments(filter_string="name = 'tiny'")
-    runs = client.search_runs([experiment.experiment_id], "tags.trial = '0'")
-    for run in runs:
+    for run in client.search_runs([experiment.experiment_id], "tags.trial = '0'"):
         client.update_run(run.info.run_id, name="mine")
         client.delete_tag(run.info.run_id, "trial")
-    done = cli("export", "tiny", "--trial", 0, "--register", "--root", exported, cwd=tmp_path)
-    assert re.search(r"found no run of trial 0 in MLflow", done.err)
-    assert done.code == 2
+    with pytest.raises(ValueError, match="found no run of trial 0 in MLflow"):
+        registered(exported, 0, 0.3, False)

@@ -1,0 +1,101 @@
+"""What an ONNX file takes to run: a process that measures, and how it is asked.
+
+The process imports NumPy and ONNX Runtime alone, so that its memory is theirs.
+"""
+
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from micronet_search.runtime import ExportError
+
+ROUNDS, ROUND = 5, 0.02
+"""So many rounds are timed, each of which takes so many seconds at least."""
+
+TIMEOUT = 300.0
+
+
+def probe(content: bytes, image: tuple[int, int, int], batches: tuple[int, ...]) -> dict[str, Any]:
+    """Measures how ONNX Runtime runs a file on this machine, with one thread.
+
+    Args:
+        content: A file with a uint8 input `image`.
+        image: Its channels, height and width.
+        batches: The numbers of images of a batch, ascending.
+
+    Returns:
+        For each batch, its size as text: `latency_ms`, the milliseconds of one, by the fastest of
+        some rounds, which other processes disturbed least; and `memory_bytes`, by how much the
+        process has grown at most since before the file was opened, None where the system does not
+        tell it.
+
+    Raises:
+        ExportError: ONNX Runtime does not run the file.
+    """
+    asked = [sys.executable, "-m", __name__, *map(str, (*image, *batches))]
+    place = Path(__file__).parents[2]  # where this package is found, installed or not
+    try:
+        done = subprocess.run(
+            asked, input=content, capture_output=True, timeout=TIMEOUT, cwd=place, check=True
+        )
+    except subprocess.SubprocessError as error:
+        said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
+        reason = said.splitlines()[-1] if said else str(error)
+        raise ExportError(f"ONNX Runtime could not be timed: {reason}") from None
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def main() -> None:
+    """Measures in this process: a file on standard input, the numbers as arguments."""
+    import numpy as np
+    import onnxruntime
+
+    numbers = [int(text) for text in sys.argv[1:]]
+    image, batches = numbers[:3], numbers[3:]
+    content = sys.stdin.buffer.read()
+    before = _memory("VmRSS")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
+    random, found = np.random.default_rng(0), dict[str, Any]()
+    for batch in batches:
+        images = random.integers(0, 256, (batch, *image), np.uint8)
+        latency = _latency(lambda images=images: session.run(None, {"image": images}))
+        after = _memory("VmHWM")
+        grown = None if before is None or after is None else after - before
+        found[str(batch)] = {"latency_ms": latency, "memory_bytes": grown}
+    print(json.dumps(found))
+
+
+def _latency(run: Any) -> float:
+    """Returns the milliseconds that a call takes in the fastest round."""
+    run()
+    begun = time.perf_counter()
+    run()
+    calls = max(1, math.ceil(ROUND / (time.perf_counter() - begun)))
+    best = math.inf
+    for _ in range(ROUNDS):
+        begun = time.perf_counter()
+        for _ in range(calls):
+            run()
+        best = min(best, (time.perf_counter() - begun) / calls)
+    return 1000 * best
+
+
+def _memory(name: str) -> int | None:
+    """Returns a figure of this process's memory in bytes, where the system tells it."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    rows = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return int(rows[name].split()[0]) * 1024
+
+
+if __name__ == "__main__":
+    main()
