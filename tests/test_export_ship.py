@@ -4,6 +4,7 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -157,8 +158,8 @@ def test_a_file_that_predicts_otherwise_leaves_nothing(
     before = _tree(tmp_path)
     write = onnx_model.write
 
-    def tampered(shipped: Shipped, metadata: dict[str, str]) -> bytes:
-        model = onnx.load_from_string(write(shipped, metadata))
+    def tampered(shipped: Shipped, *arguments: Any) -> bytes:
+        model = onnx.load_from_string(write(shipped, *arguments))
         (weight,) = (t for t in model.graph.initializer if t.name == "stem.weight")
         values = numpy_helper.to_array(weight)
         reversed_ = (-1 - values.astype(np.int8)).astype(values.dtype)

@@ -16,6 +16,7 @@ from micronet_search.config.sweep import Sweep
 from micronet_search.data.splits import Splits
 from micronet_search.export import card, check, onnx_model, packed, program
 from micronet_search.export.check import Agreement
+from micronet_search.export.onnx_writer import OPSET_INT2
 from micronet_search.score.rules import scores
 from micronet_search.shipped import MAX_BYTES, load
 from micronet_search.store.files import write_bytes
@@ -65,11 +66,14 @@ class Exported:
         )
 
 
-def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Exported:
+def export_trial(
+    trial: TrialFolder, splits: Splits, destination: Path, opset: int = OPSET_INT2
+) -> Exported:
     """Ships a trial as `model.onnx`, `model.pt2`, `model.mnz` and `model.safetensors`, with a card.
 
     The ONNX file is run over the whole test split first. The destination is made whole or not at
-    all; an earlier export of the same study is replaced, anything else is a ValueError.
+    all; an earlier export of the same study is replaced, anything else is a ValueError. `opset` is
+    the newest that the ONNX file may use.
 
     Raises:
         ExportError: The ONNX file is not valid, does not run, or predicts too many test images
@@ -80,7 +84,7 @@ def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Expor
     # a study from before MLflow was told at every start may have none
     identity = study_id(study) if study.identity.exists() else ""
     _refuse_foreign(destination, identity)
-    files, facts = _prepare(trial, load_stored_sweep(study.sweep), identity, splits)
+    files, facts = _prepare(trial, load_stored_sweep(study.sweep), identity, splits, opset)
     _place(files, destination)
     score = scores(facts.cost)[facts.sweep.objectives.score.rule].score
     sizes = len(files[PACKED]), -(-facts.cost.storage_bits // 8)
@@ -118,7 +122,7 @@ def _complete(trial: TrialFolder) -> Outcome:
 
 
 def _prepare(
-    trial: TrialFolder, sweep: Sweep, study: str, splits: Splits
+    trial: TrialFolder, sweep: Sweep, study: str, splits: Splits, opset: int
 ) -> tuple[dict[str, bytes], card.Facts]:
     outcome, shipped = _complete(trial), load(trial.model)
     number = int(trial.path.name.split("-")[0])  # the folder of a repeat has its seed behind it
@@ -138,7 +142,7 @@ def _prepare(
         "validation_accuracy": str(outcome.accuracy),
         **{f"score.{rule}": str(found.score) for rule, found in scores(cost).items()},
     }
-    files = {ONNX: onnx_model.write(shipped, metadata), MODEL_FILE: trial.model.read_bytes()}
+    files = {ONNX: onnx_model.write(shipped, metadata, opset), MODEL_FILE: trial.model.read_bytes()}
     agreement = check.compare(files[ONNX], shipped, splits.test)
     files[PROGRAM] = program.write(shipped, splits.test)
     files[PACKED] = packed.write(shipped, splits.test)
