@@ -31,6 +31,7 @@ from micronet_search.compression import quantized_layers, quantizers
 from micronet_search.config.network import Input
 from micronet_search.export import ExportError, check, onnx_model
 from micronet_search.export.onnx_model import write_layer
+from micronet_search.export.onnx_size import onnx_size
 from micronet_search.export.onnx_writer import GraphWriter
 from micronet_search.network.precision import Plan, Precision
 from micronet_search.score.graphs.measure import measure
@@ -163,6 +164,30 @@ def test_a_width_in_the_documentation_of_a_node_is_checked(tmp_path: Path) -> No
     onnx.save(model, path)
     with pytest.raises(ValueError, match="does not have the 2 bits that its metadata claim"):
         measure(path)
+
+
+SMALL = {"family": "resnet", "stem": {"width": 4}, "widths": [6], "layers": [1]}
+
+
+@pytest.mark.parametrize(
+    ("opset", "weights"), [(25, 18 + 108 + 162 + 12 + 30), (18, 36 + 216 + 324 + 24 + 60)]
+)
+def test_the_parts_of_a_file_as_counted_by_hand(opset: int, weights: int) -> None:
+    """The network of the example in docs/scores.md: 660 weights of 4 bits, half of them zero."""
+    shipped = random_shipped(widths(4, 8), DIGITS, SMALL, pruning={"sparsity": 0.5})
+    content = onnx_model.write(shipped, {}, opset)
+    size = onnx_size(content, build.predict(shipped.candidate))
+    # with masks 330 * 4 + 660 bits, and 32 biases, 32 + 4 scales of 16 bits
+    assert size.counted == math.ceil((1_980 + 68 * 16) / 8) == 384
+    # biases; scales in 32 bits; for each of four inputs a scale and a step; the image's mean and
+    # scale; the zero points of inputs
+    tensors = weights + 32 * 2 + 32 * 4 + 4 * (4 + 4) + 4 + 4 + 1
+    assert size.wider == tensors - 384
+    assert size.total == len(content)
+    model = onnx.load_from_string(content)
+    for tensor in model.graph.initializer:
+        tensor.ClearField("raw_data")
+    assert size.graph == pytest.approx(model.ByteSize(), abs=6 * len(model.graph.initializer))
 
 
 @pytest.mark.parametrize("bits", [(32, 32), (16, 16), (8, 8), (4, 4), (2, 2)], ids=str)
