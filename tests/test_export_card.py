@@ -245,7 +245,7 @@ def test_a_repeat_has_its_own_seed_and_commands() -> None:
     told = "trial 7 with seed 2 on all training images; its randomness comes from the seed"
     assert f"| trial | {told} {seed_of(0, 'repeat', 7, 2)} |" in text
     assert "100 for test; those for validation were trained on too |" in text
-    assert "the candidate is confirmed; of its trainings this is the one with the median" in text
+    assert "The candidate is confirmed on them; of its trainings, this is the one of the" in text
     assert "It is not confirmed" not in text
 
 

@@ -143,8 +143,8 @@ def _certainty(facts: Facts) -> str:
     found, goal = facts.confirmation, facts.sweep.objectives.accuracy.at_least
     if found is None or not found.reaches(goal):
         return f"It is not confirmed: another training may miss the goal of {goal:.2%}."
-    shipped = "; of its trainings this is the one with the median" if facts.repeat else ""
-    return f"They told that the candidate is confirmed{shipped}."
+    median = "; of its trainings, this is the one of the median accuracy" if facts.repeat else ""
+    return f"The candidate is confirmed on them{median}."
 
 
 def _interval(low: float, high: float) -> str:
