@@ -27,6 +27,15 @@ from micronet_search.cli.common import (
 )
 
 ScoreFormat = StrEnum("ScoreFormat", ["TABLE", "JSON"])
+Opset = Annotated[
+    int,
+    typer.Option(
+        help="The newest ONNX opset that model.onnx may use: integers of 2 bits need 25, those of "
+        "4 bits 21, and become wider below.",
+        min=14,
+        max=25,
+    ),
+]
 
 
 @app.command()
@@ -92,15 +101,7 @@ def export(
     trial: Annotated[int | None, typer.Option(help="The trial of this number.", min=0)] = None,
     front: Annotated[bool, typer.Option("--front", help="Every trial on the front.")] = False,
     to: Annotated[Path | None, typer.Option(help="Default: exports/STUDY/TRIAL.")] = None,
-    opset: Annotated[
-        int,
-        typer.Option(
-            help="The newest ONNX opset that model.onnx may use: weights of 2 bits need 25, those "
-            "of 4 bits 21, and become wider below.",
-            min=14,
-            max=25,
-        ),
-    ] = 25,
+    opset: Opset = 25,
     at_least: AtLeast = None,
     register: Annotated[
         bool, typer.Option("--register", help="Put them into MLflow's registry.")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from micronet_search.compression.technique import techniques
 from micronet_search.config.candidate import Candidate
@@ -67,12 +68,11 @@ class Facts:
 
 def write(facts: Facts) -> str:
     """Returns the card in Markdown, with the front matter that model hubs read."""
-    candidate, dataset, cost = facts.candidate, facts.sweep.dataset, facts.cost
+    candidate, dataset = facts.candidate, facts.sweep.dataset
     family, folder = candidate.network.family, folder_of(dataset)
     title, image = candidate.network.title, candidate.input
-    sizes = [(f"`{name}` (bytes)", f"{size:,}") for name, size in facts.sizes.items()]
-    weights = [layer.stored[0] for layer in cost.layers if layer.macs]
     return _TEMPLATE.read_text(encoding="utf-8").format(
+        **_measured(facts),
         **_origin(facts),
         facts=facts,
         sweep=facts.sweep,
@@ -89,22 +89,31 @@ def write(facts: Facts) -> str:
         names=json.dumps(facts.names, ensure_ascii=False),
         expected=f", with the dataset's folder `{folder}` beside `model.onnx`" if folder else "",
         example=example(dataset, image),
-        packed=packed_bytes(cost),
-        sparsity=1.0 - sum(w.nonzeros for w in weights) / sum(w.elements for w in weights),
-        figures=_rows([*figures(candidate, facts.plan), *sizes]),
         interval=_interval(*wilson(facts.agreement.onnx_accuracy, facts.agreement.images)),
         confirmed=_confirmed(facts.confirmation, facts.sweep.objectives.accuracy.at_least),
         certainty=_certainty(facts),
         doubt=f" **But {facts.doubt}.**" if facts.doubt else "",
-        scores=_rows(
-            (rule, *(f"{part:.6f}" for part in (found.score, found.parameters, found.operations)))
-            for rule, found in scores(cost).items()
-        ),
-        layers=_rows(map(_layer, cost.layers)),
         folder=f" `{folder}`" if folder else "",
         limit=f", at most {dataset.limit:,} images of each split" if dataset.limit else "",
-        arithmetic=_ARITHMETIC if cost.integer else "",
     )
+
+
+def _measured(facts: Facts) -> dict[str, Any]:
+    """Returns what the card says on the stored tensors, and on the files that hold them."""
+    cost = facts.cost
+    sizes = [(f"`{name}` (bytes)", f"{size:,}") for name, size in facts.sizes.items()]
+    weights = [layer.stored[0] for layer in cost.layers if layer.macs]
+    return {
+        "packed": packed_bytes(cost),
+        "sparsity": 1.0 - sum(w.nonzeros for w in weights) / sum(w.elements for w in weights),
+        "figures": _rows([*figures(facts.candidate, facts.plan), *sizes]),
+        "scores": _rows(
+            (rule, *(f"{part:.6f}" for part in (one.score, one.parameters, one.operations)))
+            for rule, one in scores(cost).items()
+        ),
+        "layers": _rows(map(_layer, cost.layers)),
+        "arithmetic": _ARITHMETIC if cost.integer else "",
+    }
 
 
 def _origin(facts: Facts) -> dict[str, str]:
