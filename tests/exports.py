@@ -179,14 +179,20 @@ def compare(shipped: Shipped, count: int = 60) -> Tensor:
 
 
 def run_card(export: Path) -> tuple[dict[str, Any], str]:
-    """What the code on a model card leaves and prints, run as written in the export's folder."""
+    """What the code on a model card leaves and prints, run as written in the export's folder.
+
+    The first snippet, of three lines, prints the class of a black image; that is left out.
+    """
     snippets = re.findall(r"```python\n(.*?)```", (export / "README.md").read_text(), re.DOTALL)
-    assert len(snippets) == 2
+    assert len(snippets) == 3
     found: dict[str, Any] = {}
     with contextlib.chdir(export), contextlib.redirect_stdout(io.StringIO()) as printed:
         for snippet in snippets:
             exec(snippet, found)
-    return found, printed.getvalue()
+    black, rest = printed.getvalue().split("\n", 1)
+    assert re.fullmatch(r"\[\d+\]", black), black
+    assert sum(map(bool, snippets[0].splitlines())) == 3
+    return found, rest
 
 
 def metadata(export: Path) -> dict[str, str]:

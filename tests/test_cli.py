@@ -160,7 +160,7 @@ def test_export(folder: Path, finished: Path, tmp_path: Path) -> None:
     exported = tmp_path / f"exports/tiny/{rows[0]['trial']:04d}"
     names = {path.name for path in exported.iterdir()}
     models = {"model.onnx", "model.pt2", "model.mnz", "model.safetensors"}
-    assert names == models | {"mnz.py", "candidate.yaml", "README.md"}
+    assert names == models | {"mnz.py", "candidate.yaml", "sweep.yaml", "README.md", "cost.png"}
     kinds = {"candidate.yaml": "predicted", "model.onnx": "measured", "model.mnz": "measured"}
     for file, kind in kinds.items():
         score = json.loads(cli("score", exported / file, "--format", "json", cwd=folder).out)

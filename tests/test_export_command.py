@@ -10,12 +10,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from exports import metadata, run_card
+from exports import DIGITS, metadata, run_card
 from PIL import Image
+from sklearn.datasets import load_digits
 from studies import Command, Fault, cli, tiny, write
 
 from micronet_search.config.sweep import Dataset
 from micronet_search.data.splits import load
+from micronet_search.export.snippets import example
 
 EASY = {"search__trials": 1, "candidate__training__epochs": 15}
 COLOURS = [(220, 30, 30), (30, 220, 30), (30, 30, 220)]
@@ -81,7 +83,8 @@ def test_digits_as_scikit_learn_has_them_are_brought_to_the_networks_range(
 ) -> None:
     """The card's code, as written, gives what the network was trained on."""
     command = ("export", "tiny", "--trial", 0, "--root", finished, "--to", "model")
-    assert cli(*command, cwd=tmp_path).code == 0
+    assert cli(*command, "--opset", 14, cwd=tmp_path).code == 0
+    assert onnx.load(tmp_path / "model/model.onnx").opset_import[0].version == 14
     told = metadata(tmp_path / "model")
     shape = "N x 1 x 8 x 8 (images, channels, height, width)"
     assert told["input"] == f"uint8, {shape}, pixels from 0 to 255, grayscale"
@@ -95,6 +98,16 @@ def test_digits_as_scikit_learn_has_them_are_brought_to_the_networks_range(
     images = torch.from_numpy(found["image"])
     assert (images[:, None] == known).flatten(2).all(2).any(1).all()
     assert printed == f"{[str(number) for number in found['logits'].argmax(1)]}\n"
+
+    # the same code on all of scikit-learn's images, and their own labels
+    exec(example(Dataset(name="digits"), DIGITS).replace("[:10]", ""), found)
+    (logits,) = found["session"].run(["logits"], {"image": found["image"]})
+    test = load(Dataset.model_validate(tiny()["dataset"])).test
+    tested = (torch.from_numpy(found["image"])[:, None] == test.images).flatten(2).all(2)
+    right = (logits.argmax(1) == load_digits().target)[tested.any(1).numpy()]
+    assert len(right) == len(test)
+    assert right.mean() == float(told["test_accuracy"])
+    assert f"test accuracy | {right.mean():.2%}" in (tmp_path / "model/README.md").read_text()
 
 
 def test_an_export_knows_the_classes_of_a_folder_and_doubts_others(
@@ -119,7 +132,7 @@ def test_an_export_knows_the_classes_of_a_folder_and_doubts_others(
     (tmp_path / "model/three kinds").symlink_to(tmp_path / "three kinds")
     found, printed = run_card(tmp_path / "model")
     assert found["image"].tolist() == PICTURE[0].transpose(2, 0, 1)[None].tolist()
-    assert printed == f"{[known[number] for number in found['logits'].argmax(1)]}\n"
+    assert printed == f"{[known[0]]}\n"  # an image of the first class
 
     # two classes change their names after the training
     first, second = (tmp_path / "three kinds/test" / name for name in names[:2])

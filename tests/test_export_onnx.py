@@ -13,6 +13,7 @@ from exports import (
     CIFAR,
     DENSENET,
     DIGITS,
+    EFFICIENTNET,
     EXACT,
     HALF,
     compare,
@@ -26,13 +27,17 @@ from exports import (
 from onnx import TensorProto, numpy_helper
 from torch import nn
 
+from micronet_search import build
 from micronet_search.compression import quantized_layers, quantizers
 from micronet_search.config.network import Input
 from micronet_search.export import check
+from micronet_search.export.onnx_size import onnx_size
 from micronet_search.network.precision import Plan, Precision
 from micronet_search.runtime import ExportError, onnx_model, session
 from micronet_search.runtime.onnx_model import write_layer
 from micronet_search.runtime.onnx_writer import GraphWriter
+from micronet_search.score.graphs.measure import measure
+from micronet_search.score.rules import scores
 
 FLOAT = {
     "none": None,
@@ -123,6 +128,63 @@ def test_tensors_have_their_true_types(bits: tuple[int, int], weights: int, opse
         values = numpy_helper.to_array(found[name]).astype(np.float32)
         np.testing.assert_array_equal(values.ravel(), tensor.float().numpy().ravel())
     assert [entry.version for entry in onnx.load_from_string(content).opset_import] == [opset]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 8])
+def test_an_older_opset_has_wider_types_for_the_same_network(bits: int, tmp_path: Path) -> None:
+    """Opset 21 has no integers of 2 bits, 18 none of 4, and 14 no axes as an input of `ReduceMax`.
+
+    Nothing else changes: what ONNX Runtime computes, and what is scored.
+    """
+    network = EFFICIENTNET | {"activation": "hard-swish"}
+    shipped = random_shipped(widths(bits, 8, mode="dynamic"), DIGITS, network)
+    expected = scores(build.predict(shipped.candidate).measured(shipped.tensors))
+    images, path = random_images(DIGITS, 50), tmp_path / "model.onnx"
+    logits, four = onnx_logits(onnx_model.write(shipped, {}), images), TensorProto.INT4
+    for opset, version, kind in ((14, 7, None), (18, 8, None), (21, 10, four), (22, 10, four)):
+        path.write_bytes(onnx_model.write(shipped, {}, opset))
+        model = onnx.load(path)
+        assert (model.opset_import[0].version, model.ir_version) == (min(opset, 21), version)
+        kinds = {t.data_type for t in model.graph.initializer if t.name.endswith(".weight")}
+        assert kinds == {kind if kind and bits < 8 else TensorProto.INT8}
+        torch.testing.assert_close(onnx_logits(path.read_bytes(), images), logits)
+        assert scores(measure(path).cost) == expected
+
+
+def test_a_width_in_the_documentation_of_a_node_is_checked(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(onnx_model.write(random_shipped(widths(3, 8)), {}, 18))
+    model = onnx.load(path)
+    claims = [node for node in model.graph.node if node.doc_string]
+    assert {node.doc_string for node in claims} == {"bits=3"}
+    claims[0].doc_string = "bits=2"
+    onnx.save(model, path)
+    with pytest.raises(ValueError, match="does not have the 2 bits that its metadata claim"):
+        measure(path)
+
+
+SMALL = {"family": "resnet", "stem": {"width": 4}, "widths": [6], "layers": [1]}
+
+
+@pytest.mark.parametrize(
+    ("opset", "weights"), [(25, 18 + 108 + 162 + 12 + 30), (18, 36 + 216 + 324 + 24 + 60)]
+)
+def test_the_parts_of_a_file_as_counted_by_hand(opset: int, weights: int) -> None:
+    """The network of the example in docs/scores.md: 660 weights of 4 bits, half of them zero."""
+    shipped = random_shipped(widths(4, 8), DIGITS, SMALL, pruning={"sparsity": 0.5})
+    content = onnx_model.write(shipped, {}, opset)
+    size = onnx_size(content, build.predict(shipped.candidate))
+    # with masks 330 * 4 + 660 bits, and 32 biases, 32 + 4 scales of 16 bits
+    assert size.counted == math.ceil((1_980 + 68 * 16) / 8) == 384
+    # biases; scales in 32 bits; for each of four inputs a scale and a step; the image's mean and
+    # scale; the zero points of inputs
+    tensors = weights + 32 * 2 + 32 * 4 + 4 * (4 + 4) + 4 + 4 + 1
+    assert size.wider == tensors - 384
+    assert size.total == len(content)
+    model = onnx.load_from_string(content)
+    for tensor in model.graph.initializer:
+        tensor.ClearField("raw_data")
+    assert size.graph == pytest.approx(model.ByteSize(), abs=6 * len(model.graph.initializer))
 
 
 @pytest.mark.parametrize("bits", [(32, 32), (16, 16), (8, 8), (4, 4), (2, 2)], ids=str)

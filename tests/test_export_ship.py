@@ -4,6 +4,7 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,10 +13,13 @@ import torch
 from exports import DIGITS, metadata, onnx_logits, random_images, random_shipped, run_card, widths
 from onnx import numpy_helper
 
-from micronet_search.config.files import dump_yaml, load_candidate
+from micronet_search import build
+from micronet_search.config.files import dump_yaml, load_candidate, load_sweep
 from micronet_search.data.splits import Images, Splits
-from micronet_search.export.ship import export_trial
+from micronet_search.export import origin
+from micronet_search.export.ship import Exported, export_trial
 from micronet_search.runtime import ExportError, onnx_model
+from micronet_search.score.rules import scores
 from micronet_search.shipped import Shipped, load, pack
 from micronet_search.store import checkpoint
 from micronet_search.store.files import write_bytes, write_json, write_text
@@ -23,7 +27,7 @@ from micronet_search.store.outcome import Outcome
 from micronet_search.store.paths import Root, TrialFolder
 
 FILES = {"model.onnx", "model.pt2", "model.mnz", "model.safetensors"}
-FILES |= {"mnz.py", "candidate.yaml", "README.md"}
+FILES |= {"mnz.py", "candidate.yaml", "sweep.yaml", "README.md", "cost.png"}
 SWEEP = {
     "name": "study",
     "dataset": {"name": "digits"},
@@ -43,7 +47,20 @@ def shipped() -> Shipped:
 
 @pytest.fixture
 def trial(tmp_path: Path, shipped: Shipped) -> TrialFolder:
-    study = Root(tmp_path / "mlruns").study("study")
+    return _trial(tmp_path, shipped)
+
+
+@pytest.fixture(scope="module")
+def exported(
+    tmp_path_factory: pytest.TempPathFactory, shipped: Shipped, splits: Splits
+) -> Exported:
+    """An export that no test changes."""
+    folder = tmp_path_factory.mktemp("exported")
+    return export_trial(_trial(folder, shipped), splits, folder / "new" / "folders" / "model")
+
+
+def _trial(folder: Path, shipped: Shipped) -> TrialFolder:
+    study = Root(folder / "mlruns").study("study")
     write_text(study.sweep, dump_yaml(SWEEP))
     write_json(study.identity, {"id": "a1"})
     trial = study.trial(7)
@@ -67,31 +84,37 @@ def _end(trial: TrialFolder, state: str) -> None:
     write_json(trial.outcome, tree | {"state": state})
 
 
-def test_an_export_holds_the_model_and_its_figures(
-    trial: TrialFolder, splits: Splits, shipped: Shipped, tmp_path: Path
-) -> None:
-    destination = tmp_path / "new" / "folders" / "model"
-    exported = export_trial(trial, splits, destination)
+def test_an_export_holds_the_model_and_its_figures(exported: Exported, shipped: Shipped) -> None:
+    destination = exported.path
     assert {path.name for path in destination.iterdir()} == FILES
     assert os.listdir(destination.parent) == ["model"]
-    assert exported.path == destination
     assert exported.agreement.images == 50
     assert exported.agreement.onnx_accuracy == pytest.approx(0.8, abs=0.03)
     assert "test accuracy 80.00%" in str(exported)
-    assert (destination / "model.safetensors").read_bytes() == trial.model.read_bytes()
+    content = pack(shipped.candidate, shipped.tensors, shipped.normalization)
+    assert (destination / "model.safetensors").read_bytes() == content
     assert load_candidate(destination / "candidate.yaml") == shipped.candidate
     found = metadata(destination)
     assert found["study"] == "a1"
     assert found["candidate"] == "study/0007"
     assert found["validation_accuracy"] == "0.75"
-    assert float(found["score.imt"]) > 0
+    assert float(found["test_accuracy"]) == exported.agreement.onnx_accuracy
+    for rule, score in scores(build.predict(shipped.candidate).measured(shipped.tensors)).items():
+        told = (found[f"score.{rule}{part}"] for part in ("", ".parameters", ".operations"))
+        assert tuple(map(float, told)) == (score.score, score.parameters, score.operations)
 
 
-def test_the_card_tells_what_was_measured(
-    trial: TrialFolder, splits: Splits, tmp_path: Path
-) -> None:
-    export_trial(trial, splits, tmp_path / "model")
-    text = (tmp_path / "model" / "README.md").read_text()
+def test_the_sizes_that_are_told_are_those_of_the_files(exported: Exported) -> None:
+    size = (exported.path / "model.onnx").stat().st_size
+    assert exported.onnx.total == size
+    line, text = str(exported), (exported.path / "README.md").read_text()
+    assert f"model.onnx has {size:,}, {exported.onnx.wider:,} more for zeros" in line
+    assert f"| the file | {size:,} |" in text
+    assert f"| the graph: nodes, names and metadata | {exported.onnx.graph:,} |" in text
+
+
+def test_the_card_tells_what_was_measured(exported: Exported) -> None:
+    text = (exported.path / "README.md").read_text()
     assert text.startswith("---\n")
     for expected in (
         "| test accuracy | 80.00%, 95 % interval 66.96% to 88.76% |",
@@ -101,18 +124,33 @@ def test_the_card_tells_what_was_measured(
         "| micronet2019 |",
         "| classifier | linear |",
         "trial 7 of the study `study`",
+        "| images | 50 for training, 50 for validation, 50 for test |",
+        "micronet-search export study --trial 7\n",
+        "](cost.png)",
     ):
         assert expected in text, expected
-    assert str(tmp_path) not in text
+    assert str(exported.path.parents[2]) not in text
     assert re.search(r"\{\w*\}", text) is None
 
 
-def test_the_code_on_the_card_runs(trial: TrialFolder, splits: Splits, tmp_path: Path) -> None:
-    export_trial(trial, splits, tmp_path / "model")
-    found, _ = run_card(tmp_path / "model")
+def test_the_code_on_the_card_runs(exported: Exported) -> None:
+    found, _ = run_card(exported.path)
     with torch.no_grad():
         logits = found["network"](torch.from_numpy(found["image"]))
     assert np.array_equal(logits.argmax(1), found["logits"].argmax(1))
+
+
+def test_the_sweep_is_shipped_without_the_machine(exported: Exported, tmp_path: Path) -> None:
+    """It can be run as it is, beside the folder of the dataset."""
+    sweep = load_sweep(exported.path / "sweep.yaml")
+    there = (
+        {"name": "folder", "root": "/home/somebody/data"},
+        {"address": "host:6379", "engine": "ray"},
+    )
+    moved = sweep.override(dataset=there[0], execution=there[1])
+    path = tmp_path / "sweep.yaml"
+    path.write_text(dump_yaml(origin.portable(moved)))
+    assert load_sweep(path) == sweep.override(dataset={"name": "folder", "root": "data"})
 
 
 def test_an_accuracy_far_from_the_searchs_is_said(
@@ -131,10 +169,7 @@ def test_an_accuracy_far_from_the_searchs_is_said(
 
 
 @pytest.mark.parametrize("name", ["", "model.safetensors"])
-def test_the_network_comes_back(
-    name: str, trial: TrialFolder, splits: Splits, shipped: Shipped, tmp_path: Path
-) -> None:
-    exported = export_trial(trial, splits, tmp_path / "model")
+def test_the_network_comes_back(name: str, exported: Exported, shipped: Shipped) -> None:
     loaded, images = load(exported.path / name), random_images(DIGITS, 20)
     assert not loaded.training
     with torch.no_grad():
@@ -157,8 +192,8 @@ def test_a_file_that_predicts_otherwise_leaves_nothing(
     before = _tree(tmp_path)
     write = onnx_model.write
 
-    def tampered(shipped: Shipped, metadata: dict[str, str]) -> bytes:
-        model = onnx.load_from_string(write(shipped, metadata))
+    def tampered(shipped: Shipped, *arguments: Any) -> bytes:
+        model = onnx.load_from_string(write(shipped, *arguments))
         (weight,) = (t for t in model.graph.initializer if t.name == "stem.weight")
         values = numpy_helper.to_array(weight)
         reversed_ = (-1 - values.astype(np.int8)).astype(values.dtype)

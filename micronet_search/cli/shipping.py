@@ -30,6 +30,15 @@ from micronet_search.cli.common import (
 
 ScoreFormat = StrEnum("ScoreFormat", ["TABLE", "JSON"])
 BoardFormat = StrEnum("BoardFormat", ["TABLE", "CSV", "HTML"])
+Opset = Annotated[
+    int,
+    typer.Option(
+        help="The newest ONNX opset that model.onnx may use: integers of 2 bits need 25, those of "
+        "4 bits 21, and become wider below.",
+        min=14,
+        max=25,
+    ),
+]
 
 
 @app.command()
@@ -134,6 +143,7 @@ def export(
     trial: Annotated[int | None, typer.Option(help="The trial of this number.", min=0)] = None,
     front: Annotated[bool, typer.Option("--front", help="Every trial on the front.")] = False,
     to: Annotated[Path | None, typer.Option(help="Default: exports/STUDY/TRIAL.")] = None,
+    opset: Opset = 25,
     at_least: AtLeast = None,
     register: Annotated[
         bool, typer.Option("--register", help="Put them into MLflow's registry.")
@@ -160,7 +170,7 @@ def export(
         destination = folder / f"{number:04d}" if front or to is None else folder
         own = view.folder.trial(number)
         source = view.shipped(number) if trial is None else own
-        exported = export_trial(source, splits, destination)
+        exported = export_trial(source, splits, destination, opset)
         print(exported)
         entries.append(exported.entry(confirmed=source != own))
     try:

@@ -1,82 +1,53 @@
 """The model card: what is shipped, how to run it, and every measured figure."""
 
 import json
-import platform
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from micronet_search.compression.technique import techniques
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.files import dump_yaml
 from micronet_search.config.network import Input
-from micronet_search.config.sweep import Dataset, Sweep
+from micronet_search.config.sweep import Sweep
+from micronet_search.export import origin
 from micronet_search.export.check import Agreement
+from micronet_search.export.onnx_size import OnnxSize, packed_bytes
+from micronet_search.export.snippets import example, folder_of
 from micronet_search.network.precision import Plan
 from micronet_search.score.cost import Cost, Layer
 from micronet_search.score.rules import scores
 from micronet_search.store.outcome import Outcome
-from micronet_search.store.paths import MODEL_FILE
+from micronet_search.store.paths import MODEL_FILE, Repeat
 from micronet_search.study.confirmation import Confirmation, wilson
 
-PACKAGES = ("micronet-search", "torch", "onnx", "onnxruntime")
 _LAYER = ("elements", "nonzeros", "weight_bits", "activation_bits", "macs")
+_ARITHMETIC = """\
+* The scores count products of integers. ONNX Runtime and PyTorch compute with the same integers
+  in floating point: the time and the energy that integers save need other software or hardware."""
+_TOO = "; those for validation were trained on too"
 _TEMPLATE = Path(__file__).with_name("card.md")
-_WHOLE = {
-    "digits": """\
-from sklearn.datasets import load_digits
-
-pixels = load_digits().images[:10]  # 0 to 16
-image = np.rint(pixels * 255 / 16).astype(np.uint8)[:, None]
-""",
-    "cifar10": """\
-from torchvision.datasets import CIFAR10
-
-pixels = CIFAR10("data", train=False, download=True).data[:10]  # images, height, width, channels
-image = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-""",
-}
-
-_READ = {
-    "folder": """\
-from pathlib import Path
-
-from PIL import Image
-
-files = Path({test}).glob("[!.]*/[!.]*")
-file = min(file for file in files if file.suffix not in (".db", ".ini"))
-picture = Image.open(file).convert("{mode}")
-""",
-    "parquet": """\
-from io import BytesIO
-from pathlib import Path
-
-import pandas as pd
-from PIL import Image
-
-rows = pd.read_parquet(min(Path({root}).glob("test-*.parquet")))
-cell = rows["img" if "img" in rows else "image"][0]
-content = cell["bytes"] if isinstance(cell, dict) else cell
-picture = Image.open(BytesIO(content)).convert("{mode}")
-""",
-}
-_PIXELS = """\
-pixels = np.array(picture).reshape(1, {height}, {width}, {channels})
-image = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-"""
 
 
 @dataclass(frozen=True)
 class Facts:
     """What a card says, beside what follows from it.
 
-    The cost is that of the stored tensors, the agreement that on the test split. `names` are those
-    of the classes, `sizes` the bytes of each file, and `doubt` is about the test accuracy.
-    `runtime` is what `runtime.latency.measure` says. The `confirmation` has what the repeats of the
-    trial say, if it was repeated.
+    Attributes:
+        names: Those of the classes.
+        cost: That of the stored tensors.
+        agreement: That on the test split.
+        doubt: About the test accuracy.
+        sizes: The bytes of each file, by its name.
+        runtime: What `runtime.latency.measure` says.
+        onnx: What the ONNX file is made of.
+        splits: How many images were for `training`, `validation` and `test`.
+        repeat: Which training of the trial's candidate it is; None for the trial's own.
+        confirmation: What the repeats of the trial say, if it was repeated.
+        environment: What the study ran on, where that is known.
     """
 
     sweep: Sweep
@@ -90,49 +61,78 @@ class Facts:
     doubt: str | None
     sizes: dict[str, int]
     runtime: dict[str, float]
+    onnx: OnnxSize
+    splits: dict[str, int]
+    repeat: Repeat | None = None
     confirmation: Confirmation | None = None
+    environment: dict[str, str] | None = None
 
 
 def write(facts: Facts) -> str:
     """Returns the card in Markdown, with the front matter that model hubs read."""
-    candidate, dataset, cost = facts.candidate, facts.sweep.dataset, facts.cost
-    family, folder = candidate.network.family, _folder(dataset)
-    title = candidate.network.title
-    sizes = [(f"`{name}` (bytes)", f"{size:,}") for name, size in facts.sizes.items()]
-    weights = [layer.stored[0] for layer in cost.layers if layer.macs]
+    candidate, dataset = facts.candidate, facts.sweep.dataset
+    family, folder = candidate.network.family, folder_of(dataset)
+    title, image = candidate.network.title, candidate.input
     return _TEMPLATE.read_text(encoding="utf-8").format(
+        **_measured(facts),
+        **_origin(facts),
         facts=facts,
         sweep=facts.sweep,
         dataset=dataset,
-        image=candidate.input,
+        image=image,
+        shape=(1, image.channels, image.height, image.width),
         model=MODEL_FILE,
         tags=dump_yaml({"tags": ["micronet-search", "onnx", family, *tags(candidate)]}),
         family=title[0].upper() + title[1:],
-        plural="" if candidate.input.channels == 1 else "s",
+        plural="" if image.channels == 1 else "s",
         digest=candidate.digest(),
-        onnxruntime=_version("onnxruntime"),
-        input=_described(candidate.input),
+        onnxruntime=origin.version("onnxruntime"),
+        input=_described(image),
         names=json.dumps(facts.names, ensure_ascii=False),
         expected=f", with the dataset's folder `{folder}` beside `model.onnx`" if folder else "",
-        example=example(dataset, candidate.input),
-        packed=-(-cost.storage_bits // 8),
-        sparsity=1.0 - sum(w.nonzeros for w in weights) / sum(w.elements for w in weights),
-        figures=_rows([*figures(candidate, facts.plan), *sizes]),
+        example=example(dataset, image),
         interval=_interval(*wilson(facts.agreement.onnx_accuracy, facts.agreement.images)),
         confirmed=_confirmed(facts.confirmation, facts.sweep.objectives.accuracy.at_least),
+        certainty=_certainty(facts),
         doubt=f" **But {facts.doubt}.**" if facts.doubt else "",
-        scores=_rows(
-            (rule, *(f"{part:.6f}" for part in (found.score, found.parameters, found.operations)))
-            for rule, found in scores(cost).items()
-        ),
-        layers=_rows(map(_layer, cost.layers)),
         folder=f" `{folder}`" if folder else "",
         limit=f", at most {dataset.limit:,} images of each split" if dataset.limit else "",
-        trained=_date(facts.outcome.ended),
-        exported=_date(time.time()),
-        python=platform.python_version(),
-        packages=_rows((name, _version(name)) for name in PACKAGES),
     )
+
+
+def _measured(facts: Facts) -> dict[str, Any]:
+    """Returns what the card says on the stored tensors, and on the files that hold them."""
+    cost = facts.cost
+    sizes = [(f"`{name}` (bytes)", f"{size:,}") for name, size in facts.sizes.items()]
+    weights = [layer.stored[0] for layer in cost.layers if layer.macs]
+    return {
+        "packed": packed_bytes(cost),
+        "sparsity": 1.0 - sum(w.nonzeros for w in weights) / sum(w.elements for w in weights),
+        "figures": _rows([*figures(facts.candidate, facts.plan), *sizes]),
+        "scores": _rows(
+            (rule, *(f"{part:.6f}" for part in (one.score, one.parameters, one.operations)))
+            for rule, one in scores(cost).items()
+        ),
+        "layers": _rows(map(_layer, cost.layers)),
+        "arithmetic": _ARITHMETIC if cost.integer else "",
+    }
+
+
+def _origin(facts: Facts) -> dict[str, str]:
+    """Returns what the card says on where the network comes from."""
+    trial, repeat, found = facts.trial, facts.repeat, facts.environment or {}
+    again = origin.commands(facts.sweep.name, trial, repeat, facts.confirmation)
+    seed = origin.seed(facts.sweep.search.seed, trial, repeat)
+    images = ", ".join(f"{count:,} for {split}" for split, count in facts.splits.items())
+    return {
+        "commands": "\n".join(again),
+        "images": images + _TOO * (repeat is not None and repeat.full_train),
+        "origin": f"{repeat or trial}; its randomness comes from the seed {seed}",
+        "trained": _date(facts.outcome.ended),
+        "commit": origin.commit(found),
+        "exported": _date(time.time()),
+        "packages": _rows(origin.versions(found)),
+    }
 
 
 def _confirmed(found: Confirmation | None, goal: float) -> str:
@@ -147,6 +147,15 @@ def _confirmed(found: Confirmation | None, goal: float) -> str:
         f"accuracy of {found.mean:.2%}{spread}, 95 % interval {_interval(*found.interval)}: it is "
         f"{verdict} for the goal of {goal:.2%}."
     )
+
+
+def _certainty(facts: Facts) -> str:
+    """Returns sentences on what to expect of another training."""
+    found, goal = facts.confirmation, facts.sweep.objectives.accuracy.at_least
+    if found is None or not found.reaches(goal):
+        return f"It is not confirmed: another training may miss the goal of {goal:.2%}."
+    median = "; of its trainings, this is the one of the median accuracy" if facts.repeat else ""
+    return f"The candidate is confirmed on them{median}."
 
 
 def _interval(low: float, high: float) -> str:
@@ -203,32 +212,8 @@ def _described(image: Input) -> str:
     return f"uint8, {shape} (images, channels, height, width), pixels from 0 to 255, {channels}"
 
 
-def example(dataset: Dataset, image: Input) -> str:
-    """Returns Python, with numpy as `np`, that makes the input `image` from images of a dataset."""
-    if dataset.name in _WHOLE:
-        return _WHOLE[dataset.name]
-    if dataset.name not in _READ:
-        shape = (1, image.channels, image.height, image.width)
-        return f"image = np.zeros({shape}, np.uint8)  # images of the dataset in this place\n"
-    root, mode = Path(_folder(dataset)), "L" if image.channels == 1 else "RGB"
-    names = {"root": repr(str(root)), "test": repr(str(root / "test")), "mode": mode}
-    return _READ[dataset.name].format(**names) + _PIXELS.format(**image.model_dump())
-
-
-def _folder(dataset: Dataset) -> str:
-    own = dataset.root if dataset.name in ("folder", "parquet") else None
-    return Path(own).name if own else ""
-
-
 def _date(seconds: float) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(seconds))
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "not installed"
 
 
 def _rows(rows: Iterable[Iterable[str]]) -> str:

@@ -15,11 +15,14 @@ from micronet_search.config.files import dump_yaml, load_stored_sweep
 from micronet_search.config.loading import describe, read_bytes
 from micronet_search.config.sweep import Sweep
 from micronet_search.data.splits import Splits
-from micronet_search.export import card, check, packed, program
+from micronet_search.export import card, check, origin, packed, picture, program
 from micronet_search.export.check import Agreement
+from micronet_search.export.onnx_size import OnnxSize, onnx_size
 from micronet_search.runtime import latency, onnx_model
+from micronet_search.runtime.onnx_writer import OPSET_INT2
+from micronet_search.score.cost import Cost
 from micronet_search.score.rules import scores
-from micronet_search.shipped import MAX_BYTES, load
+from micronet_search.shipped import MAX_BYTES, Shipped, load
 from micronet_search.store.files import write_bytes
 from micronet_search.store.outcome import Outcome, read_outcome, read_repeats
 from micronet_search.store.owner import study_id
@@ -27,11 +30,12 @@ from micronet_search.store.paths import MODEL_FILE, StudyFolder, TrialFolder
 from micronet_search.store.runtime import Runtime, write_runtime
 from micronet_search.study.confirmation import Confirmation
 from micronet_search.study.repeats import read_confirmations
+from micronet_search.study.start import read_start
 from micronet_search.tracking.registry import Entry
 
 ONNX, PROGRAM, PACKED, READER = "model.onnx", "model.pt2", "model.mnz", "mnz.py"
-CANDIDATE, CARD = "candidate.yaml", "README.md"
-FILES = {ONNX, PROGRAM, PACKED, READER, MODEL_FILE, CANDIDATE, CARD}
+CANDIDATE, SWEEP, CARD, PICTURE = "candidate.yaml", "sweep.yaml", "README.md", "cost.png"
+FILES = {ONNX, PROGRAM, PACKED, READER, MODEL_FILE, CANDIDATE, SWEEP, CARD, PICTURE}
 """What an export holds."""
 
 
@@ -39,8 +43,8 @@ FILES = {ONNX, PROGRAM, PACKED, READER, MODEL_FILE, CANDIDATE, CARD}
 class Exported:
     """An export: its folder, what it is of, how its networks agree, and what is odd about it.
 
-    `packed` and `counted` are the bytes of the packed file, and those that the score counts;
-    `runtime` is what `runtime.latency.measure` says.
+    `packed` is the bytes of the packed file, `onnx` what the ONNX file is made of, and `runtime`
+    what `runtime.latency.measure` says.
     """
 
     path: Path
@@ -50,7 +54,7 @@ class Exported:
     agreement: Agreement
     doubt: str | None
     packed: int
-    counted: int
+    onnx: OnnxSize
     runtime: dict[str, float]
 
     def entry(self, confirmed: bool) -> Entry:
@@ -62,7 +66,12 @@ class Exported:
     def __str__(self) -> str:
         found = self.agreement
         warning = f"\nwarning: {self.doubt}" if self.doubt else ""
-        sizes = f"{PACKED} has {self.packed:,} bytes, the score counts {self.counted:,}"
+        size = self.onnx
+        sizes = (
+            f"{PACKED} has {self.packed:,} bytes, the score counts {size.counted:,}; {ONNX} has "
+            f"{size.total:,}, {size.wider:,} more for zeros and wider types and {size.graph:,} for "
+            "its graph"
+        )
         return (
             f"{self.path}: test accuracy {found.onnx_accuracy:.2%} on {found.images} images, "
             f"{found.differing} of them predicted otherwise by the PyTorch network; "
@@ -70,12 +79,15 @@ class Exported:
         )
 
 
-def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Exported:
+def export_trial(
+    trial: TrialFolder, splits: Splits, destination: Path, opset: int = OPSET_INT2
+) -> Exported:
     """Ships a trial as `model.onnx`, `model.pt2`, `model.mnz` and `model.safetensors`, with a card.
 
     The ONNX file is run over the whole test split first. The destination is made whole or not at
-    all; an earlier export of the same study is replaced, anything else is a ValueError. What the
-    ONNX file takes to run is kept in the trial's folder, for MLflow.
+    all; an earlier export of the same study is replaced, anything else is a ValueError. `opset` is
+    the newest that the ONNX file may use. What that file takes to run is kept in the trial's
+    folder, for MLflow.
 
     Raises:
         ExportError: The ONNX file is not valid, does not run, or predicts too many test images
@@ -86,13 +98,12 @@ def export_trial(trial: TrialFolder, splits: Splits, destination: Path) -> Expor
     # a study from before MLflow was told at every start may have none
     identity = study_id(study) if study.identity.exists() else ""
     _refuse_foreign(destination, identity)
-    files, facts = _prepare(trial, load_stored_sweep(study.sweep), identity, splits)
+    files, facts = _prepare(trial, load_stored_sweep(study.sweep), identity, splits, opset)
     _place(files, destination)
     write_runtime(study.trial(facts.trial).runtime, Runtime(time.time(), facts.runtime))
     score = scores(facts.cost)[facts.sweep.objectives.score.rule].score
-    sizes = len(files[PACKED]), -(-facts.cost.storage_bits // 8)
-    found = facts.agreement, facts.doubt
-    return Exported(destination, facts.trial, facts.candidate, score, *found, *sizes, facts.runtime)
+    found = facts.agreement, facts.doubt, len(files[PACKED]), facts.onnx, facts.runtime
+    return Exported(destination, facts.trial, facts.candidate, score, *found)
 
 
 def _refuse_foreign(destination: Path, study: str) -> None:
@@ -125,31 +136,25 @@ def _complete(trial: TrialFolder) -> Outcome:
 
 
 def _prepare(
-    trial: TrialFolder, sweep: Sweep, study: str, splits: Splits
+    trial: TrialFolder, sweep: Sweep, study: str, splits: Splits, opset: int
 ) -> tuple[dict[str, bytes], card.Facts]:
     outcome, shipped = _complete(trial), load(trial.model)
-    number = int(trial.path.name.split("-")[0])  # the folder of a repeat has its seed behind it
-    assert outcome.accuracy is not None
-    candidate = shipped.candidate
+    candidate, folder = shipped.candidate, StudyFolder(trial.path.parents[1])
     if (candidate.input, candidate.classes) != (splits.input, splits.classes):
         raise ValueError(
             f"found a dataset with {splits.classes} classes and images of {splits.input}, expected "
             f"the trial's {candidate.classes} and {candidate.input}"
         )
+    assert outcome.accuracy is not None
     cost = build.predict(candidate).measured(shipped.tensors)
     names = splits.names or tuple(map(str, range(splits.classes)))
-    metadata = {
-        "candidate": f"{sweep.name}/{trial.path.name}",
-        "study": study,
-        **card.metadata(candidate.input, names),
-        "validation_accuracy": str(outcome.accuracy),
-        **{f"score.{rule}": str(found.score) for rule, found in scores(cost).items()},
-    }
-    files = {ONNX: onnx_model.write(shipped, metadata), MODEL_FILE: trial.model.read_bytes()}
-    agreement = check.compare(files[ONNX], shipped, splits.test)
-    files[PROGRAM] = program.write(shipped, splits.test)
-    files[PACKED] = packed.write(shipped, splits.test)
-    files[READER] = Path(mnz.__file__).read_bytes()
+    metadata = {"candidate": f"{sweep.name}/{trial.path.name}", "study": study}
+    metadata |= card.metadata(candidate.input, names) | _figures(outcome.accuracy, cost)
+    files, agreement = _models(shipped, metadata, splits, opset)
+    files[MODEL_FILE] = trial.model.read_bytes()
+    judged = len(splits.validation)
+    repeat = next((one for one in folder.repeats() if folder.repeat(one) == trial), None)
+    number = repeat.trial if repeat else int(trial.path.name)
     facts = card.Facts(
         sweep=sweep,
         trial=number,
@@ -159,14 +164,53 @@ def _prepare(
         plan=shipped.plan,
         cost=cost,
         agreement=agreement,
-        doubt=check.doubt(agreement, outcome.accuracy, len(splits.validation)),
+        doubt=check.doubt(agreement, outcome.accuracy, judged),
         sizes={name: len(content) for name, content in files.items()},
         runtime=latency.measure(shipped, files[ONNX]),
-        confirmation=_confirmation(StudyFolder(trial.path.parents[1]), sweep, number),
+        onnx=onnx_size(files[ONNX], cost),
+        splits={"training": len(splits.train), "validation": judged, "test": len(splits.test)},
+        repeat=repeat,
+        confirmation=_confirmation(folder, sweep, number),
+        environment=read_start(folder).environment,
     )
-    files[CANDIDATE] = dump_yaml(candidate.model_dump(mode="json")).encode()
-    files[CARD] = card.write(facts).encode()
-    return files, facts
+    return files | _texts(facts), facts
+
+
+def _figures(validation: float, cost: Cost) -> dict[str, str]:
+    """Returns the accuracy that the search saw, and every score with its parts, by name."""
+    figures = {"validation_accuracy": validation}
+    for rule, found in scores(cost).items():
+        figures[f"score.{rule}"] = found.score
+        figures[f"score.{rule}.parameters"] = found.parameters
+        figures[f"score.{rule}.operations"] = found.operations
+    return {name: str(figure) for name, figure in figures.items()}
+
+
+def _models(
+    shipped: Shipped, metadata: dict[str, str], splits: Splits, opset: int
+) -> tuple[dict[str, bytes], Agreement]:
+    """Returns the files that run, and how the ONNX file did on the test split."""
+    measured = onnx_model.write(shipped, metadata, opset)
+    agreement = check.compare(measured, shipped, splits.test)
+    metadata = {**metadata, "test_accuracy": str(agreement.onnx_accuracy)}  # of the same graph
+    files = {
+        ONNX: onnx_model.write(shipped, metadata, opset),
+        PROGRAM: program.write(shipped, splits.test),
+        PACKED: packed.write(shipped, splits.test),
+        READER: Path(mnz.__file__).read_bytes(),
+    }
+    return files, agreement
+
+
+def _texts(facts: card.Facts) -> dict[str, bytes]:
+    """Returns the card with its picture, and the files that tell how to come to the network."""
+    sweep = facts.sweep
+    return {
+        CANDIDATE: dump_yaml(facts.candidate.model_dump(mode="json")).encode(),
+        SWEEP: dump_yaml(origin.portable(sweep)).encode(),
+        PICTURE: picture.draw(facts.cost, sweep.objectives.score.rule),
+        CARD: card.write(facts).encode(),
+    }
 
 
 def _confirmation(study: StudyFolder, sweep: Sweep, trial: int) -> Confirmation | None:

@@ -16,23 +16,29 @@ from torch import fx, nn
 from micronet_search.compression.graph import trace
 from micronet_search.data.splits import Normalization
 from micronet_search.network.layers import Add, GlobalMean, Join, Scale
-from micronet_search.runtime.onnx_writer import GraphWriter, write_input, write_weight
+from micronet_search.runtime.onnx_writer import (
+    OPSET_INT2,
+    GraphWriter,
+    write_input,
+    write_weight,
+)
 from micronet_search.shipped import Shipped
 
 # Adds the nodes of a layer, given the writer, its name, itself and each value that it reads.
 Write = Callable[..., str]
 
 
-def write(shipped: Shipped, metadata: dict[str, str]) -> bytes:
+def write(shipped: Shipped, metadata: dict[str, str], opset: int = OPSET_INT2) -> bytes:
     """Returns the ONNX file of a network, with texts by name beside the graph.
 
     Its input `image` is uint8 (N, C, H, W) with any N, its output `logits` float32 (N, classes).
+    `opset` is the newest that it may use: below 25 integers have at least 4 bits, below 21 all 8.
     """
     layers = shipped.plan.layers.values()
     widths = {layer.weight_bits for layer in layers}
     widths |= {layer.activation_bits for layer in layers if not layer.image}
     compute = torch.float16 if widths == {16} else torch.float32
-    writer = GraphWriter(compute, shipped.tensors, shipped.plan)
+    writer = GraphWriter(compute, shipped.tensors, shipped.plan, opset)
     values: dict[fx.Node, str] = {}
     for node in trace(shipped.network).nodes:
         sources = [values[source] for source in node.all_input_nodes]

@@ -21,16 +21,21 @@ from micronet_search.network.tensors import Role, tensor_name, tensors_of
 from micronet_search.runtime import ExportError
 from micronet_search.score.graphs.values import BITS
 
-# The first opsets with integers of 4 bits and of 2, and `DequantizeLinear` of them.
-OPSET, OPSET_INT2 = 21, 25
+# The first opsets with all operators, with axes of `ReduceMax` as an input, and with
+# `DequantizeLinear` of integers of 4 bits and of 2.
+OPSET_OLDEST, OPSET_AXES, OPSET_INT4, OPSET_INT2 = 14, 18, 21, 25
 
 _FLOATS = {torch.float16: TensorProto.FLOAT16, torch.float32: TensorProto.FLOAT}
 
 
-def _integer_type(bits: int) -> np.dtype[Any]:
-    """Returns the narrowest signed type that ONNX has for integers of 1 to 8 bits."""
+def _integer_type(bits: int, opset: int) -> tuple[np.dtype[Any], int]:
+    """Returns the narrowest signed type that an opset has for integers of 1 to 8 bits, its bits."""
     assert 1 <= bits <= 8, bits
-    return np.dtype(ml_dtypes.int2 if bits <= 2 else ml_dtypes.int4 if bits <= 4 else np.int8)
+    if bits <= 2 and opset >= OPSET_INT2:
+        return np.dtype(ml_dtypes.int2), 2
+    if bits <= 4 and opset >= OPSET_INT4:
+        return np.dtype(ml_dtypes.int4), 4
+    return np.dtype(np.int8), 8
 
 
 class GraphWriter:
@@ -39,12 +44,23 @@ class GraphWriter:
     A value is named after the node that computes it, so that names lead back to the modules.
     """
 
-    def __init__(self, compute: torch.dtype, tensors: Mapping[str, Tensor], plan: Plan) -> None:
-        """Starts the graph of a network with these stored tensors, computing in this type."""
+    def __init__(
+        self,
+        compute: torch.dtype,
+        tensors: Mapping[str, Tensor],
+        plan: Plan,
+        newest: int = OPSET_INT2,
+    ) -> None:
+        """Starts the graph of a network with these stored tensors, computing in this type.
+
+        `newest` is the newest opset that it may use.
+        """
+        assert OPSET_OLDEST <= newest <= OPSET_INT2, newest
         self.compute = _FLOATS[compute]
         self.plan = plan
+        self.newest = newest
         self._tensors = tensors
-        self._opset = OPSET
+        self._opset = min(newest, OPSET_INT4)
         self._nodes: list[NodeProto] = []
         self._initializers: dict[str, TensorProto] = {}
 
@@ -54,8 +70,14 @@ class GraphWriter:
         return name
 
     def note(self, key: str, value: str) -> None:
-        """Puts a text into the metadata of the node that was added last."""
-        self._nodes[-1].metadata_props.add(key=key, value=value)
+        """Puts a text into the metadata of the node that was added last.
+
+        Where nodes have no metadata yet, it goes into the documentation of the node.
+        """
+        if self.newest >= OPSET_INT4:  # and version 10 of the format
+            self._nodes[-1].metadata_props.add(key=key, value=value)
+        else:
+            self._nodes[-1].doc_string = f"{key}={value}"
 
     def store(self, name: str, values: Any) -> str:
         """Adds an array as an initialiser of its own type, unless `name` exists; returns `name`."""
@@ -110,19 +132,21 @@ class GraphWriter:
 def write_weight(writer: GraphWriter, name: str) -> str:
     """Adds the weights of a layer; integers are scaled in each output channel.
 
-    ONNX has no type of 1, 3, 5, 6 and 7 bits, so the node that scales them tells these widths.
+    ONNX has no type of 1, 3, 5, 6 and 7 bits, and older opsets none below 8, so the node that
+    scales the integers tells a width that is not that of their type.
     """
     precision, tensors = writer.plan.layers[name], writer.tensors_of(name)
     if not precision.scales_weights:
         return writer.constant(name, "weight")
     bits = precision.weight_bits
-    integers = tensors["weight"].numpy().astype(_integer_type(bits))
+    kind, size = _integer_type(bits, writer.newest)
+    integers = tensors["weight"].numpy().astype(kind)
     # the output has the type of the scale
     scale = tensors["weight_scale"].float().numpy()
     stored = writer.store_tensor(name, "weight", integers)
     operands = [stored, writer.store_tensor(name, "weight_scale", scale)]
     found = writer.add("DequantizeLinear", operands, f"{stored}.dequantize", axis=0)
-    if bits not in (2, 4, 8):
+    if bits != size:
         writer.note(BITS, str(bits))
     return found
 
@@ -183,8 +207,10 @@ def _dynamic(writer: GraphWriter, name: str, module: nn.Module, source: str) -> 
     axes = (1, 2, 3) if isinstance(module, nn.Conv2d) else (1,)
     if quantizer.low < 0:
         size = writer.add("Abs", [source], f"{name}.input.size")
-    over = writer.store(f"axes.{len(axes)}", np.array(axes, np.int64))
-    largest = writer.add("ReduceMax", [size, over], f"{name}.input.largest", keepdims=1)
+    over, inputs = {"axes": axes}, [size]
+    if writer.newest >= OPSET_AXES:
+        over, inputs = {}, [size, writer.store(f"axes.{len(axes)}", np.array(axes, np.int64))]
+    largest = writer.add("ReduceMax", inputs, f"{name}.input.largest", keepdims=1, **over)
     reach = writer.store(f"reach.{quantizer.high}", np.array(quantizer.reach, np.float32))
     unbounded = writer.add("Div", [largest, reach], f"{name}.input.unbounded")
     smallest = writer.store("smallest_scale", np.array(SMALLEST_SCALE, np.float32))

@@ -1,7 +1,8 @@
 """What is known of the values in an ONNX graph: constants to their last bit, others by width.
 
 A width is that of the ONNX type, narrowed by a `Clip` between rounding and scaling, or by the key
-`bits` of a `DequantizeLinear`'s metadata, which the constant must then keep to. The values alone do
+`bits` of a `DequantizeLinear`'s metadata (or its documentation, before nodes had metadata), which
+the constant must then keep to. The values alone do
 not tell: weights of 8 bits may happen to fit 7, and those of 2 bits look like signs and zeros.
 """
 
@@ -152,10 +153,16 @@ def _dequantize(graph: Graph, node: NodeProto, inputs: Inputs) -> Constant:
     constant = inputs[0]
     assert constant is not None
     zero, bits = _parameters(node, inputs)[1], constant.bits
-    claimed = {entry.key: entry.value for entry in node.metadata_props}.get(BITS)
-    if claimed is not None:
+    if (claimed := _claimed(node)) is not None:
         bits = _kept(claimed, constant, node)
     return replace(constant, zero=zero, bits=bits, scales=_names(node))
+
+
+def _claimed(node: NodeProto) -> str | None:
+    """Returns the width that a file claims for the integers of a node, if it does."""
+    key, equals, value = node.doc_string.partition("=")
+    documented = {key: value} if equals else {}
+    return (documented | {entry.key: entry.value for entry in node.metadata_props}).get(BITS)
 
 
 def _kept(claimed: str, constant: Constant, node: NodeProto) -> int:
