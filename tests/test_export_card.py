@@ -61,7 +61,7 @@ def card_of(candidate: Candidate, **others: Any) -> str:
         agreement=Agreement(100, 0, 0.8, 0.8),
         doubt=None,
         sizes={},
-        runtime={},
+        runtime={"latency_ms": 0.5, "float_latency_ms": 0.25},
         onnx=OnnxSize(1_000, 200, 3_000),
         splits={"training": 1_294, "validation": 144, "test": 100},
     )
@@ -71,6 +71,12 @@ def card_of(candidate: Candidate, **others: Any) -> str:
 def test_a_plain_network_has_32_bits_and_no_technique() -> None:
     assert lines(candidate_of()) == {"bits of weights": "32", "bits of activations": "32"}
     assert list(card.tags(candidate_of())) == []
+
+
+def test_latencies_stand_beside_those_in_floats() -> None:
+    card = card_of(candidate_of())
+    assert "| one image (ms) | 0.5 | 0.25 |" in card
+    assert "MiB" not in card.split("## Layers")[0].split("## What it takes")[1].split("Measured")[0]
 
 
 def test_what_changes_nothing_is_not_told() -> None:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -28,6 +28,13 @@ _LAYER = ("elements", "nonzeros", "weight_bits", "activation_bits", "macs")
 _ARITHMETIC = """\
 * The scores count products of integers. ONNX Runtime and PyTorch compute with the same integers
   in floating point: the time and the energy that integers save need other software or hardware."""
+_TAKEN = {
+    "latency_ms": "one image (ms)",
+    "latency_256_ms": "256 images at once (ms)",
+    "memory_bytes": "memory for one image (MiB)",
+    "memory_256_bytes": "memory for 256 images (MiB)",
+    "onnx_bytes": "the file (MiB)",
+}
 _TOO = "; those for validation were trained on too"
 _TEMPLATE = Path(__file__).with_name("card.md")
 
@@ -109,6 +116,7 @@ def _measured(facts: Facts) -> dict[str, Any]:
         "packed": packed_bytes(cost),
         "sparsity": 1.0 - sum(w.nonzeros for w in weights) / sum(w.elements for w in weights),
         "figures": _rows([*figures(facts.candidate, facts.plan), *sizes]),
+        "taken": _rows(_taken(facts.runtime)),
         "scores": _rows(
             (rule, *(f"{part:.6f}" for part in (one.score, one.parameters, one.operations)))
             for rule, one in scores(cost).items()
@@ -156,6 +164,15 @@ def _certainty(facts: Facts) -> str:
         return f"It is not confirmed: another training may miss the goal of {goal:.2%}."
     median = "; of its trainings, this is the one of the median accuracy" if facts.repeat else ""
     return f"The candidate is confirmed on them{median}."
+
+
+def _taken(runtime: Mapping[str, float]) -> Iterator[tuple[str, str, str]]:
+    """Yields what the ONNX file takes to run, and the network in floats."""
+    for name, title in _TAKEN.items():
+        if name in runtime:
+            size = 1 if name.endswith("ms") else 2**20
+            own, floats = (f"{runtime[key] / size:.3g}" for key in (name, f"float_{name}"))
+            yield title, own, floats
 
 
 def _interval(low: float, high: float) -> str:

@@ -72,10 +72,12 @@ class Exported:
             f"{size.total:,}, {size.wider:,} more for zeros and wider types and {size.graph:,} for "
             "its graph"
         )
+        own, floats = (self.runtime[f"{kind}latency_ms"] for kind in ("", "float_"))
+        latency = f"one image takes {own:.3g} ms in ONNX Runtime, {floats:.3g} ms in floats"
         return (
             f"{self.path}: test accuracy {found.onnx_accuracy:.2%} on {found.images} images, "
             f"{found.differing} of them predicted otherwise by the PyTorch network; "
-            f"{sizes}{warning}"
+            f"{sizes}; {latency}{warning}"
         )
 
 
