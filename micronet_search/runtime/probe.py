@@ -5,6 +5,8 @@ The process imports NumPy and ONNX Runtime alone, so that its memory is theirs.
 
 import json
 import math
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -16,7 +18,10 @@ from micronet_search.runtime import ExportError
 ROUNDS, ROUND = 5, 0.02
 """So many rounds are timed, each of which takes so many seconds at least."""
 
-TIMEOUT = 300.0
+SLOW = 5.0
+"""A call that takes more seconds is timed once, so that large networks can be exported too."""
+
+TIMEOUT = 1800.0
 
 
 def probe(content: bytes, image: tuple[int, int, int], batches: tuple[int, ...]) -> dict[str, Any]:
@@ -38,10 +43,10 @@ def probe(content: bytes, image: tuple[int, int, int], batches: tuple[int, ...])
     """
     asked = [sys.executable, "-m", __name__, *map(str, (*image, *batches))]
     place = Path(__file__).parents[2]  # where this package is found, installed or not
+    # a group of its own: the Ctrl-C that pauses a study would end the measurement of its trial
+    options: dict[str, Any] = {"timeout": TIMEOUT, "cwd": place, "process_group": 0}
     try:
-        done = subprocess.run(
-            asked, input=content, capture_output=True, timeout=TIMEOUT, cwd=place, check=True
-        )
+        done = subprocess.run(asked, input=content, capture_output=True, check=True, **options)
     except subprocess.SubprocessError as error:
         said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
         reason = said.splitlines()[-1] if said else str(error)
@@ -52,6 +57,8 @@ def probe(content: bytes, image: tuple[int, int, int], batches: tuple[int, ...])
 
 def main() -> None:
     """Measures in this process: a file on standard input, the numbers as arguments."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a shutdown's, after which the study pauses
+
     import numpy as np
     import onnxruntime
 
@@ -74,12 +81,14 @@ def main() -> None:
 
 
 def _latency(run: Any) -> float:
-    """Returns the milliseconds that a call takes in the fastest round."""
+    """Returns the milliseconds that a call takes in the fastest round, after a first one."""
     run()
     begun = time.perf_counter()
     run()
-    calls = max(1, math.ceil(ROUND / (time.perf_counter() - begun)))
-    best = math.inf
+    once = time.perf_counter() - begun
+    if once > SLOW:
+        return 1000 * once
+    calls, best = max(1, math.ceil(ROUND / once)), math.inf
     for _ in range(ROUNDS):
         begun = time.perf_counter()
         for _ in range(calls):
@@ -93,8 +102,8 @@ def _memory(name: str) -> int | None:
     status = Path("/proc/self/status")
     if not status.exists():
         return None
-    rows = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return int(rows[name].split()[0]) * 1024
+    found = re.search(rf"^{name}:\s*(\d+) kB$", status.read_text(), re.MULTILINE)
+    return found and int(found[1]) * 1024
 
 
 if __name__ == "__main__":
