@@ -339,6 +339,7 @@ class Page(HTMLParser):
 @pytest.fixture
 def board() -> Leaderboard:
     found = FOUND | {name: figures(0.2, 0.1) for name in NAMES} | {"odd": "found <b>"}
+    found["sum"] = "=1+1 has the shape [-1]"
     return Leaderboard(
         rank(found, 100, Goals(0.9, 0.05)), Goals(0.9, 0.05), "a<b", 100, "2026-01-31"
     )
@@ -400,6 +401,7 @@ def test_the_values_for_programs(board: Leaderboard) -> None:
     assert float(rows[0]["score"]) == 0.010
     assert (rows[0]["macs"], rows[0]["bytes"]) == ("12345", "678")
     assert "'=1+1" in {row["submission"] for row in rows}  # no formula
+    assert "'=1+1 has the shape [-1]" in {row["note"] for row in rows}
     assert set(rows[-1].values()) == {"", "zero", "not judged", "damaged"}
 
 
