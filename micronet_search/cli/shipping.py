@@ -156,6 +156,7 @@ def export(
     """
     from micronet_search.data.splits import load
     from micronet_search.export.ship import export_trial
+    from micronet_search.report import explain
     from micronet_search.study.sync import sync
     from micronet_search.tracking import registry
 
@@ -175,9 +176,9 @@ def export(
         entries.append(exported.entry(confirmed=source != own))
     try:
         sync(root_folder(root), study)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         hint = f"`micronet-search sync {study}{elsewhere(root)}` records what was measured"
-        print(f"note: {error}; {hint}", file=sys.stderr)
+        print(f"note: {explain(error)}; {hint}", file=sys.stderr)
     for entry in entries if register else []:
         print(registry.register(view.sweep, root_folder(root), entry))
     if best and not confirmed:
