@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import multiprocessing
 import os
 import pickle
+import signal
 import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -238,6 +240,13 @@ def test_a_submission_cannot_harm_the_others(
     tensors = {"v": floats(10, 1, 3, 3), "w": floats(10, 10, 33, 33)}
     path = save(tmp_path / "slow.onnx", slow, tensors, ("N", 1, 8, 8), PIXELS)
     assert judge(path, split, "imt", 0.3) == "takes more than 0.3 seconds"
+
+    context = multiprocessing.get_context("forkserver")
+    _, sender = context.Pipe(duplex=False)
+    left = context.Process(target=judging._answer, args=(sender, path, split, "imt", 0.0))
+    left.start()  # and nobody ends it
+    left.join(60)
+    assert left.exitcode == -signal.SIGALRM
 
     large = [*LINEAR[:2], node("MatMul", "g w", "m"), node("ConstantOfShape", "n", "big")]
     large += [node("ReduceMax", "big", "top"), node("Add", "m top", "y")]
