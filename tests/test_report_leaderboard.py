@@ -202,7 +202,13 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a packed pickle": (content("model.mnz", pickle.dumps(print)), "magic and version: found"),
     "cut short": (cut, "expected"),
     "nothing": (content("model.pt", b""), "found neither model.mnz nor model.onnx in the folder"),
-    "a device": (lambda path: os.symlink("/dev/zero", path / "model.onnx"), "is no regular file"),
+    "another's": (
+        lambda path: os.symlink(
+            linear(path.parent / "other.onnx", floats(64, 10)), path / "model.onnx"
+        ),
+        "model.onnx is a link out of the folder",
+    ),
+    "a pipe": (lambda path: os.mkfifo(path / "model.onnx"), "is no regular file"),
 }
 
 

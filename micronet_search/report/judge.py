@@ -157,6 +157,8 @@ def _model(path: Path) -> Path:
         return path
     for file in (path / PACKED, path / ONNX):
         if file.exists():
+            if not file.resolve().is_relative_to(path.resolve()):  # to another submission's
+                raise ValueError(f"{file.name} is a link out of the folder, expected a file")
             return file
     raise ValueError(f"found neither {PACKED} nor {ONNX} in the folder")
 
