@@ -4,12 +4,13 @@ The process imports NumPy and ONNX Runtime alone, so that its memory is theirs.
 """
 
 import json
-import math
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,9 @@ def probe(content: bytes, image: tuple[int, int, int], batches: tuple[int, ...])
 
     Returns:
         For each batch, its size as text: `latency_ms`, the milliseconds of one, by the fastest of
-        some rounds, which other processes disturbed least; and `memory_bytes`, by how much the
-        process has grown at most since before the file was opened, None where the system does not
-        tell it.
+        some rounds, in processor time, which with one thread is the time where no other process
+        wants the processor; and `memory_bytes`, by how much the process has grown at most since
+        before the file was opened, None where the system does not tell it.
 
     Raises:
         ExportError: ONNX Runtime does not run the file.
@@ -73,28 +74,29 @@ def main() -> None:
     random, found = np.random.default_rng(0), dict[str, Any]()
     for batch in batches:
         images = random.integers(0, 256, (batch, *image), np.uint8)
-        latency = _latency(lambda images=images: session.run(None, {"image": images}))
+        latency = _latency(partial(session.run, None, {"image": images}))
         after = _memory("VmHWM")
         grown = None if before is None or after is None else after - before
         found[str(batch)] = {"latency_ms": latency, "memory_bytes": grown}
     print(json.dumps(found))
 
 
-def _latency(run: Any) -> float:
+def _latency(run: Callable[[], object]) -> float:
     """Returns the milliseconds that a call takes in the fastest round, after a first one."""
     run()
-    begun = time.perf_counter()
-    run()
-    once = time.perf_counter() - begun
-    if once > SLOW:
-        return 1000 * once
-    calls, best = max(1, math.ceil(ROUND / once)), math.inf
-    for _ in range(ROUNDS):
-        begun = time.perf_counter()
-        for _ in range(calls):
-            run()
-        best = min(best, (time.perf_counter() - begun) / calls)
-    return 1000 * best
+    calls = 1
+    while (taken := _seconds(run, calls)) < ROUND:
+        calls *= 2
+    more = ROUNDS - 1 if taken <= SLOW else 0
+    return 1000 * min([taken, *(_seconds(run, calls) for _ in range(more))]) / calls
+
+
+def _seconds(run: Callable[[], object], calls: int) -> float:
+    """Returns the processor time of some calls."""
+    begun = time.process_time()
+    for _ in range(calls):
+        run()
+    return time.process_time() - begun
 
 
 def _memory(name: str) -> int | None:
