@@ -61,7 +61,10 @@ def card_of(candidate: Candidate, **others: Any) -> str:
         agreement=Agreement(100, 0, 0.8, 0.8),
         doubt=None,
         sizes={},
-        runtime={"latency_ms": 0.5, "float_latency_ms": 0.25},
+        runtime={
+            **{"latency_ms": 0.5, "float_latency_ms": 0.25},
+            **{"latency_256_ms": 2994.1, "float_latency_256_ms": 99.96},
+        },
         onnx=OnnxSize(1_000, 200, 3_000),
         splits={"training": 1_294, "validation": 144, "test": 100},
     )
@@ -76,6 +79,7 @@ def test_a_plain_network_has_32_bits_and_no_technique() -> None:
 def test_latencies_stand_beside_those_in_floats() -> None:
     card = card_of(candidate_of())
     assert "| one image (ms) | 0.5 | 0.25 |" in card
+    assert "| 256 images at once (ms) | 2,994 | 100 |" in card
     assert "MiB" not in card.split("## Layers")[0].split("## What it takes")[1].split("Measured")[0]
 
 

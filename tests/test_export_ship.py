@@ -223,6 +223,17 @@ def test_a_full_disk_leaves_nothing(
     assert _tree(tmp_path) == before
 
 
+def test_a_study_that_may_only_be_read_is_exported(
+    trial: TrialFolder, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("micronet_search.store.runtime.write_json", refuse)
+    export_trial(trial, splits, tmp_path / "model")
+    assert {path.name for path in (tmp_path / "model").iterdir()} == FILES
+
+
 def _tree(folder: Path) -> dict[Path, bytes | None]:
     return {p: p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
 

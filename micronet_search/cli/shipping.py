@@ -156,7 +156,6 @@ def export(
     """
     from micronet_search.data.splits import load
     from micronet_search.export.ship import export_trial
-    from micronet_search.study.sync import sync
     from micronet_search.tracking import registry
 
     if [best, trial is not None, front].count(True) != 1:
@@ -173,13 +172,21 @@ def export(
         exported = export_trial(source, splits, destination, opset)
         print(exported)
         entries.append(exported.entry(confirmed=source != own))
-    try:
-        sync(root_folder(root), study)
-    except ValueError as error:
-        hint = f"`micronet-search sync {study}{elsewhere(root)}` records what was measured"
-        print(f"note: {error}; {hint}", file=sys.stderr)
+    _record(study, root)
     for entry in entries if register else []:
         print(registry.register(view.sweep, root_folder(root), entry))
     if best and not confirmed:
         hint = f"`micronet-search confirm {study}{elsewhere(root)}` says how sure that is"
         print(f"note: no trial is confirmed yet; {hint}", file=sys.stderr)
+
+
+def _record(study: str, root: Path) -> None:
+    """Records in MLflow what was measured, or says how that is done later."""
+    from micronet_search.report import explain
+    from micronet_search.study.sync import sync
+
+    try:
+        sync(root_folder(root), study)
+    except (ValueError, OSError) as error:
+        hint = f"`micronet-search sync {study}{elsewhere(root)}` records what was measured"
+        print(f"note: {explain(error)}; {hint}", file=sys.stderr)

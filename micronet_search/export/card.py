@@ -171,8 +171,13 @@ def _taken(runtime: Mapping[str, float]) -> Iterator[tuple[str, str, str]]:
     for name, title in _TAKEN.items():
         if name in runtime:
             size = 1 if name.endswith("ms") else 2**20
-            own, floats = (f"{runtime[key] / size:.3g}" for key in (name, f"float_{name}"))
-            yield title, own, floats
+            own, floats = (runtime[key] / size for key in (name, f"float_{name}"))
+            yield title, _digits(own), _digits(floats)
+
+
+def _digits(figure: float) -> str:
+    """Returns a figure with three digits, or all of those before the point."""
+    return f"{figure:.3g}" if figure < 100 else f"{figure:,.0f}"
 
 
 def _interval(low: float, high: float) -> str:

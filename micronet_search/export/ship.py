@@ -89,7 +89,7 @@ def export_trial(
     The ONNX file is run over the whole test split first. The destination is made whole or not at
     all; an earlier export of the same study is replaced, anything else is a ValueError. `opset` is
     the newest that the ONNX file may use. What that file takes to run is kept in the trial's
-    folder, for MLflow.
+    folder, for MLflow, where that can be written.
 
     Raises:
         ExportError: The ONNX file is not valid, does not run, or predicts too many test images
@@ -102,7 +102,8 @@ def export_trial(
     _refuse_foreign(destination, identity)
     files, facts = _prepare(trial, load_stored_sweep(study.sweep), identity, splits, opset)
     _place(files, destination)
-    write_runtime(study.trial(facts.trial).runtime, Runtime(time.time(), facts.runtime))
+    with suppress(OSError):  # the study may be one that is only read
+        write_runtime(study.trial(facts.trial).runtime, Runtime(time.time(), facts.runtime))
     score = scores(facts.cost)[facts.sweep.objectives.score.rule].score
     found = facts.agreement, facts.doubt, len(files[PACKED]), facts.onnx, facts.runtime
     return Exported(destination, facts.trial, facts.candidate, score, *found)
