@@ -250,9 +250,13 @@ def test_a_card_says_how_to_come_to_the_network_again() -> None:
 
 def test_a_repeat_has_its_own_seed_and_commands() -> None:
     confirmation = Confirmation({1: 0.95, 2: 0.96, 3: 0.97}, 0, 100, True)
-    text = card_of(candidate_of(), repeat=Repeat(7, 2, True), confirmation=confirmation)
+    repeated = {"repeat": Repeat(7, 2, True), "confirmation": confirmation}
+    text = card_of(candidate_of(), **repeated, chosen="--best --at-least 0.8")
     assert "micronet-search confirm study --seeds 3 --full-train\n" in text
-    assert "micronet-search export study --front\n" in text
+    assert "micronet-search export study --best --at-least 0.8\n" in text
+    assert "Trained on all training images with 3 seeds, the candidate" in text
+    once = card_of(candidate_of(), confirmation=Confirmation({1: 0.95}, 0, 100, False))
+    assert "Trained on the training images with 1 seed, the candidate" in once
     told = "trial 7 with seed 2 on all training images; its randomness comes from the seed"
     assert f"| trial | {told} {seed_of(0, 'repeat', 7, 2)} |" in text
     assert "100 for test; those for validation were trained on too |" in text

@@ -247,8 +247,11 @@ def test_an_earlier_export_is_replaced(trial: TrialFolder, splits: Splits, tmp_p
     assert {path.name for path in tmp_path.iterdir()} == {"mlruns", "model"}
 
 
-def test_an_empty_folder_is_taken(trial: TrialFolder, splits: Splits, tmp_path: Path) -> None:
+def test_an_empty_folder_is_taken_and_a_study_that_nobody_may_write_to_exported(
+    trial: TrialFolder, splits: Splits, tmp_path: Path
+) -> None:
     (tmp_path / "model").mkdir()
+    trial.runtime.mkdir()  # no file can be put there
     export_trial(trial, splits, tmp_path / "model")
     assert {path.name for path in (tmp_path / "model").iterdir()} == FILES
 

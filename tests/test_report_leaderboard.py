@@ -307,6 +307,12 @@ def test_the_order() -> None:
     assert [each.feasible for each in free].count("yes") == 6
 
 
+def test_long_names_stay_apart() -> None:
+    names = [f"{'n' * 245}-{number}.onnx" for number in range(2)]  # as long as a file's may be
+    entries = rank(dict.fromkeys(names, figures(0.95, 0.02)), 100, Goals(0.9))
+    assert [each.name for each in entries] == names
+
+
 def test_the_interval_of_an_accuracy() -> None:
     (entry,) = rank({"half": figures(0.5, 0.01)}, 100, Goals(0.9))
     assert entry.interval == pytest.approx((0.4038, 0.5962), abs=5e-5)  # Wilson's, of 50 in 100
