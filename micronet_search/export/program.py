@@ -28,11 +28,12 @@ def write(shipped: Shipped, split: Images) -> bytes:
         ExportError: The two predict too many images otherwise.
     """
     images = split.images[:CHECKED].cpu()
+    example = images[:2].clone()  # it is saved too, with all that its memory holds
     batch = {0: torch.export.Dim("N", min=1)}
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on PyTorch's own deprecated parts
         logging.getLogger("torch.export").setLevel(logging.ERROR)
-        program = torch.export.export(shipped, (images,), dynamic_shapes=(batch,), strict=False)
+        program = torch.export.export(shipped, (example,), dynamic_shapes=(batch,), strict=False)
         written = io.BytesIO()
         torch.export.save(program, written)
         found, expected = (network(images) for network in (program.module(), shipped))
