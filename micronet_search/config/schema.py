@@ -20,6 +20,8 @@ from micronet_search.config.sweep import Sweep
 from micronet_search.config.words import bounds, kind, name_of
 
 REFERENCE = "#/$defs/"
+SAID = ("description", "default", "since")
+"""What a schema says of a key, beside what the value can be."""
 # The grammar's, but for letters beyond ASCII: only some validators count them as \w.
 BRANCH = r"^[^\x00-\x1f!-,.;-@\[-^`{-\x7f/]+(/[^\x00-\x1f!-,.;-@\[-^`{-\x7f/]+)*$"
 
@@ -66,7 +68,7 @@ def alternatives(node: JsonSchema) -> Iterator[JsonSchema]:
         for part in unions:
             yield from alternatives(part)
     else:
-        yield {key: part for key, part in node.items() if key not in ("description", "default")}
+        yield {key: part for key, part in node.items() if key not in SAID}
 
 
 class _Opened:
@@ -79,6 +81,7 @@ class _Opened:
     def __init__(self, models: dict[str, JsonSchema]) -> None:
         self.found: dict[str, JsonSchema] = {}
         self._models = models
+        self._values: dict[str, list[JsonSchema]] = {}
         self._names: dict[tuple[str, str], list[str]] = {}
         """Of a union's members: all names that the field which tells them apart can have."""
         for model in models.values():
@@ -92,8 +95,11 @@ class _Opened:
         values = list(alternatives(node))
         words = " or ".join(f"{kind(value)} {bounds(value)}" for value in values)
         name = "searched." + re.sub(r"\W+", "-", words).strip("-")
+        while self._values.get(name, values) != values:  # the words do not tell all
+            name += "-"
         reference = REFERENCE + name
         if name not in self.found:
+            self._values[name] = values
             self.found[name] = {}  # it refers to itself
             self.found[name]["anyOf"] = [
                 *(self._tree(value) for value in values),
@@ -125,7 +131,7 @@ class _Opened:
         return schema | {"properties": fields}
 
     def _field(self, field: JsonSchema, names: list[str] | None) -> JsonSchema:
-        said = {key: part for key, part in field.items() if key in ("description", "default")}
+        said = {key: part for key, part in field.items() if key in SAID}
         if names is None:
             return {"$ref": self.searched(field), **said}
         [own] = alternatives(field)
