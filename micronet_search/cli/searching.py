@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -25,6 +26,8 @@ from micronet_search.cli.common import (
     read,
     root_folder,
 )
+
+SchemaFormat = StrEnum("SchemaFormat", ["JSON", "MARKDOWN"])
 
 
 @app.command()
@@ -74,6 +77,23 @@ def run(
     elif progress.paused == "interrupt":
         print("paused; run the same command to continue")
         raise typer.Exit(INTERRUPTED)
+
+
+@app.command(
+    epilog="In a sweep beside `schema.json`, the first line `# yaml-language-server: "
+    "$schema=schema.json` has editors complete and check it."
+)
+def schema(
+    format: Annotated[SchemaFormat, typer.Option(help="What to print.")] = SchemaFormat.JSON,
+) -> None:
+    """Prints the JSON Schema of a sweep's file, or a page that explains each of its keys."""
+    from micronet_search.config.schema import sweep_schema
+    from micronet_search.report.reference import sweep_page
+
+    if format == SchemaFormat.MARKDOWN:
+        print(sweep_page(), end="")
+    else:
+        print(json.dumps(sweep_schema(), indent=1))
 
 
 @app.command()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import PlainSerializer, Strict, model_validator
+from pydantic import GetJsonSchemaHandler, PlainSerializer, Strict, model_validator
+from pydantic_core import CoreSchema
 
-from micronet_search.config.model import Model
+from micronet_search.config.model import JsonSchema, Model
 
 MAX_WIDTH = 4096
 DIVISOR = 8
@@ -29,6 +30,7 @@ class Family(Model):
     """A network of blocks.
 
     Attributes:
+        family: The name of the family, which says which other keys there are.
         title: The family in words, for the model card.
         listed: The field whose list says how many blocks there are.
     """
@@ -41,6 +43,20 @@ class Family(Model):
         """Returns the defaults of the fields with an entry for each block."""
         fields = cls.model_fields.items()
         return {name: field.default for name, field in fields if _PER_BLOCK in field.metadata}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchema:
+        schema = super().__get_pydantic_json_schema__(core, handler)
+        for name in cls._per_block():
+            field = schema["properties"][name]
+            said = {key: field.pop(key) for key in ("default", "description") if key in field}
+            if "default" in said:
+                said["default"] = said["default"][0]
+            field.setdefault("minItems", 1)
+            schema["properties"][name] = {"anyOf": [field["items"], field], **said}
+        return schema
 
     @model_validator(mode="before")
     @classmethod

@@ -21,6 +21,9 @@ class Fitted(Model):
     """The network of a candidate, and how it is fitted before it is compressed.
 
     Attributes:
+        network: The network, of one of the families.
+        training: How the network is fitted before it is compressed.
+        distillation: The teacher whose outputs the network learns too; null for none.
         start: A trial of another study. The fit begins with the network that this trial had after
             its own first fit, and trains it for `training.epochs` more. Null for fresh weights.
     """

@@ -18,17 +18,17 @@ from micronet_search.config.model import (
     Model,
     NotNegative,
     Share,
+    TextLike,
     WeightBits,
-    text_like,
 )
 
 ROUNDS = 4
 FactorizationKind = Literal["svd", "tucker"]
 Epochs = NotNegative
 _BLOCK = "block[1-9][0-9]?"
-BlockName = Annotated[str, text_like(_BLOCK, "block1, block2 and so on")]
+BlockName = Annotated[str, TextLike(_BLOCK, "block1, block2 and so on")]
 LayerSet = Annotated[
-    str, text_like(f"first|last|depthwise|{_BLOCK}", "first, last, depthwise or blockN")
+    str, TextLike(f"first|last|depthwise|{_BLOCK}", "first, last, depthwise or blockN")
 ]
 """`first` and `last` layer, all `depthwise` convolutions, or a block by its number from 1."""
 
@@ -41,6 +41,9 @@ class StructuredPruning(Model):
             As many go from each group of the grouped convolutions that read them; what several
             layers share (a residual sum) goes from all of them. Channels that a grouped
             convolution reads from several layers joined stay, and so do the classes.
+        epochs: Epochs of fine-tuning afterwards; 0 for none.
+        learning_rate_factor: Peak learning rate of the fine-tuning, as a factor of
+            `training.learning_rate`.
     """
 
     ratio: Fraction
@@ -56,6 +59,9 @@ class Factorization(Model):
             linear layers). `tucker`: 1x1, k x k, 1x1 for convolutions larger than 1x1 (Tucker-2,
             Kim et al., 2016).
         ratio: The rank as a fraction of the full one.
+        epochs: Epochs of fine-tuning afterwards; 0 for none.
+        learning_rate_factor: Peak learning rate of the fine-tuning, as a factor of
+            `training.learning_rate`.
     """
 
     kind: FactorizationKind
@@ -74,8 +80,10 @@ class Pruning(Model):
         schedule: How the sparsity rises over the first three quarters of the epochs: `cubic` (Zhu
             and Gupta, 2017); `iterative`, in rounds, each of which removes the same fraction of
             what is left (Frankle and Carbin, 2019); `one-shot`, all at the start.
-        rounds: Of `iterative`; the others have none, and keep the default.
-        epochs: The network is fine-tuned meanwhile; 0 prunes at once.
+        rounds: Rounds of `iterative`; the other schedules have none, and keep the default.
+        epochs: Epochs of fine-tuning in which the sparsity rises; 0 prunes at once.
+        learning_rate_factor: Peak learning rate of the fine-tuning, as a factor of
+            `training.learning_rate`.
     """
 
     kind: Literal["unstructured"] = "unstructured"
@@ -99,7 +107,12 @@ class Pruning(Model):
 
 
 class Widths(Model):
-    """Bit widths of some layers' weights and of their inputs; null takes those of the body."""
+    """Bit widths of some layers that differ from those of the other layers.
+
+    Attributes:
+        weight_bits: Width of their weights; null for that of the other layers.
+        activation_bits: Width of their inputs; null for that of the other layers.
+    """
 
     weight_bits: WeightBits | None = None
     activation_bits: Bits | None = None
@@ -111,16 +124,18 @@ class Quantization(Model):
     Attributes:
         mode: `static`: ranges of activations learned in fine-tuning, and fixed. `dynamic`: computed
             from each image as it passes. Where nothing is integer, `static`.
-        weight_bits: Width of the weights; 1 is a sign times a scale for each output channel (XNOR-
-            Net's binary weights, Rastegari et al., 2016), 2 to 8 are integers, 16 half precision,
-            32 single precision.
-        activation_bits: Width of the inputs of convolutions and linear layers.
+        weight_bits: Width of the weights; 1 is a sign times a scale for each output channel (the
+            binary weights of XNOR-Net, Rastegari et al., 2016), 2 to 8 are integers, 16 half
+            precision, 32 single precision.
+        activation_bits: Width of the inputs of convolutions and linear layers, likewise.
         first: Widths of the first layer, or its factors, set apart. Its input is the image, which
             has 8 bits unless `activation_bits` here asks for fewer.
         last: Widths of the last layer, or its factors, set apart.
-        blocks: Widths of blocks set apart.
-        epochs: Fine-tuning is quantization-aware, with learned step sizes; 0 where nothing is
-            integer.
+        blocks: Widths of blocks set apart, by their names: `block1`, `block2` and so on.
+        epochs: Epochs of fine-tuning with quantized weights and activations, whose step sizes are
+            learned; 0 where nothing is integer.
+        learning_rate_factor: Peak learning rate of the fine-tuning, as a factor of
+            `training.learning_rate`.
     """
 
     mode: Literal["static", "dynamic"] = "static"
@@ -150,6 +165,12 @@ class Compression(Model):
     """The techniques that make a trained network smaller, in their order; null for none.
 
     The module `micronet_search.compression.FIELD` says what each field does.
+
+    Attributes:
+        structured_pruning: Removes channels.
+        factorization: Splits convolutions into products of smaller ones.
+        pruning: Sets the smallest weights to zero.
+        quantization: Gives weights and activations fewer bits.
     """
 
     structured_pruning: StructuredPruning | None = None

@@ -14,6 +14,8 @@ Wrong = tuple[Key, str]
 """A key, and what is wrong there."""
 
 MAX_STEPS = 1_000_000
+LIMIT = 10**15
+"""Numbers of a range are below it."""
 MAX_PATH = 250  # MLflow takes no longer name of a param
 _BRANCH = re.compile(r"[\w :-]+(/[\w :-]+)*")  # as MLflow's params allow it
 
@@ -162,7 +164,7 @@ def _wrong_range(node: dict[str, Any], key: Key) -> Iterator[Wrong]:
 
 
 def _is_number(value: Any) -> bool:
-    return not isinstance(value, bool) and isinstance(value, int | float) and abs(value) < 1e15
+    return not isinstance(value, bool) and isinstance(value, int | float) and abs(value) < LIMIT
 
 
 def _wrong_path(key: Key, root: Key, end: list[str]) -> Iterator[Wrong]:

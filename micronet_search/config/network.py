@@ -55,7 +55,13 @@ class Input(Model):
 
 
 class Stem(Model):
-    """The first convolution: its output channels, kernel size and stride."""
+    """The first convolution.
+
+    Attributes:
+        width: Its output channels.
+        kernel: The size of its kernel.
+        stride: Its stride; 2 and 4 halve the image once and twice.
+    """
 
     width: Width
     kernel: Annotated[Literal[1, 3, 5, 7], BeforeValidator(whole_number)] = 3
@@ -76,12 +82,16 @@ class DenseNet(Family):
     """A DenseNet for small images (Huang et al., 2017), with grouped convolutions.
 
     Attributes:
+        stem: The first convolution.
         growth_rate: Channels that each layer adds.
         layers: Layers in each block. A transition between blocks halves the image.
-        groups: Those of the 3x3 convolutions of each block, or of the 1x1 half of separable ones.
-        pointwise_groups: Those of the 1x1 convolutions of a block and the transition after it.
+        groups: Groups of the 3x3 convolutions of each block, or of the 1x1 half of separable ones.
+        pointwise_groups: Groups of the 1x1 convolutions of each block and of the transition after
+            it.
         bottleneck: Width of the 1x1 convolution before each 3x3 one, in growth rates; 0 for none.
         compression: Share of the channels that a transition keeps.
+        convolution: `plain`, or `separable`: a depthwise convolution and a 1x1 one after it (Howard
+            et al., 2017).
         between: What stands between the halves of separable convolutions; plain ones have none, and
             keep the default.
     """
@@ -129,11 +139,14 @@ class ResNet(Family):
     """A ResNet for small images (He et al., 2015), with grouped convolutions (Xie et al., 2017).
 
     Attributes:
+        stem: The first convolution.
         widths: Widths of the 3x3 convolutions of each block.
         layers: Residual layers in each block. All blocks but the first begin with a stride of 2.
         layer: `basic`, two 3x3 convolutions; or `bottleneck`, 1x1, 3x3 and 1x1, the last one four
             times as wide.
-        groups: Those of the 3x3 convolutions of each block, or of the 1x1 half of separable ones.
+        groups: Groups of the 3x3 convolutions of each block, or of the 1x1 half of separable ones.
+        convolution: `plain`, or `separable`: a depthwise convolution and a 1x1 one after it (Howard
+            et al., 2017).
         between: What stands between the halves of separable convolutions; plain ones have none, and
             keep the default.
     """
@@ -172,20 +185,25 @@ class EfficientNet(Family):
     """An EfficientNet (Tan and Le, 2019): inverted residuals, with squeeze-and-excite.
 
     Attributes:
+        stem: The first convolution.
         widths: Output channels of each block.
         layers: Inverted residuals in each block; the first one has the block's stride.
+        strides: Stride of each block; 2 halves the image.
+        kernels: Kernel size of the depthwise convolutions of each block.
         expansions: How many times wider inverted residuals are inside; 1 for no 1x1 expansion.
         squeeze: Width of squeeze-and-excite as a share of the channels that enter; 0 for none.
-        groups: Those of the 1x1 convolutions.
+        groups: Groups of the 1x1 convolutions of each block.
         convolution: `separable`, as published: 1x1, depthwise k x k, 1x1; or `plain`, where one
             k x k convolution takes the place of the first two (EfficientNetV2, Tan and Le, 2021).
         between: What stands between the depthwise convolution and the 1x1 one after it, where the
             convolution is separable; plain ones keep the default. A layer that has no activation
             inside then has one at its end.
+        activation: What follows the norms.
         head: Width of the 1x1 convolution before the classifier; 0 for none.
         width_multiplier: Factor of the stem, widths and head, which are then rounded to multiples
             of 8 as published. The candidate holds the products, and 1 here.
-        depth_multiplier: Factor of the layers, rounded up; likewise.
+        depth_multiplier: Factor of the layers, which are then rounded up. The candidate holds the
+            products, and 1 here.
     """
 
     title: ClassVar[str] = "an EfficientNet"

@@ -5,23 +5,38 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_serializer, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    field_serializer,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
 from micronet_search.config.loading import describe
 from micronet_search.config.model import (
     BY_NAME,
     Fraction,
+    JsonSchema,
     Listed,
     Model,
     Name,
     NotNegative,
     Positive,
     PositiveInt,
+    or_alone,
 )
 
 
 class Tpe(Model):
-    """Optuna's tree-structured Parzen estimator."""
+    """Optuna's tree-structured Parzen estimator.
+
+    Attributes:
+        name: The name of the sampler.
+        startup_trials: Trials before which draws are random.
+        candidates: Draws that are compared each time.
+    """
 
     name: Literal["tpe"]
     startup_trials: PositiveInt = 10
@@ -29,7 +44,15 @@ class Tpe(Model):
 
 
 class Nsga2(Model):
-    """Optuna's NSGA-II."""
+    """Optuna's NSGA-II, an evolutionary search.
+
+    Attributes:
+        name: The name of the sampler.
+        population: Trials in a generation.
+        mutation: Probability with which a value is drawn anew; null for one over the number of
+            values.
+        crossover: Probability with which two parents are mixed.
+    """
 
     name: Literal["nsga2"]
     population: Annotated[int, Field(ge=2)] = 24
@@ -38,7 +61,11 @@ class Nsga2(Model):
 
 
 class RandomSearch(Model):
-    """Independent random draws."""
+    """Independent random draws.
+
+    Attributes:
+        name: The name of the sampler.
+    """
 
     name: Literal["random"]
 
@@ -47,6 +74,7 @@ class Frontier(Model):
     """Of many candidates, whose scores are known, the one that promises the best front.
 
     Attributes:
+        name: The name of the sampler.
         startup_trials: Complete and stopped trials before which draws are random.
         candidates: Random draws that are compared each time, beside changes of the best trials.
     """
@@ -60,6 +88,7 @@ OptunaSampler = Tpe | Nsga2 | RandomSearch
 Sampler = Annotated[Frontier | OptunaSampler, Field(discriminator="name")]
 
 StoppingRule = Literal["asha", "feasibility", "dominated"]
+_Rules = Literal["off"] | StoppingRule | list[StoppingRule]
 
 
 def _as_list(rule: Any) -> Any:
@@ -85,18 +114,26 @@ class EarlyStopping(Model):
             with no higher score.
         first_rung: Epoch of the first rung, within the first fit; `auto` for two thirds of its
             epochs, rounded, and no other rung. Earlier rungs lose more of the front (docs/log.md).
-        reduction: The ratio of two rungs' epochs; by asha one in so many trials goes on.
-        confidence: Of feasibility and dominated: how sure they have to be.
-        after: Complete trials without which feasibility and dominated say nothing.
-        keep_hours: How long the checkpoint of a stopped trial is kept; null for always.
+        reduction: The ratio of two rungs' epochs. By `asha` one in so many trials goes on.
+        confidence: How sure `feasibility` and `dominated` have to be.
+        after: Complete trials before which `feasibility` and `dominated` say nothing.
+        keep_hours: Hours for which the checkpoint of a stopped trial is kept; null for always.
     """
 
-    rule: Annotated[Listed[StoppingRule], BeforeValidator(_as_list)] = ()
-    first_rung: Annotated[int | Literal["auto"], BeforeValidator(_is_rung)] = "auto"
+    rule: Annotated[Listed[StoppingRule], BeforeValidator(_as_list, _Rules)] = ()
+    first_rung: Annotated[PositiveInt | Literal["auto"], BeforeValidator(_is_rung)] = "auto"
     reduction: Annotated[int, Field(ge=2)] = 2
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
     after: PositiveInt = 20
     keep_hours: Annotated[float, Field(ge=0.0)] | None = None
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchema:
+        schema = super().__get_pydantic_json_schema__(core, handler)
+        schema["properties"]["rule"]["default"] = "off"
+        return or_alone(schema, "rule")
 
     @model_validator(mode="before")
     @classmethod
@@ -129,7 +166,7 @@ class StartFrom(Model):
     """Trials of another study under the same root: tried first, and their networks continued.
 
     Attributes:
-        study: The name of the study, for which the name alone can be written.
+        study: The name of the study. It can be written in the place of the mapping.
         trials: The numbers of the trials; null for its front. Where it has no feasible trial yet,
             these are the complete trials to which no other is at least as good on both objectives
             and better on one. They are written out when the new study begins.
@@ -137,6 +174,12 @@ class StartFrom(Model):
 
     study: Name
     trials: Annotated[Listed[NotNegative], Field(min_length=1)] | None = None
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchema:
+        return or_alone(super().__get_pydantic_json_schema__(core, handler), "study")
 
     @model_validator(mode="before")
     @classmethod
@@ -161,16 +204,18 @@ class Search(Model):
 
     Attributes:
         trials: Complete, stopped and failed trials in all, over every start of the study.
-        hours: Time of the driver in all, over every start; null for no limit.
+        hours: Hours of the study in all, over every start; null for no limit.
         stop_when: What ends the study before; null for nothing. Trials that run are finished first.
-        sampler: Its name, or a mapping with its name and options.
-        seed: Of the sampler and of the trials.
+        sampler: What draws the candidates: the name of a sampler, or a mapping with its name and
+            options.
+        seed: The seed of the sampler and of the trials.
         compressions_per_network: How often a network is compressed once it is trained: this many
             trials differ in `structured_pruning`, `factorization`, `pruning` and `quantization`
             alone, and all but the first begin at the end of its first fit.
         start_with: Files of candidates to try first, relative to the sweep's.
         start_from: A study whose candidates are tried next, with what this sweep fixes in the place
             of theirs. Every trial with the network of one of them continues that one's fit.
+        early_stopping: When a trial is stopped early: `off`, a rule, a list of rules, or a mapping.
     """
 
     trials: PositiveInt

@@ -6,25 +6,27 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
+    ConfigDict,
     Field,
     ValidationError,
+    WithJsonSchema,
     field_serializer,
     model_serializer,
     model_validator,
 )
 
+from micronet_search.config.execution import MOST_BY_ITSELF as MOST_BY_ITSELF
+from micronet_search.config.execution import Execution as Execution
+from micronet_search.config.execution import Tracking as Tracking
 from micronet_search.config.grammar import parse
-from micronet_search.config.loading import describe
 from micronet_search.config.model import (
     Fraction,
     Model,
     Name,
-    NotNegative,
     Positive,
     PositiveInt,
     Share,
-    text_like,
+    either,
 )
 from micronet_search.config.network import Input
 from micronet_search.config.search import Search
@@ -38,6 +40,16 @@ def _is_share_or_whole(value: float) -> float:
     return value
 
 
+_SHARE = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
+_WHOLE = {"type": "integer", "minimum": 1, "exclusiveMaximum": 2**31}
+Validation = Annotated[
+    float,
+    Field(gt=0, lt=2**31),
+    AfterValidator(_is_share_or_whole),
+    WithJsonSchema({"anyOf": [_SHARE, _WHOLE]}),
+]
+
+
 class Dataset(Model):
     """Where the images come from.
 
@@ -47,12 +59,28 @@ class Dataset(Model):
         root: The folder; not for `digits`, `data` for `cifar10` where it is not given.
         validation: Images taken from the training ones to judge trials by; a fraction below 1 is
             a share of them.
-        limit: Training images used at most, a stratified part of them, test images alike.
+        limit: The most training images that are used, and the most test images: a part with the
+            same shares of the classes. Null for all.
     """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "allOf": [
+                {
+                    "if": {"properties": {"name": {"enum": ["parquet", "folder"]}}},
+                    "then": either("root"),
+                },
+                {
+                    "if": {"properties": {"name": {"const": "digits"}}},
+                    "then": {"properties": {"root": {"type": "null"}}},
+                },
+            ]
+        }
+    )
 
     name: Literal["digits", "cifar10", "parquet", "folder"]
     root: str | None = None
-    validation: Annotated[float, Field(gt=0, lt=2**31), AfterValidator(_is_share_or_whole)] = 0.1
+    validation: Validation = 0.1
     limit: PositiveInt | None = None
 
     @model_validator(mode="after")
@@ -78,12 +106,21 @@ class AccuracyGoal(Model):
     """The constraint on accuracy, which is maximised above it too.
 
     Attributes:
-        at_least: The accuracy that is asked for.
+        at_least: The accuracy that is asked for. It is required where no baseline is given.
         at_most_below: In its place, how far below that of a baseline it may be. The baseline is
             trained first. Then `at_least`, which is 1 until then, is written into the study's
             `sweep.yaml`.
         of: The baseline: a network and its training, or a trial of another study.
     """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                either("at_least", but_not=("at_most_below", "of")),
+                either("at_most_below", "of"),
+            ]
+        }
+    )
 
     at_least: Share = 1.0
     at_most_below: Fraction | None = None
@@ -104,97 +141,56 @@ class AccuracyGoal(Model):
 
 
 class ScoreGoal(Model):
-    """The score that is minimised, and the ceiling above which candidates are screened."""
+    """The score that is minimised, and the ceiling above which candidates are screened.
+
+    Attributes:
+        rule: The rule that makes a score from a cost (docs/scores.md).
+        at_most: The ceiling.
+    """
 
     rule: Literal["imt", "micronet2019"] = "imt"
     at_most: Positive
 
 
 class LatencyGoal(Model):
-    """The most milliseconds for one image, in ONNX Runtime on the driver's machine, one thread."""
+    """The constraint on the time for one image.
+
+    Attributes:
+        at_most: The most milliseconds, in ONNX Runtime with one thread on the machine that runs the
+            study.
+    """
 
     at_most: Positive
 
 
 class Objectives(Model):
-    """What makes a trial feasible, and what the study improves; the latency is no objective."""
+    """What makes a trial feasible, and what the study improves.
+
+    Attributes:
+        accuracy: The goal for the accuracy, which is maximised.
+        score: The goal for the score, which is minimised.
+        latency: The goal for the time for one image, which has to be met and is not minimised; null
+            for none.
+    """
 
     accuracy: AccuracyGoal
     score: ScoreGoal
     latency: LatencyGoal | None = None
 
 
-Device = Annotated[str, text_like(r"auto|cpu|cuda(:[0-9]{1,3})?", "auto, cpu, cuda or cuda:N")]
-
-
-MOST_SLOTS, MOST_BY_ITSELF = 256, 8
-"""The most trials that may share a device, and that share it where `auto` is asked for."""
-
-
-def _is_number_of_slots(value: Any) -> Any:
-    if value != "auto" and (type(value) is not int or not 1 <= value <= MOST_SLOTS):
-        expected = f"auto, or a whole number, 1 to {MOST_SLOTS}"
-        raise ValueError(f"found {describe(value)}, expected {expected}")
-    return value
-
-
-SlotsOfDevice = Annotated[int | Literal["auto"], BeforeValidator(_is_number_of_slots)]
-
-
-class Execution(Model):
-    """Where trials run.
-
-    Attributes:
-        engine: `inline` runs them one by one in the driver's process, `ray` several at once, on
-            every device and node of a Ray cluster. `auto` takes Ray where it is installed and there
-            is more than one slot.
-        device: `auto` takes CUDA where there is a device, and `cuda` every one that there is.
-        trials_per_device: Trials that share a device: a GPU, or a node's processors. `auto` is one
-            for each processor that the device can have for itself, and 8 at most, because trials
-            that run at once cannot learn from each other. It needs Ray, and is 1 without.
-        address: HOST:PORT of a Ray cluster; null for one of this machine, made for the study.
-        retries: How often a trial that crashed is tried again from its last checkpoint.
-        checkpoint_minutes: The most training that a crash costs. Checkpoints are written at ends of
-            epochs, and at rungs and ends of stages anyway.
-    """
-
-    engine: Literal["auto", "inline", "ray"] = "auto"
-    device: Device = "auto"
-    trials_per_device: SlotsOfDevice = "auto"
-    address: str | None = None
-    retries: NotNegative = 1
-    checkpoint_minutes: Positive = 5.0
-
-    def slots_of_device(self, processors: float) -> int:
-        """Returns how many trials share a device that has so many processors for itself."""
-        if self.trials_per_device != "auto":
-            return self.trials_per_device
-        return max(1, min(int(processors), MOST_BY_ITSELF))
-
-    @model_validator(mode="after")
-    def _slots_of_ray(self) -> Execution:
-        for name, plain in (("trials_per_device", ("auto", 1)), ("address", (None,))):
-            found = getattr(self, name)
-            if self.engine == "inline" and found not in plain:
-                raise ValueError(f"found {name}: {found}, expected engine: ray with it")
-        if self.address is not None and self.device.startswith("cuda:"):
-            found = f"found device: {self.device} beside an address, expected cuda, cpu or auto"
-            raise ValueError(f"{found}: the devices of a cluster are Ray's to give")
-        return self
-
-
-class Tracking(Model):
-    """Addresses of the records: files under the root where a field is null."""
-
-    optuna: str | None = None
-    mlflow: str | None = None
-    artifacts: str | None = None
-
-
 class Sweep(Model):
     """What a user asks for: a candidate with some values replaced by distributions, and the rest.
 
     `candidate` is the tree that `grammar.parse` reads, with every default written out.
+
+    Attributes:
+        name: The name of the study, and of its folder.
+        dataset: Where the images come from.
+        objectives: What makes a trial feasible, and what the study improves.
+        candidate: What is searched: a candidate, in which every value can be a distribution.
+        search: How the space is searched, and for how long.
+        execution: Where trials run.
+        tracking: Where Optuna and MLflow keep their records.
     """
 
     name: Name

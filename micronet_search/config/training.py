@@ -1,11 +1,14 @@
-"""How a network is fitted, as a candidate gives it: augmentation, optimizer, schedule, teacher."""
+"""How a network is fitted, as a candidate gives it: optimizer, schedule, teacher."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_serializer, model_validator
+from pydantic import ConfigDict, Field, model_serializer, model_validator
 
+from micronet_search.config.augmentation import REACH as REACH
+from micronet_search.config.augmentation import Augmentation as Augmentation
+from micronet_search.config.augmentation import ColorJitter as ColorJitter
 from micronet_search.config.model import (
     BY_NAME,
     Fraction,
@@ -15,90 +18,52 @@ from micronet_search.config.model import (
     NotNegative,
     Positive,
     PositiveInt,
-    Probability,
     Share,
+    either,
 )
 from micronet_search.config.network import Network
 
-Alpha = Annotated[float, Field(ge=0.0, le=10.0)]
-"""Of a Beta distribution; 0 turns mixing off."""
-
-REACH = 2
-"""The widest crop, in pixels, whose views have cached soft targets."""
-
-
-class ColorJitter(Model):
-    """The largest changes of colours, drawn for each image; `hue` is in turns, the others relative.
-
-    `contrast` moves values from the image's mean grey, and `saturation` from each pixel's grey.
-    Saturation and hue change three-channel images alone.
-    """
-
-    brightness: Probability = 0.0
-    contrast: Probability = 0.0
-    saturation: Probability = 0.0
-    hue: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
-
-
-class Augmentation(Model):
-    """What happens to the training images, per image, on the device, in this order.
-
-    Attributes:
-        crop: Pixels of zero padding around the image that a random crop moves in.
-        flip: Whether half of the images are mirrored.
-        rotation: Largest angle, in degrees, by which an image is turned about its centre.
-        policy: `trivial` applies one random operation of random strength to each image
-            (TrivialAugment, Müller and Hutter, 2021), `rand` two (RandAugment, Cubuk et al., 2020,
-            with magnitudes drawn evenly); null for none.
-        erasing: Probability with which a random rectangle of an image is blanked (Zhong et al.,
-            2020).
-        mixup: Alpha of mixup (Zhang et al., 2018).
-        cutmix: Alpha of cutmix (Yun et al., 2019). With both, each batch takes one, evenly.
-        mix_probability: Share of the batches that are mixed, by either.
-        unmixed_epochs: Last epochs of what the schedule spans in which nothing is mixed.
-    """
-
-    crop: Annotated[int, Field(ge=0, le=64)] = 0
-    flip: bool = False
-    rotation: Annotated[float, Field(ge=0.0, le=180.0)] = 0.0
-    jitter: ColorJitter = ColorJitter()
-    policy: Literal["trivial", "rand"] | None = None
-    erasing: Probability = 0.0
-    mixup: Alpha = 0.0
-    cutmix: Alpha = 0.0
-    mix_probability: Probability = 1.0
-    unmixed_epochs: NotNegative = 0
-
-    def beyond_views(self) -> dict[str, Any]:
-        """Returns the values that make other images than the views of cached soft targets."""
-        harmless = {"flip", "mix_probability", "unmixed_epochs"}
-        if self.crop <= REACH:
-            harmless.add("crop")
-        changed = self.model_dump(exclude=harmless, exclude_defaults=True)
-        return {name: value for name, value in changed.items() if value}
-
 
 class Cosine(Model):
-    """Half a cosine down to zero (Loshchilov and Hutter, 2017), begun anew `restarts` times."""
+    """Half a cosine down to zero (Loshchilov and Hutter, 2017).
+
+    Attributes:
+        name: The name of the schedule.
+        restarts: How often the rate rises to its peak again and the cosine begins anew.
+    """
 
     name: Literal["cosine"]
     restarts: Annotated[int, Field(ge=0, le=100)] = 0
 
 
 class OneCycle(Model):
-    """Up and down again, the momentum the other way (Smith and Topin, 2018)."""
+    """Up and down again, the momentum the other way (Smith and Topin, 2018).
+
+    Attributes:
+        name: The name of the schedule.
+    """
 
     name: Literal["one-cycle"]
 
 
 class Linear(Model):
-    """A straight line down to zero."""
+    """A straight line down to zero.
+
+    Attributes:
+        name: The name of the schedule.
+    """
 
     name: Literal["linear"]
 
 
 class MultiStep(Model):
-    """A constant rate, times `factor` at each milestone, a share of the stage."""
+    """A constant rate that falls at milestones.
+
+    Attributes:
+        name: The name of the schedule.
+        milestones: When the rate falls, as rising shares of what the schedule spans.
+        factor: What the rate is multiplied by at each milestone.
+    """
 
     name: Literal["multi-step"]
     milestones: Listed[Fraction] = (0.5, 0.75)
@@ -119,22 +84,25 @@ class Training(Model):
 
     Attributes:
         epochs: Epochs of the first fit.
-        batch_size: Two images at least, which a norm needs.
+        batch_size: Images in a batch.
         optimizer: `sgd` (Nesterov), `adam`, `adamw` or `muon` (Jordan et al., 2024: convolutions'
             weights as matrices; the classifier, biases, norms and scales by AdamW).
         learning_rate: Peak of the schedule.
         momentum: Momentum of `sgd` and `muon`, first beta of the others; `one-cycle` moves it by
             0.05 around this, against the rate.
-        schedule: Its name, or a mapping with its name and options.
+        schedule: How the learning rate changes: the name of a schedule, or a mapping with its name
+            and options.
         span: What the schedule spans. `stage`: each stage, with a peak of its own. `trial`: all
             stages, so that the network is compressed on the tail of one schedule, and no
             `learning_rate_factor` counts.
         warmup: Epochs of linear warm-up before the schedule; `one-cycle`, which has a rise of its
             own, takes none, and keeps the default.
-        weight_decay: On weights alone, not on biases, norms and scales.
+        weight_decay: Decay of weights, which biases, norms and scales do not have.
         label_smoothing: Share of the target spread evenly over the classes.
-        ema: Decay per step of the averaged network, which then is the one that counts.
-        gradient_clip: Largest norm of the gradient.
+        ema: Decay per step of the averaged network, which then is the one that counts; null for no
+            average.
+        gradient_clip: Largest norm of the gradient; null for no limit.
+        augmentation: What happens to the training images.
     """
 
     epochs: PositiveInt
@@ -166,7 +134,22 @@ class Teacher(Model):
 
     The network is neither pruned nor quantized. The study has the same root, and the trial, given
     by its number, is complete.
+
+    Attributes:
+        network: The network of a teacher that is trained once.
+        training: How that network is fitted.
+        study: In their place, the name of another study.
+        trial: The number of a trial of that study.
     """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                either("network", "training", but_not=("study", "trial")),
+                either("study", "trial", but_not=("network", "training")),
+            ]
+        }
+    )
 
     network: Network | None = None
     training: Training | None = None
@@ -191,6 +174,10 @@ class StartingPoint(Model):
 
     It is the network that the trial had after its own first fit, in full precision. Both have the
     same `network` and training images.
+
+    Attributes:
+        study: The name of the other study.
+        trial: The number of its trial.
     """
 
     study: Name
@@ -201,6 +188,7 @@ class Distillation(Model):
     """Learning from a teacher's outputs, in every stage (Hinton et al., 2015).
 
     Attributes:
+        teacher: Whose outputs are learned.
         temperature: What divides the logits of both.
         weight: Share of the soft targets in the loss; the true ones have the rest.
         cached: Whether the teacher's outputs are made once, for 50 views of each training image:
