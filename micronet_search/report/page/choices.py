@@ -102,6 +102,7 @@ def _slice(facts: Facts, path: str, of: Distribution, numbers: Sequence[int]) ->
         order = [option_text(of, option) for option in of.options()]
         xaxis |= {"type": "category", "categoryorder": "array", "categoryarray": order}
     layout = {
+        "margin": {"l": 66},
         "xaxis": xaxis,
         "yaxis": {"title": {"text": "accuracy, %"}, "domain": [0.54, 1]},
         "yaxis2": {"title": {"text": "score"}, "domain": [0, 0.46], "type": "log", "dtick": 1},

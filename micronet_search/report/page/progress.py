@@ -87,6 +87,7 @@ def _steps(x: Sequence[float], surveys: Sequence[Survey]) -> list[Trace]:
 def _layout(over: str) -> dict[str, Any]:
     return {
         "xaxis": {"title": {"text": over}, "rangemode": "tozero", "anchor": "y2"},
+        "margin": {"l": 92},
         "yaxis": {"title": {"text": "hypervolume"}, "domain": [0.55, 1], "rangemode": "tozero"},
         "yaxis2": {"title": {"text": "best score"}, "domain": [0, 0.45]},
     }
