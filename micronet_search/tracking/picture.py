@@ -64,7 +64,7 @@ def front_figure(
     if best:
         _draw_front(axes, best)
     axes.legend(loc="lower right", framealpha=0.85, edgecolor="none", fontsize=9)
-    _draw_numbers(axes, best)
+    _draw_numbers(figure, axes, best)
     return figure
 
 
@@ -123,12 +123,12 @@ def _draw_front(axes: Axes, front: Sequence[Point]) -> None:
     axes.step(scores, accuracies, DARK_BLUE, where="post", marker="o", markersize=5, label="front")
 
 
-def _draw_numbers(axes: Axes, front: Sequence[Point]) -> None:
+def _draw_numbers(figure: Figure, axes: Axes, front: Sequence[Point]) -> None:
     """Writes each trial's number beside its dot, where it covers nothing of the front."""
     if not front:
         return
-    axes.get_figure(root=True).draw_without_rendering()  # lays it out, so that places are known
-    taken, whole = list(_occupied(axes, front)), axes.get_window_extent()
+    figure.draw_without_rendering()  # lays it out, so that places are known
+    taken, whole = list(_occupied(figure, axes, front)), axes.get_window_extent()
     for point in front:
         for place, across, along in _PLACES:
             text = axes.annotate(
@@ -148,12 +148,12 @@ def _draw_numbers(axes: Axes, front: Sequence[Point]) -> None:
             text.remove()
 
 
-def _occupied(axes: Axes, front: Sequence[Point]) -> Iterator[Bbox]:
+def _occupied(figure: Figure, axes: Axes, front: Sequence[Point]) -> Iterator[Bbox]:
     """Yields where numbers cannot stand: the dots of the front, its upright lines, the legend."""
     from matplotlib.transforms import Bbox
 
     dots = axes.transData.transform([(p.score, 100 * p.accuracy) for p in front])
-    around = axes.get_figure(root=True).dpi * _DOT / 72
+    around = figure.dpi * _DOT / 72
     for x, y in dots:
         yield Bbox.from_extents(x - around, y - around, x + around, y + around)
     for (_, low), (x, high) in pairwise(dots):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import groupby, pairwise
 
@@ -85,42 +86,11 @@ def cost(facts: Facts) -> Figure | None:
     """Draws the share of the score of each layer of the best network, its bits and its zeros."""
     if facts.best is None or facts.best.cost is None:
         return None
-    rule = facts.view.sweep.objectives.score.rule
-    rows = by_layer(facts.best.cost, rule)
+    rows = by_layer(facts.best.cost, facts.view.sweep.objectives.score.rule)
     total = sum(score.score for _, score in rows)
     kept = {layer.name for layer, _ in sorted(rows, key=lambda row: -row[1].score)[:_MOST]}
     shown = [(layer, score) for layer, score in rows if layer.name in kept][::-1]
     names = [layer.name for layer, _ in shown]
-    zeros = [
-        round(100 * (1 - la.nonzeros / la.elements), 1) if la.elements else 0 for la, _ in shown
-    ]
-    bar: Trace = {"type": "bar", "orientation": "h", "y": names}
-    looks = (("stored", "parameters", "@front", ""), ("computed", "operations", "@win", "/"))
-    traces = [
-        bar
-        | {"name": name, "x": [round(100 * getattr(score, part) / total, 3) for _, score in shown]}
-        | {"marker": fill(color, pattern)}
-        | {"hovertemplate": f"%{{y}}: %{{x:.1f}} % of the score, {name}<extra></extra>"}
-        for name, part, color, pattern in looks
-    ]
-    traces.append(
-        bar
-        | {
-            "name": "zeros",
-            "x": zeros,
-            "xaxis": "x2",
-            "marker": {"color": "@grey", "opacity": 0.45},
-        }
-        | {"text": [_widths(layer) for layer, _ in shown], "textposition": "inside"}
-        | {
-            "insidetextanchor": "start",
-            "textangle": 0,
-            "cliponaxis": False,
-            "constraintext": "none",
-        }
-        | {"textfont": {"color": "@ink", "size": 11}, "outsidetextfont": {"color": "@ink"}}
-        | {"hovertemplate": "%{y}: %{x:.0f} % zeros, %{text}<extra></extra>"}
-    )
     layout = {
         "barmode": "stack",
         "xaxis": {"title": {"text": "% of the score"}, "domain": [0, 0.62]},
@@ -133,16 +103,55 @@ def cost(facts: Facts) -> Figure | None:
             "ticktext": [short(name, 26) for name in names],
         },
     }
-    height = 160 + 21 * len(shown)
-    note = _sits(facts, rows, total)
+    traces = [*_shares(shown, total), _zeros([layer for layer, _ in shown])]
+    note, height = _sits(rows, total), 160 + 21 * len(shown)
     return Figure("cost", "Where its cost sits", note, traces, layout, height, wide=True)
+
+
+def _shares(rows: list[tuple[Layer, Score]], total: float) -> Iterator[Trace]:
+    """Yields the bars of both parts of the score."""
+    for name, part, color, pattern in (
+        ("stored", "parameters", "@front", ""),
+        ("computed", "operations", "@win", "/"),
+    ):
+        yield {
+            "type": "bar",
+            "orientation": "h",
+            "name": name,
+            "y": [layer.name for layer, _ in rows],
+            "x": [round(100 * getattr(score, part) / total, 3) for _, score in rows],
+            "marker": fill(color, pattern),
+            "hovertemplate": f"%{{y}}: %{{x:.1f}} % of the score, {name}<extra></extra>",
+        }
+
+
+def _zeros(layers: list[Layer]) -> Trace:
+    """Returns the bars of the zeros among what each layer stores, with its bits written on them."""
+    zeros = [100 * (1 - la.nonzeros / la.elements) if la.elements else 0 for la in layers]
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "name": "zeros",
+        "y": [layer.name for layer in layers],
+        "x": [round(share, 1) for share in zeros],
+        "xaxis": "x2",
+        "marker": {"color": "@grey", "opacity": 0.45},
+        "text": [_widths(layer) for layer in layers],
+        "textposition": "inside",
+        "insidetextanchor": "start",
+        "textangle": 0,
+        "constraintext": "none",
+        "cliponaxis": False,
+        "textfont": {"color": "@ink", "size": 11},
+        "hovertemplate": "%{y}: %{x:.0f} % zeros, %{text}<extra></extra>",
+    }
 
 
 def _widths(layer: Layer) -> str:
     return f"{layer.weight_bits}/{layer.activation_bits} bits" if layer.macs else ""
 
 
-def _sits(facts: Facts, rows: list[tuple[Layer, Score]], total: float) -> str:
+def _sits(rows: list[tuple[Layer, Score]], total: float) -> str:
     computed = sum(score.operations for _, score in rows) / total
     top, most = max(rows, key=lambda row: row[1].score)
     text = (

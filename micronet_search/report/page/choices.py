@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import html
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from micronet_search.config.distributions import Distribution, Range, leaves
 from micronet_search.report.page.facts import Facts
-from micronet_search.report.page.figure import MARKS, Figure, Trace, fill, line
+from micronet_search.report.page.figure import MARKS, Figure, Trace, fill, line, log_axis
 from micronet_search.report.page.words import listed, percent, short, short_names, shown
 from micronet_search.search.encoding import encode
 from micronet_search.study.history import FEWEST
@@ -55,10 +56,19 @@ def worth(facts: Facts) -> Figure | None:
 
 
 def ranked(facts: Facts) -> list[str]:
-    """Returns the choices by what they are worth for both objectives together, the most first."""
-    space = list(leaves(facts.view.sweep.space))
+    """Returns the choices by what they are worth for both objectives together, the most first.
+
+    Where that is not known, those come first that most trials had.
+    """
     found = facts.history.worth.values()
-    return sorted(space, key=lambda path: -sum(of.get(path, 0.0) for of in found))
+    had = Counter(
+        path
+        for n in facts.complete
+        if n in facts.history.draws
+        for path in facts.history.draws[n].params
+    )
+    space = leaves(facts.view.sweep.space)
+    return sorted(space, key=lambda path: (-sum(of.get(path, 0.0) for of in found), -had[path]))
 
 
 def _worth_note(facts: Facts) -> str:
@@ -76,7 +86,7 @@ def slices(facts: Facts) -> list[Figure]:
     """Draws accuracy and score over the values of each of the choices that are worth most."""
     numbers = sample(facts)
     space = leaves(facts.view.sweep.space)
-    found = [path for path in ranked(facts) if len(taken_by(facts, numbers, path)) > 0]
+    found = [path for path in ranked(facts) if len({*taken_by(facts, numbers, path).values()}) > 1]
     return [_slice(facts, path, space[path][0], numbers) for path in found[:_SLICES]]
 
 
@@ -101,11 +111,13 @@ def _slice(facts: Facts, path: str, of: Distribution, numbers: Sequence[int]) ->
     else:
         order = [option_text(of, option) for option in of.options()]
         xaxis |= {"type": "category", "categoryorder": "array", "categoryarray": order}
+        xaxis |= {"tickvals": order, "ticktext": [short(text, 13) for text in order]}
+    scores = [facts.at_most, *(facts.view.score(n) for n in taken if facts.view.score(n) > 0)]
     layout = {
         "margin": {"l": 66},
         "xaxis": xaxis,
         "yaxis": {"title": {"text": "accuracy, %"}, "domain": [0.54, 1]},
-        "yaxis2": {"title": {"text": "score"}, "domain": [0, 0.46], "type": "log", "dtick": 1},
+        "yaxis2": log_axis(min(scores), max(scores), "score") | {"domain": [0, 0.46]},
         "shapes": [line("y", 100 * facts.view.goal), line("y2", facts.at_most)],
     }
     return Figure(f"slice-{path}", path, _slice_note(facts, taken), traces, layout, 340)

@@ -1,6 +1,7 @@
 """What the repeats of a study say: accuracies on the test split."""
 
 import statistics
+from collections.abc import Sequence
 
 from micronet_search.report.page.facts import Facts
 from micronet_search.report.page.figure import MARKS, Figure, dots, label, line
@@ -43,12 +44,25 @@ def confirmed(facts: Facts) -> Figure | None:
         "shapes": [line("y", goal)],
         "annotations": [label(f"goal {goal:g} %", 1, goal, **place)],
     }
-    sure = [f"trial {n}" for n in order if found[n].reaches(view.goal)]
+    return Figure(
+        "confirmed",
+        "Confirmed on the test split",
+        _note(facts, order),
+        traces,
+        layout,
+        340,
+        wide=True,
+    )
+
+
+def _note(facts: Facts, order: Sequence[int]) -> str:
+    view = facts.view
+    sure = [f"trial {n}" for n in order if view.confirmations[n].reaches(view.goal)]
     said = f"{listed(sure)} {'is' if len(sure) == 1 else 'are'}" if sure else "None is"
     said = said[0].upper() + said[1:]
     note = f"{said} confirmed: the mean test accuracy less a standard error is at the goal."
-    mean = statistics.fmean(facts.accuracy(n) - found[n].mean for n in order)
+    mean = statistics.fmean(facts.accuracy(n) - view.confirmations[n].mean for n in order)
     than = "above" if mean > 0 else "below"
     note += f" The accuracies of the search were {points(mean)} {than} the test's on average."
     note += " Bars are 95 % intervals for new images."
-    return Figure("confirmed", "Confirmed on the test split", note, traces, layout, 340, wide=True)
+    return note

@@ -65,9 +65,10 @@ def parallel(facts: Facts) -> Figure | None:
 
 def _note(facts: Facts, drawn: int, paths: int) -> str:
     text = f"Each line is one of {counted(drawn, 'complete trial')}: its choices, those first that "
-    text += "are worth most, then its accuracy and its score"
+    text += "are worth most" if facts.history.worth else "most trials had"
+    text += ", then its accuracy and its score"
     if paths > _MOST:
-        text += f"; {paths - _MOST} choices that are worth less are left out"
+        text += f"; {paths - _MOST} choices that follow are left out"
     if drawn < len(facts.complete):
         text += f"; the front and a part of all {len(facts.complete):,}"
     if facts.best:
@@ -114,7 +115,7 @@ def _lines(
         x.append(None)
         y.append(None)
     drawn = {"color": color, "width": width, "dash": dash}
-    faint = 0.5 if color == "@grey" else 1.0
+    faint = 0.65 if color == "@grey" else 1.0
     return {"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "line": drawn} | {
         "hoverinfo": "skip",
         "opacity": faint,
