@@ -389,6 +389,15 @@ def test_the_history_of_a_study(journal: StudyFolder) -> None:
     assert [path.name for path in journal.path.iterdir()] == ["optuna.journal"]
 
 
+def test_the_history_of_a_study_in_a_database(journal: StudyFolder, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    sweep = Sweep.model_validate(studies.tiny(tracking__optuna=url))
+    with pytest.raises(ValueError, match="tracking.optuna: expected a storage of Optuna's"):
+        read_history(journal, sweep)
+    optuna.create_study(study_name="tiny", storage=url, directions=["maximize", "minimize"])
+    assert read_history(journal, sweep) == History({}, {})
+
+
 def test_a_journal_that_is_being_written_is_read(journal: StudyFolder) -> None:
     """The last line is not whole yet, and a lock is held."""
     lock = journal.journal.with_name("optuna.journal.lock")
