@@ -392,7 +392,7 @@ def test_the_history_of_a_study(journal: StudyFolder) -> None:
 def test_the_history_of_a_study_in_a_database(journal: StudyFolder, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
     sweep = Sweep.model_validate(studies.tiny(tracking__optuna=url))
-    with pytest.raises(ValueError, match="tracking.optuna: expected a storage of Optuna's"):
+    with pytest.raises(ValueError, match=r"tracking\.optuna: expected a storage of Optuna's"):
         read_history(journal, sweep)
     optuna.create_study(study_name="tiny", storage=url, directions=["maximize", "minimize"])
     assert read_history(journal, sweep) == History({}, {})
