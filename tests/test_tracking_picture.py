@@ -55,3 +55,22 @@ def test_all_accuracies_show_until_the_goal_is_reached() -> None:
 def test_pyplot_is_not_touched() -> None:
     front_figure("a", POINTS, {0}, OBJECTIVES)
     assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_no_number_covers_another_or_a_dot_of_the_front() -> None:
+    crowd = [Point(100 + i, 0.9 + 0.0006 * i, 0.01 + 0.00004 * i, True) for i in range(60)]
+    figure = front_figure("a", crowd, {point.trial for point in crowd}, OBJECTIVES)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    boxes = [text.get_window_extent() for text in axes.texts]
+    dots = axes.transData.transform([(point.score, 100 * point.accuracy) for point in crowd])
+    assert 5 <= len(boxes) < 60
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert not any(box.contains(*dot) for box in boxes for dot in dots)
+
+
+@pytest.mark.parametrize(("kind", "start"), [("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_the_picture_is_a_drawing_for_a_paper(kind: str, start: bytes) -> None:
+    file = io.BytesIO()
+    front_figure("a", POINTS, {0, 1}, OBJECTIVES).savefig(file, format=kind)
+    assert file.getvalue().startswith(start)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import sys
 
-from micronet_search.cli import searching, shipping
+from micronet_search.cli import searching, shipping, showing
 from micronet_search.cli.common import FAILED_EXPORT, USER_ERROR, app
 from micronet_search.report import explain
 from micronet_search.runtime import ExportError
 
-__all__ = ["main", "searching", "shipping"]
+__all__ = ["main", "searching", "shipping", "showing"]
 
 
 def main() -> None:

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from micronet_search.config.sweep import Objectives
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 BELOW = "below this range"
+_DOT = 3.0  # points, half a dot of the front
+_PLACES: Sequence[
+    tuple[
+        tuple[float, float],
+        Literal["left", "center", "right"],
+        Literal["bottom", "top"],
+    ]
+] = (
+    ((0, 5), "center", "bottom"),
+    ((-5, 4), "right", "bottom"),
+    ((5, -4), "left", "top"),
+    ((0, -5), "center", "top"),
+)
+"""Where a number may stand beside its dot, in points, the best place first."""
+
 RED, GREY, BLUE, DARK_BLUE = "#b03a2e", "#b8bfc8", "#4a7fb5", "#1b4f72"
 
 
@@ -43,9 +60,11 @@ def front_figure(
     _draw_axes(axes, shown, objectives)
     axes.set_title(name)
     _draw_trials(axes, [point for point in shown if point.trial not in front])
-    if best := [point for point in shown if point.trial in front]:
-        _draw_front(axes, sorted(best, key=attrgetter("score")))
+    best = sorted((point for point in shown if point.trial in front), key=attrgetter("score"))
+    if best:
+        _draw_front(axes, best)
     axes.legend(loc="lower right", framealpha=0.85, edgecolor="none", fontsize=9)
+    _draw_numbers(figure, axes, best)
     return figure
 
 
@@ -90,18 +109,54 @@ def _draw_trials(axes: Axes, points: Sequence[Point]) -> None:
         if found:
             is_below = label == BELOW
             accuracies = [bottom if is_below else 100 * point.accuracy for point in found]
-            dots = [point.score for point in found], accuracies, size, color
-            axes.scatter(*dots, marker=marker, label=label, clip_on=not is_below, zorder=2)
+            dots = axes.scatter(
+                [point.score for point in found], accuracies, size, color, marker=marker
+            )
+            dots.set(label=label, clip_on=not is_below, zorder=2)
+            if label == "infeasible":  # told apart without colour too
+                dots.set_facecolor("none")
 
 
 def _draw_front(axes: Axes, front: Sequence[Point]) -> None:
-    """Draws the best accuracy known up to each score, and the trials' numbers where they fit."""
+    """Draws the best accuracy known up to each score."""
     scores, accuracies = [p.score for p in front], [100 * p.accuracy for p in front]
     axes.step(scores, accuracies, DARK_BLUE, where="post", marker="o", markersize=5, label="front")
-    low, high = axes.get_xlim()
-    last, gap = 0.0, (high / low) ** 0.045
-    for point, accuracy in zip(front, accuracies, strict=True):
-        if point.score > last * gap:
-            place = (point.score, accuracy), (0, 6), "data", "offset points"
-            axes.annotate(str(point.trial), *place, ha="center", fontsize=8)
-            last = point.score
+
+
+def _draw_numbers(figure: Figure, axes: Axes, front: Sequence[Point]) -> None:
+    """Writes each trial's number beside its dot, where it covers nothing of the front."""
+    if not front:
+        return
+    figure.draw_without_rendering()  # lays it out, so that places are known
+    taken, whole = list(_occupied(figure, axes, front)), axes.get_window_extent()
+    for point in front:
+        for place, across, along in _PLACES:
+            text = axes.annotate(
+                str(point.trial),
+                (point.score, 100 * point.accuracy),
+                place,
+                textcoords="offset points",
+                ha=across,
+                va=along,
+                fontsize=8,
+            )
+            box = text.get_window_extent()
+            inside = whole.x0 <= box.x0 and box.x1 <= whole.x1 and box.y1 <= whole.y1
+            if inside and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            text.remove()
+
+
+def _occupied(figure: Figure, axes: Axes, front: Sequence[Point]) -> Iterator[Bbox]:
+    """Yields where numbers cannot stand: the dots of the front, its upright lines, the legend."""
+    from matplotlib.transforms import Bbox
+
+    dots = axes.transData.transform([(p.score, 100 * p.accuracy) for p in front])
+    around = figure.dpi * _DOT / 72
+    for x, y in dots:
+        yield Bbox.from_extents(x - around, y - around, x + around, y + around)
+    for (_, low), (x, high) in pairwise(dots):
+        yield Bbox.from_extents(x - 1, low, x + 1, high)
+    if (legend := axes.get_legend()) is not None:
+        yield legend.get_window_extent()
