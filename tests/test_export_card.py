@@ -61,7 +61,10 @@ def card_of(candidate: Candidate, **others: Any) -> str:
         agreement=Agreement(100, 0, 0.8, 0.8),
         doubt=None,
         sizes={},
-        runtime={"latency_ms": 0.5, "float_latency_ms": 0.25},
+        runtime={
+            **{"latency_ms": 0.5, "float_latency_ms": 0.25},
+            **{"latency_256_ms": 2994.1, "float_latency_256_ms": 99.96},
+        },
         onnx=OnnxSize(1_000, 200, 3_000),
         splits={"training": 1_294, "validation": 144, "test": 100},
     )
@@ -76,6 +79,7 @@ def test_a_plain_network_has_32_bits_and_no_technique() -> None:
 def test_latencies_stand_beside_those_in_floats() -> None:
     card = card_of(candidate_of())
     assert "| one image (ms) | 0.5 | 0.25 |" in card
+    assert "| 256 images at once (ms) | 2,994 | 100 |" in card
     assert "MiB" not in card.split("## Layers")[0].split("## What it takes")[1].split("Measured")[0]
 
 
@@ -246,9 +250,13 @@ def test_a_card_says_how_to_come_to_the_network_again() -> None:
 
 def test_a_repeat_has_its_own_seed_and_commands() -> None:
     confirmation = Confirmation({1: 0.95, 2: 0.96, 3: 0.97}, 0, 100, True)
-    text = card_of(candidate_of(), repeat=Repeat(7, 2, True), confirmation=confirmation)
+    repeated = {"repeat": Repeat(7, 2, True), "confirmation": confirmation}
+    text = card_of(candidate_of(), **repeated, chosen="--best --at-least 0.8")
     assert "micronet-search confirm study --seeds 3 --full-train\n" in text
-    assert "micronet-search export study --front\n" in text
+    assert "micronet-search export study --best --at-least 0.8\n" in text
+    assert "Trained on all training images with 3 seeds, the candidate" in text
+    once = card_of(candidate_of(), confirmation=Confirmation({1: 0.95}, 0, 100, False))
+    assert "Trained on the training images with 1 seed, the candidate" in once
     told = "trial 7 with seed 2 on all training images; its randomness comes from the seed"
     assert f"| trial | {told} {seed_of(0, 'repeat', 7, 2)} |" in text
     assert "100 for test; those for validation were trained on too |" in text

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import onnx
@@ -15,6 +17,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from studies import Command, Fault, cli, tiny, write
 
+from micronet_search.cli import shipping
 from micronet_search.config.sweep import Dataset
 from micronet_search.data.splits import load
 from micronet_search.export.snippets import example
@@ -76,6 +79,28 @@ def test_another_study_of_the_same_name_is_not_overwritten(
     assert cli(*second, "--to", "elsewhere", cwd=tmp_path).code == 0
     assert (tmp_path / "elsewhere/model.onnx").read_bytes() != before
     assert (path / "model.onnx").read_bytes() == before
+
+
+def test_a_champion_is_confirmed_by_the_goal_of_the_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trial 3 is confirmed for 0.9, which is asked for, and not for the study's own 0.97."""
+    told: list[bool] = []
+
+    def read(study: str, root: Path, at_least: float | None = None) -> Mock:
+        view = Mock(confirmed=lambda: [{"trial": 3}] if at_least == 0.9 else [])
+        view.folder.trial, view.shipped = "trial {}".format, "repeat of {}".format
+        return view
+
+    def exported(source: str, *rest: Any) -> Mock:
+        assert source == "repeat of 3"
+        assert rest[-1] == "--best --at-least 0.9"
+        return Mock(entry=lambda confirmed: told.append(confirmed))
+
+    monkeypatch.setattr(shipping, "read", read)
+    monkeypatch.setattr("micronet_search.export.ship.export_trial", exported)
+    for name in ("data.splits.load", "study.sync.sync", "tracking.registry.register"):
+        monkeypatch.setattr(f"micronet_search.{name}", Mock())
+    shipping.export("tiny", best=True, at_least=0.9, register=True)
+    assert told == [False]
 
 
 def test_digits_as_scikit_learn_has_them_are_brought_to_the_networks_range(

@@ -27,10 +27,8 @@ assert "micronet_search" not in sys.modules
 """
 NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, dict[str, Any]]] = {
     "static": (DENSENET, widths(4, 8), {}),
-    "signs": (RESNET, widths(1, 3), {"pruning": {"sparsity": 0.5}}),
-    "dynamic": (EFFICIENTNET, widths(2, 8) | {"mode": "dynamic"}, {}),
-    "half": (DENSENET, widths(16, 16), {"structured_pruning": {"ratio": 0.3}}),
-    "single": (RESNET, None, {"factorization": {"kind": "tucker", "ratio": 0.5}}),
+    "dynamic": (EFFICIENTNET, widths(1, 8) | {"mode": "dynamic"}, {"pruning": {"sparsity": 0.5}}),
+    "half": (RESNET, widths(16, 16), {"factorization": {"kind": "tucker", "ratio": 0.5}}),
 }
 
 

@@ -223,6 +223,17 @@ def test_a_full_disk_leaves_nothing(
     assert _tree(tmp_path) == before
 
 
+def test_a_study_that_may_only_be_read_is_exported(
+    trial: TrialFolder, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("micronet_search.store.runtime.write_json", refuse)
+    export_trial(trial, splits, tmp_path / "model")
+    assert {path.name for path in (tmp_path / "model").iterdir()} == FILES
+
+
 def _tree(folder: Path) -> dict[Path, bytes | None]:
     return {p: p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
 
@@ -236,8 +247,11 @@ def test_an_earlier_export_is_replaced(trial: TrialFolder, splits: Splits, tmp_p
     assert {path.name for path in tmp_path.iterdir()} == {"mlruns", "model"}
 
 
-def test_an_empty_folder_is_taken(trial: TrialFolder, splits: Splits, tmp_path: Path) -> None:
+def test_an_empty_folder_is_taken_and_a_study_that_nobody_may_write_to_exported(
+    trial: TrialFolder, splits: Splits, tmp_path: Path
+) -> None:
     (tmp_path / "model").mkdir()
+    trial.runtime.mkdir()  # no file can be put there
     export_trial(trial, splits, tmp_path / "model")
     assert {path.name for path in (tmp_path / "model").iterdir()} == FILES
 

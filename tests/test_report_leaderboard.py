@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import multiprocessing
 import os
 import pickle
+import signal
 import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -200,7 +202,13 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a packed pickle": (content("model.mnz", pickle.dumps(print)), "magic and version: found"),
     "cut short": (cut, "expected"),
     "nothing": (content("model.pt", b""), "found neither model.mnz nor model.onnx in the folder"),
-    "a device": (lambda path: os.symlink("/dev/zero", path / "model.onnx"), "is no regular file"),
+    "another's": (
+        lambda path: os.symlink(
+            linear(path.parent / "other.onnx", floats(64, 10)), path / "model.onnx"
+        ),
+        "model.onnx is a link out of the folder",
+    ),
+    "a pipe": (lambda path: os.mkfifo(path / "model.onnx"), "is no regular file"),
 }
 
 
@@ -238,6 +246,13 @@ def test_a_submission_cannot_harm_the_others(
     tensors = {"v": floats(10, 1, 3, 3), "w": floats(10, 10, 33, 33)}
     path = save(tmp_path / "slow.onnx", slow, tensors, ("N", 1, 8, 8), PIXELS)
     assert judge(path, split, "imt", 0.3) == "takes more than 0.3 seconds"
+
+    context = multiprocessing.get_context("forkserver")
+    _, sender = context.Pipe(duplex=False)
+    left = context.Process(target=judging._answer, args=(sender, path, split, "imt", 0.0))
+    left.start()  # and nobody ends it
+    left.join(60)
+    assert left.exitcode == -signal.SIGALRM
 
     large = [*LINEAR[:2], node("MatMul", "g w", "m"), node("ConstantOfShape", "n", "big")]
     large += [node("ReduceMax", "big", "top"), node("Add", "m top", "y")]
@@ -292,6 +307,12 @@ def test_the_order() -> None:
     assert [each.feasible for each in free].count("yes") == 6
 
 
+def test_long_names_stay_apart() -> None:
+    names = [f"{'n' * 245}-{number}.onnx" for number in range(2)]  # as long as a file's may be
+    entries = rank(dict.fromkeys(names, figures(0.95, 0.02)), 100, Goals(0.9))
+    assert [each.name for each in entries] == names
+
+
 def test_the_interval_of_an_accuracy() -> None:
     (entry,) = rank({"half": figures(0.5, 0.01)}, 100, Goals(0.9))
     assert entry.interval == pytest.approx((0.4038, 0.5962), abs=5e-5)  # Wilson's, of 50 in 100
@@ -339,6 +360,7 @@ class Page(HTMLParser):
 @pytest.fixture
 def board() -> Leaderboard:
     found = FOUND | {name: figures(0.2, 0.1) for name in NAMES} | {"odd": "found <b>"}
+    found["sum"] = "=1+1 has the shape [-1]"
     return Leaderboard(
         rank(found, 100, Goals(0.9, 0.05)), Goals(0.9, 0.05), "a<b", 100, "2026-01-31"
     )
@@ -400,6 +422,7 @@ def test_the_values_for_programs(board: Leaderboard) -> None:
     assert float(rows[0]["score"]) == 0.010
     assert (rows[0]["macs"], rows[0]["bytes"]) == ("12345", "678")
     assert "'=1+1" in {row["submission"] for row in rows}  # no formula
+    assert "'=1+1 has the shape [-1]" in {row["note"] for row in rows}
     assert set(rows[-1].values()) == {"", "zero", "not judged", "damaged"}
 
 

@@ -1,11 +1,16 @@
 """What a network takes in ONNX Runtime."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from exports import DIGITS, RESNET, initializers, random_shipped, widths
 from onnx import TensorProto, helper, numpy_helper
 
 from micronet_search.runtime import ExportError, onnx_model
+from micronet_search.runtime import probe as probing
 from micronet_search.runtime.latency import in_floats, measure
 from micronet_search.runtime.probe import probe
 
@@ -39,6 +44,40 @@ def test_a_file_that_does_not_run_is_one_line() -> None:
     ) as caught:
         probe(b"no model", (1, 8, 8), (1,))
     assert "\n" not in str(caught.value)
+
+
+INTERRUPTED = """
+import os, signal, sys, threading
+from micronet_search.runtime.probe import probe
+
+seen = []
+signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
+threading.Timer(0.1, os.killpg, (0, signal.SIGINT)).start()
+found = probe(sys.stdin.buffer.read(), (1, 1, 16), (1,))
+assert found["1"]["latency_ms"] > 0
+assert seen == [signal.SIGINT]
+"""
+
+
+def test_a_pause_of_the_study_does_not_end_a_measurement() -> None:
+    command = [sys.executable, "-c", INTERRUPTED]
+    subprocess.run(command, input=product(16), start_new_session=True, check=True)
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(0.015, 2 + 5 * 2), (1.0, 1 + 5), (6.0, 1 + 1)])
+def test_a_slow_network_is_timed_once(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, calls: int
+) -> None:
+    begun = list[float]()
+    monkeypatch.setattr("time.process_time", lambda: seconds * len(begun))
+    assert probing._latency(lambda: begun.append(0.0)) == pytest.approx(1000 * seconds)
+    assert len(begun) == calls
+
+
+def test_a_system_that_does_not_tell_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda path: "VmSize:\t 12 kB\nVmRSS:\t  34 kB\n")
+    assert probing._memory("VmRSS") == 34 * 1024
+    assert probing._memory("VmHWM") is None  # as in gVisor
 
 
 def test_a_network_is_measured_beside_itself_in_floats() -> None:

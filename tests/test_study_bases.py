@@ -5,6 +5,7 @@ from typing import Any
 
 import optuna
 import pytest
+from conftest import new_root
 from studies import Left, assert_same, read, tiny, write
 
 from micronet_search.config.files import load_sweep
@@ -52,13 +53,15 @@ def test_a_network_is_trained_once_and_compressed_three_times(runs: Path, sample
     assert len({str([params[path] for path in FIXED]) for params in alone}) == len(alone) > 1
 
 
-def test_a_stop_within_the_compressions_changes_nothing(runs: Path, tmp_path: Path) -> None:
+def test_a_stop_within_the_compressions_changes_nothing(
+    runs: Path, tmp_path: Path, database: Path
+) -> None:
     for trials in (2, 5):
         stopped = run(runs, trials)
     assert sum(ASKED_FOR in trial.user_attrs for trial in stopped.optuna) == 4
     unbroken = tmp_path / "unbroken"
     unbroken.mkdir()
-    assert_same(stopped, run(unbroken, 5))
+    assert_same(stopped, run(new_root(unbroken, database), 5))
 
 
 def test_what_was_asked_for_before_a_crash_is_not_asked_for_again(

@@ -156,7 +156,6 @@ def export(
     """
     from micronet_search.data.splits import load
     from micronet_search.export.ship import export_trial
-    from micronet_search.study.sync import sync
     from micronet_search.tracking import registry
 
     if [best, trial is not None, front].count(True) != 1:
@@ -164,22 +163,36 @@ def export(
     view = read(study, root, at_least)
     confirmed = view.confirmed() if best else []
     numbers = [trial] if trial is not None else [row["trial"] for row in confirmed or view.front()]
+    sure = {row["trial"] for row in read(study, root).confirmed()} if register else set()
+    chosen = "--front" if front else "--best"
+    chosen += "" if at_least is None else f" --at-least {at_least:g}"
     splits = load(view.sweep.dataset)
     folder, entries = to or Path("exports") / study, []
     for number in numbers[:1] if best else numbers:
         destination = folder / f"{number:04d}" if front or to is None else folder
         own = view.folder.trial(number)
         source = view.shipped(number) if trial is None else own
-        exported = export_trial(source, splits, destination, opset)
+        exported = export_trial(source, splits, destination, opset, chosen)
         print(exported)
-        entries.append(exported.entry(confirmed=source != own))
-    try:
-        sync(root_folder(root), study)
-    except ValueError as error:
-        hint = f"`micronet-search sync {study}{elsewhere(root)}` records what was measured"
-        print(f"note: {error}; {hint}", file=sys.stderr)
+        # by the study's own goal, so that one champion can be compared with the next
+        entries.append(exported.entry(confirmed=source != own and number in sure))
+    _record(study, root)
     for entry in entries if register else []:
         print(registry.register(view.sweep, root_folder(root), entry))
     if best and not confirmed:
         hint = f"`micronet-search confirm {study}{elsewhere(root)}` says how sure that is"
         print(f"note: no trial is confirmed yet; {hint}", file=sys.stderr)
+
+
+def _record(study: str, root: Path) -> None:
+    """Tells MLflow what exports take to run; where that cannot be done, a note says why."""
+    from micronet_search.report import explain
+    from micronet_search.study.sync import sync
+
+    try:
+        sync(root_folder(root), study)
+    except (ValueError, OSError) as error:
+        command = f"`micronet-search sync {study}{elsewhere(root)}`"
+        # where the study's folder cannot be written, there is nothing to record later
+        hint = "" if isinstance(error, OSError) else f"; {command} records what was measured"
+        print(f"note: {explain(error)}{hint}", file=sys.stderr)

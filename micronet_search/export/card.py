@@ -55,6 +55,7 @@ class Facts:
         repeat: Which training of the trial's candidate it is; None for the trial's own.
         confirmation: What the repeats of the trial say, if it was repeated.
         environment: What the study ran on, where that is known.
+        chosen: The options of `export` that chose it.
     """
 
     sweep: Sweep
@@ -73,6 +74,7 @@ class Facts:
     repeat: Repeat | None = None
     confirmation: Confirmation | None = None
     environment: dict[str, str] | None = None
+    chosen: str = "--front"
 
 
 def write(facts: Facts) -> str:
@@ -129,7 +131,7 @@ def _measured(facts: Facts) -> dict[str, Any]:
 def _origin(facts: Facts) -> dict[str, str]:
     """Returns what the card says on where the network comes from."""
     trial, repeat, found = facts.trial, facts.repeat, facts.environment or {}
-    again = origin.commands(facts.sweep.name, trial, repeat, facts.confirmation)
+    again = origin.commands(facts.sweep.name, trial, repeat, facts.confirmation, facts.chosen)
     seed = origin.seed(facts.sweep.search.seed, trial, repeat)
     images = ", ".join(f"{count:,} for {split}" for split, count in facts.splits.items())
     return {
@@ -149,9 +151,11 @@ def _confirmed(found: Confirmation | None, goal: float) -> str:
         return "The candidate was trained once: `micronet-search confirm` says how sure that is."
     spread = "" if found.deviation is None else f", standard deviation {found.deviation:.2%}"
     verdict = "confirmed" if found.reaches(goal) else "not confirmed"
+    count = len(found.accuracies)
+    seeds = "1 seed" if count == 1 else f"{count} seeds"
     images = "all training images" if found.full_train else "the training images"
     return (
-        f"Trained on {images} with {len(found.accuracies)} seeds, the candidate has a mean test "
+        f"Trained on {images} with {seeds}, the candidate has a mean test "
         f"accuracy of {found.mean:.2%}{spread}, 95 % interval {_interval(*found.interval)}: it is "
         f"{verdict} for the goal of {goal:.2%}."
     )
@@ -171,8 +175,13 @@ def _taken(runtime: Mapping[str, float]) -> Iterator[tuple[str, str, str]]:
     for name, title in _TAKEN.items():
         if name in runtime:
             size = 1 if name.endswith("ms") else 2**20
-            own, floats = (f"{runtime[key] / size:.3g}" for key in (name, f"float_{name}"))
-            yield title, own, floats
+            own, floats = (runtime[key] / size for key in (name, f"float_{name}"))
+            yield title, _digits(own), _digits(floats)
+
+
+def _digits(figure: float) -> str:
+    """Returns a figure with three digits, or all of those before the point."""
+    return f"{figure:.3g}" if figure < 100 else f"{figure:,.0f}"
 
 
 def _interval(low: float, high: float) -> str:

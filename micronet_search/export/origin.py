@@ -23,14 +23,19 @@ def portable(sweep: Sweep) -> dict[str, Any]:
     return {key: part for key, part in tree.items() if key not in ("execution", "tracking")}
 
 
-def commands(name: str, trial: int, repeat: Repeat | None, found: Confirmation | None) -> list[str]:
-    """Returns the commands that train and export a study's network again."""
+def commands(
+    name: str, trial: int, repeat: Repeat | None, found: Confirmation | None, chosen: str
+) -> list[str]:
+    """Returns the commands that train and export a study's network again.
+
+    A repeat is exported by the options with which `chosen` found it.
+    """
     run, export = "micronet-search run sweep.yaml", f"micronet-search export {name}"
     if repeat is None:
         return [run, f"{export} --trial {trial}"]
     seeds = max(found.accuracies, default=repeat.seed) if found else repeat.seed
     full = " --full-train" if repeat.full_train else ""
-    return [run, f"micronet-search confirm {name} --seeds {seeds}{full}", f"{export} --front"]
+    return [run, f"micronet-search confirm {name} --seeds {seeds}{full}", f"{export} {chosen}"]
 
 
 def seed(study: int, trial: int, repeat: Repeat | None) -> int:

@@ -82,14 +82,18 @@ class Exported:
 
 
 def export_trial(
-    trial: TrialFolder, splits: Splits, destination: Path, opset: int = OPSET_INT2
+    trial: TrialFolder,
+    splits: Splits,
+    destination: Path,
+    opset: int = OPSET_INT2,
+    chosen: str = "--front",
 ) -> Exported:
     """Ships a trial as `model.onnx`, `model.pt2`, `model.mnz` and `model.safetensors`, with a card.
 
     The ONNX file is run over the whole test split first. The destination is made whole or not at
     all; an earlier export of the same study is replaced, anything else is a ValueError. `opset` is
-    the newest that the ONNX file may use. What that file takes to run is kept in the trial's
-    folder, for MLflow.
+    the newest that the ONNX file may use; `chosen` has the options of `export` that the card names.
+    What that file takes to run is kept in the trial's folder for MLflow, if that can be written.
 
     Raises:
         ExportError: The ONNX file is not valid, does not run, or predicts too many test images
@@ -100,9 +104,10 @@ def export_trial(
     # a study from before MLflow was told at every start may have none
     identity = study_id(study) if study.identity.exists() else ""
     _refuse_foreign(destination, identity)
-    files, facts = _prepare(trial, load_stored_sweep(study.sweep), identity, splits, opset)
+    files, facts = _prepare(trial, load_stored_sweep(study.sweep), identity, splits, opset, chosen)
     _place(files, destination)
-    write_runtime(study.trial(facts.trial).runtime, Runtime(time.time(), facts.runtime))
+    with suppress(OSError):  # the study may be somebody else's, or on a disk that is full
+        write_runtime(study.trial(facts.trial).runtime, Runtime(time.time(), facts.runtime))
     score = scores(facts.cost)[facts.sweep.objectives.score.rule].score
     found = facts.agreement, facts.doubt, len(files[PACKED]), facts.onnx, facts.runtime
     return Exported(destination, facts.trial, facts.candidate, score, *found)
@@ -138,7 +143,7 @@ def _complete(trial: TrialFolder) -> Outcome:
 
 
 def _prepare(
-    trial: TrialFolder, sweep: Sweep, study: str, splits: Splits, opset: int
+    trial: TrialFolder, sweep: Sweep, study: str, splits: Splits, opset: int, chosen: str
 ) -> tuple[dict[str, bytes], card.Facts]:
     outcome, shipped = _complete(trial), load(trial.model)
     candidate, folder = shipped.candidate, StudyFolder(trial.path.parents[1])
@@ -174,6 +179,7 @@ def _prepare(
         repeat=repeat,
         confirmation=_confirmation(folder, sweep, number),
         environment=read_start(folder).environment,
+        chosen=chosen,
     )
     return files | _texts(facts), facts
 

@@ -1,6 +1,7 @@
 """Measures a network that somebody else made, in a process of its own that is bounded."""
 
 import json
+import math
 import multiprocessing
 import os
 import resource
@@ -79,7 +80,8 @@ def judge(path: Path, split: Split, rule: str, seconds: float) -> Measured | str
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", __name__])
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(sender, path, split, rule), daemon=True)
+    asked = sender, path, split, rule, seconds
+    process = context.Process(target=_answer, args=asked, daemon=True)
     process.start()
     sender.close()
     try:
@@ -96,9 +98,10 @@ def judge(path: Path, split: Split, rule: str, seconds: float) -> Measured | str
     return answer if isinstance(answer, str) else Measured(**answer)
 
 
-def _answer(sender: Connection, path: Path, split: Split, rule: str) -> None:
+def _answer(sender: Connection, path: Path, split: Split, rule: str, seconds: float) -> None:
     """Sends what is measured, or the reason why not, from a process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process ends this one
+    signal.alarm(math.ceil(seconds) + 1)  # or, where that has died, the operating system
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     memory = MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (memory, hard))
@@ -154,6 +157,8 @@ def _model(path: Path) -> Path:
         return path
     for file in (path / PACKED, path / ONNX):
         if file.exists():
+            if not file.resolve().is_relative_to(path.resolve()):  # to another submission's
+                raise ValueError(f"{file.name} is a link out of the folder, expected a file")
             return file
     raise ValueError(f"found neither {PACKED} nor {ONNX} in the folder")
 

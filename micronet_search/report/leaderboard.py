@@ -18,6 +18,8 @@ from micronet_search.score.graphs.file import printable
 from micronet_search.score.rules import RULES
 from micronet_search.study.confirmation import wilson
 
+_MOST_LETTERS = 255  # no file has a longer name, so that no two look the same
+
 
 @dataclass(frozen=True)
 class Goals:
@@ -111,7 +113,7 @@ def rank(found: Mapping[str, Measured | str], images: int, goals: Goals) -> list
     places = [place(name) for name in order]
     entries = []
     for name in order:
-        figures, shown = found[name], printable(name)
+        figures, shown = found[name], printable(name, _MOST_LETTERS)
         if isinstance(figures, str):
             entries.append(Entry(None, shown, None, None, figures))
             continue

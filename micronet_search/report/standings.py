@@ -73,19 +73,22 @@ def to_rows(board: Leaderboard) -> str:
 def _row(entry: Entry) -> dict[str, Any]:
     found, (low, high) = entry.measured, entry.interval or (None, None)
     names = ("score", "score_parameters", "score_operations", "parameters", "nonzeros", "macs")
-    # a spreadsheet would compute such a name, but for a quote before it
-    quote = "'" if entry.name.startswith(_FORMULAS) else ""
     row = {
         "rank": entry.rank,
-        "submission": quote + entry.name,
+        "submission": _text(entry.name),
         "feasible": entry.feasible,
         "accuracy": found and found.accuracy,
         **{"accuracy_low": low, "accuracy_high": high},
         **{name: found and getattr(found, name) for name in names},
         "bytes": found and found.size,
-        "note": "; ".join(filter(None, [entry.reason, *(found.notes if found else [])])),
+        "note": _text("; ".join(filter(None, [entry.reason, *(found.notes if found else [])]))),
     }
     return {name: "" if value is None else value for name, value in row.items()}
+
+
+def _text(text: str) -> str:
+    """Returns a text with a quote before what a spreadsheet would compute."""
+    return f"'{text}" if text.startswith(_FORMULAS) else text
 
 
 def to_page(board: Leaderboard) -> str:

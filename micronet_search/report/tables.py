@@ -89,16 +89,21 @@ def status_table(views: Iterable[View]) -> Table:
 
 def trials_table(view: View) -> Table:
     """Returns a table with a row for each trial of a study."""
-    columns = ["trial", "state", "accuracy", view.score_title, "epochs", "seconds", "front"]
+    latency = ["latency (ms)"] if view.sweep.objectives.latency else []
+    figures_of = ["accuracy", view.score_title, *latency]
+    columns = ["trial", "state", *figures_of, "epochs", "seconds", "front"]
     rows = []
     for number, outcome in view.outcomes.items():
-        figures = ["-", "-"]
+        figures = ["-"] * len(figures_of)
         if outcome.accuracy is not None:
-            figures = [f"{outcome.accuracy:.4f}", f"{view.score(number):.6f}"]
+            figures[:2] = [f"{outcome.accuracy:.4f}", f"{view.score(number):.6f}"]
+        if latency and outcome.latency_ms is not None:
+            figures[2] = f"{outcome.latency_ms:.3f}"
         epochs, seconds = str(len(outcome.curve)), f"{sum(outcome.seconds.values()):.0f}"
         mark = "*" if number in view.survey.front else ""
         rows.append([str(number), outcome.state, *figures, epochs, seconds, mark])
-    rows += [[str(number), "unfinished", "-", "-", "-", "-", ""] for number in view.unfinished]
+    blank = ["unfinished", *["-"] * (len(columns) - 3), ""]
+    rows += [[str(number), *blank] for number in view.unfinished]
     return _table(columns, rows)
 
 

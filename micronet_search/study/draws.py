@@ -18,6 +18,9 @@ from micronet_search.study.progress import Progress
 from micronet_search.study.queue import Planned, seed_of
 from micronet_search.study.survey import violations
 
+_FAR = 10.0
+"""So many times its ceiling counts as what a draw that is screened does not have."""
+
 
 @dataclass(frozen=True)
 class Drawn(Planned):
@@ -121,19 +124,20 @@ class Draws:
         return drawn
 
     def _screen(self, trial: Trial, verdict: Screened) -> None:
-        """Tells Optuna that a draw was screened: PRUNED, with both constraints.
+        """Tells Optuna that a draw was screened: PRUNED, with every constraint.
 
-        Its accuracy counts as missed in full. Samplers take a constraint that is not set for one
-        that is met, so that a draw above the ceiling would outrank every trained trial that misses
-        its accuracy.
+        Its accuracy counts as missed in full, and its latency, where there is a goal for it, by
+        far. Samplers take a constraint that is not set for one that is met, so that a draw above
+        the ceiling would outrank every trained trial that misses its accuracy.
         """
-        score = verdict.score
-        if verdict.reason == "impossible":  # as far off as ten times the ceiling
-            score = 10 * self._objectives.score.at_most
-        missed = screening.violations(0.0, score, self._objectives)
+        goals, score = self._objectives, verdict.score
+        if verdict.reason == "impossible":
+            score = _FAR * goals.score.at_most
+        latency = _FAR * goals.latency.at_most if goals.latency else None
+        missed = screening.violations(0.0, score, goals, latency)
         if verdict.of is not None and verdict.of in self._progress.outcomes:
             of = self._progress.outcomes[verdict.of]
-            missed = violations(of, self._objectives) or missed
+            missed = violations(of, goals) or missed
         for name, violation in missed.items():
             trial.set_constraint(name, violation)
         trial.set_user_attr(screening.SCREENED, verdict.message)

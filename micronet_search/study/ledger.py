@@ -82,6 +82,8 @@ class Ledger:
         if outcome.accuracy is not None:
             score = score_of(outcome, self._objectives)
             text += f": accuracy {outcome.accuracy:.4f}, score {score:.6f}"
+            if outcome.latency_ms is not None:
+                text += f", latency {outcome.latency_ms:.3f} ms"
             text += ", feasible" if is_feasible(outcome, self._objectives) else ""
         text += ", on the front" if number in self._progress.survey.front else ""
         return text + (f": {outcome.reason}" if outcome.reason else "")

@@ -21,5 +21,6 @@ def timed(result: Result, objectives: Objectives) -> Result:
     try:
         found = latency(shipped.unpack(result.files[MODEL_FILE]))
     except ExportError as error:
-        return replace(result, outcome=replace(outcome, state="failed", reason=str(error)))
+        failed = replace(outcome, state="failed", reason=str(error), accuracy=None, scores={})
+        return replace(result, outcome=failed)
     return replace(result, outcome=replace(outcome, latency_ms=found))

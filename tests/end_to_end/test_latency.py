@@ -12,10 +12,16 @@ GOAL = 1e-6  # milliseconds, which nothing reaches
 def test_a_latency_that_is_missed_and_the_figures_of_an_export(tmp_path: Path, runs: Path) -> None:
     tree = tiny(search__trials=1, objectives__latency={"at_most": GOAL})
     sweep = write(tmp_path / "sweep.yaml", tree)
-    assert cli("run", sweep, "--root", runs, cwd=tmp_path).code == 0
+    done = cli("run", sweep, "--root", runs, cwd=tmp_path)
+    assert done.code == 0, done
     left = read(runs, "tiny")
     (outcome,), (trial,), run = left.outcomes.values(), left.optuna, left.children[0]
     assert outcome.latency_ms is not None
+    shown = f"{outcome.latency_ms:.3f}"
+    assert f", latency {shown} ms\n" in done.out + done.err
+    status = cli("status", "tiny", "--root", runs, cwd=tmp_path).out
+    assert "latency (ms)" in status
+    assert f" {shown} " in status
     assert trial.constraints["latency"] == pytest.approx(outcome.latency_ms / GOAL - 1)
     assert run.tags["feasible"] == "false"
     assert list(run.metrics["latency_ms"].values()) == [outcome.latency_ms]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import new_root
 from studies import Command, Fault, Hold, Kill, assert_whole, cli, interrupted, read, tiny, write
 
 from micronet_search.config import distributions
@@ -65,11 +66,12 @@ def test_two_studies_share_a_teacher(tmp_path: Path, runs: Path) -> None:
         assert sorted(left.outcomes) == [0, 1]  # the teacher is none of the trials
 
 
-def test_a_teacher_goes_on_after_a_break(tmp_path: Path, runs: Path) -> None:
+def test_a_teacher_goes_on_after_a_break(tmp_path: Path, runs: Path, database: Path) -> None:
     unbroken = tmp_path / "unbroken"
     unbroken.mkdir()
     tree = taught("broken", fitted(12), execution=OFTEN)
-    run(unbroken, unbroken / "runs", tree)
+    whole = new_root(unbroken, database)
+    run(unbroken, whole, tree)
     sweep = write(tmp_path / "sweep.yaml", tree)
     reached = "micronet_search.study.driver:Driver._handle"
     killed = Command("run", sweep, "--root", runs, cwd=tmp_path, kill=Kill(reached, "after", 10))
@@ -79,12 +81,12 @@ def test_a_teacher_goes_on_after_a_break(tmp_path: Path, runs: Path) -> None:
     assert not (folder / "model.safetensors").exists()
 
     assert cli("run", sweep, "--root", runs, cwd=tmp_path).code == 0
-    (expected,) = (unbroken / "runs/teachers").iterdir()
+    (expected,) = (whole / "teachers").iterdir()
     assert folder.name == expected.name
     assert (folder / "model.safetensors").read_bytes() == (
         expected / "model.safetensors"
     ).read_bytes()
-    left, other = read(runs, "broken"), read(unbroken / "runs", "broken")
+    left, other = read(runs, "broken"), read(whole, "broken")
     assert_whole(left, trials=2)
     # what is drawn after a break is another draw, what was begun before it is the same
     assert left.outcomes[0].accuracy == other.outcomes[0].accuracy
@@ -255,6 +257,14 @@ def test_cached_soft_targets_are_made_once_for_all_studies(tmp_path: Path, runs:
         assert_whole(read(runs, name), trials=2)
 
 
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Path:
+    """A root with a study and its soft targets, made without a break. Not to be written to."""
+    root = new_root(tmp_path_factory.mktemp("unbroken"), database)
+    run(root.parent, root, taught("broken", fitted(), cached=True, execution=OFTEN))
+    return root
+
+
 @pytest.mark.parametrize(
     ("function", "call", "are_made"),
     [
@@ -264,14 +274,10 @@ def test_cached_soft_targets_are_made_once_for_all_studies(tmp_path: Path, runs:
     ],
 )
 def test_soft_targets_go_on_after_a_break(
-    tmp_path: Path, runs: Path, function: str, call: int, are_made: bool
+    tmp_path: Path, runs: Path, unbroken: Path, function: str, call: int, are_made: bool
 ) -> None:
-    unbroken = tmp_path / "unbroken"
-    unbroken.mkdir()
+    (expected,) = (unbroken / "teachers").iterdir()
     tree = taught("broken", fitted(), cached=True, execution=OFTEN)
-    run(unbroken, unbroken / "runs", tree)
-    (expected,) = (unbroken / "runs/teachers").iterdir()
-
     sweep = write(tmp_path / "sweep.yaml", tree)
     kill = Kill(function, "after", call)
     killed = Command("run", sweep, "--root", runs, cwd=tmp_path, kill=kill)
@@ -283,7 +289,7 @@ def test_soft_targets_go_on_after_a_break(
     assert done.code == 0, done
     for name in ("model.safetensors", "views.safetensors"):
         assert (folder / name).read_bytes() == (expected / name).read_bytes()
-    left, other = read(runs, "broken"), read(unbroken / "runs", "broken")
+    left, other = read(runs, "broken"), read(unbroken, "broken")
     assert_whole(left, trials=2)
     assert left.outcomes[0].accuracy == other.outcomes[0].accuracy
     file = "model.safetensors"
