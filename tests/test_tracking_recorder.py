@@ -405,7 +405,7 @@ def test_deleted_runs_stay_deleted_and_a_deleted_parent_comes_back(
 
     recorder = Recorder(sweep, root)
     recorder.record_trial(0, {}, complete(), True, [])
-    recorder.record_front([{"trial": 0}], is_feasible)
+    recorder.record_front([{"trial": 0, "accuracy": 0.9, "score": 0.02}], is_feasible)
     parent, children = runs(client, sweep)
     assert parent.info.lifecycle_stage == "active"
     assert children[0].info.lifecycle_stage == "deleted"
@@ -461,7 +461,7 @@ def test_a_trial_that_nothing_tells_is_recorded_anew(
     recorder = Recorder(sweep, root)
     assert recorder.recorded == set()
     recorder.record_trial(0, {}, complete(1), True, [])
-    recorder.record_front([{"trial": 0}], is_feasible)
+    recorder.record_front([{"trial": 0, "accuracy": 0.9, "score": 0.02}], is_feasible)
     assert Recorder(sweep, root).recorded == {0}
     assert client.get_run(odd).to_dictionary() == expected
 
@@ -475,7 +475,7 @@ def test_a_study_of_that_name_elsewhere_is_let_be(
         recorder = Recorder(here, place)
         recorder.record_status("RUNNING")
         recorder.record_trial(0, {}, complete(), True, [])
-        recorder.record_front([{"trial": 0}], is_feasible)
+        recorder.record_front([{"trial": 0, "accuracy": 0.9, "score": 0.02}], is_feasible)
     Recorder(here, root)
 
     experiment = client.get_experiment_by_name(sweep.name)

@@ -66,7 +66,7 @@ def _once(outcome: Outcome, rule: str) -> dict[str, float | None]:
         "test_accuracy": outcome.test_accuracy,
         "latency_ms": outcome.latency_ms,
         "score": score,
-        "score_millionths": None if score is None else 1e6 * score,
+        "score_millionths": None if score is None else round(1e6 * score, 1),
         "score_log10": math.log10(score) if score else None,
         "seconds": sum(seconds.values()) if seconds else None,
         "score/parameters": own.get("parameters"),

@@ -51,11 +51,10 @@ def _paragraphs(sweep: Sweep, front: Sequence[Mapping[str, Any]]) -> Iterator[st
 
 
 def _table(front: Sequence[Mapping[str, Any]]) -> str:
-    lines = ["| trial | accuracy | score | nonzeros | MACs | test accuracy |", "|---" * 6 + "|"]
+    lines = ["| trial | accuracy | score | test accuracy |", "|---" * 4 + "|"]
     for row in front[:_MOST_ROWS]:
         tested = row.get("test_accuracy")
         cells = [row["trial"], f"{row['accuracy']:.2%}", f"{row['score']:.4g}"]
-        cells += [f"{row.get(name, 0):,}" for name in ("nonzeros", "macs")]
         cells.append("" if tested is None else f"{tested:.2%}")
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)

@@ -16,7 +16,12 @@ FIRST = "trials"
 """The view that is opened first."""
 
 MOST_CHOICES = 5
-_SECTION = "study"
+_TRIALS = "tags.trial LIKE '%'"
+STUDY = "Study"
+"""The section of our charts; those of MLflow's own are folded."""
+
+_METRICS = ("validation", "train", "score", "cost", "seconds", "test", "runtime")
+_GROUPS = (*_METRICS, "Model metrics", "System metrics")
 
 
 def views(space: Mapping[str, Any], created: int) -> dict[str, str]:
@@ -32,12 +37,16 @@ def views(space: Mapping[str, Any], created: int) -> dict[str, str]:
     scatter = _scatter()
     curves = _line(ACCURACY, "Accuracy on the validation split"), _line(LOSS, "Loss")
     states: dict[str, tuple[str, str, dict[str, Any]]] = {
-        FIRST: ("Trials", "tags.trial LIKE '%'", _charts(scatter, _parallel(choices))),
+        FIRST: ("Trials", _TRIALS, _charts(scatter, _parallel(choices))),
         "front": ("Front", "tags.front = 'true'", _charts(scatter)),
         "feasible": ("Feasible", "tags.feasible = 'true'", _charts(scatter)),
         "stopped": ("Stopped", "tags.state = 'stopped'", _charts(curves[0])),
-        "curves": ("Learning curves", "tags.trial LIKE '%'", _charts(*curves)),
-        "choices": ("Choices", "tags.state = 'complete'", _charts(_parallel(choices), scatter)),
+        "curves": ("Learning curves", _TRIALS, _charts(*curves)),
+        "choices": (
+            "Choices",
+            f"{_TRIALS} AND tags.state = 'complete'",
+            _charts(_parallel(choices), scatter),
+        ),
         "repeats": ("Repeats", "tags.confirm = 'true'", _charts(_bar("test_accuracy"))),
     }
     order = {"orderByKey": "metrics.`score`", "orderByAsc": True}
@@ -63,10 +72,16 @@ def searched(space: Any, path: str = "") -> Iterator[str]:
 
 
 def _charts(*charts: dict[str, Any]) -> dict[str, Any]:
-    common = {"metricSectionId": _SECTION, "deleted": False, "isGenerated": False}
+    common = {"metricSectionId": STUDY.lower(), "deleted": False, "isGenerated": False}
     cards = [chart | common | {"uuid": f"chart{i}"} for i, chart in enumerate(charts)]
-    section = {"uuid": _SECTION, "name": "Study", "display": True, "isReordered": False}
-    return {"compareRunCharts": cards, "compareRunSections": [section]}
+    # MLflow adds a section for each group of metrics, before ours unless they are there
+    sections = [
+        {"uuid": name.lower(), "name": name, "display": name == STUDY, "isReordered": True}
+        for name in (STUDY, *_GROUPS)
+    ]
+    sections[0] |= {"columns": 1, "cardHeight": 420}
+    order = {"isAccordionReordered": True}
+    return {"compareRunCharts": cards, "compareRunSections": sections, **order}
 
 
 def _scatter() -> dict[str, Any]:
