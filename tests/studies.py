@@ -573,7 +573,8 @@ def constraints(frozen: FrozenTrial) -> dict[str, float]:
 
 def _assert_recorded(left: Left, frozen: FrozenTrial, outcome: Outcome, feasible: bool) -> None:
     run = left.children[frozen.number]
-    assert run.status == ("FAILED" if outcome.state == "failed" else "FINISHED")
+    status = {"complete": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+    assert run.status == status[outcome.state]
     assert run.tags["state"] == outcome.state
     assert run.tags["feasible"] == str(feasible).lower()
     assert run.tags.get("reason") == outcome.reason
@@ -585,12 +586,14 @@ def _assert_recorded(left: Left, frozen: FrozenTrial, outcome: Outcome, feasible
     once = {key: values[0] for key, values in run.metrics.items() if 0 in values}
     if outcome.accuracy is not None:
         for name in ("accuracy", "parameters", "nonzeros", "macs"):
-            assert once[name] == getattr(outcome, name)
-        assert once["storage_bytes"] == outcome.storage_bits / 8
+            name = name if name == "accuracy" else f"cost/{name}"
+            assert once[name] == getattr(outcome, name.split("/")[-1])
+        assert once["cost/storage_bytes"] == outcome.storage_bits / 8
         for rule, parts in outcome.scores.items():
-            assert once[f"score.{rule}"] == parts["score"]
-    for name, key in (("train.loss", "loss"), ("validation.accuracy", "accuracy")):
-        expected = {row.epoch: getattr(row, key) for row in outcome.curve}
+            assert once["score" if rule == "imt" else f"score/{rule}"] == parts["score"]
+    for name, key in (("train/loss", "loss"), ("validation/accuracy", "accuracy")):
+        is_kept = outcome.state != "stopped" or key == "accuracy"
+        expected = {row.epoch: getattr(row, key) for row in outcome.curve if is_kept}
         assert run.metrics.get(name, {}) == expected
     # a kill in the middle of a copy leaves a hidden file of MLflow's
     names = {path.name for path in run.artifacts.iterdir() if path.name[0] != "."}

@@ -1,3 +1,4 @@
+import getpass
 import json
 import math
 import sqlite3
@@ -133,31 +134,32 @@ def test_a_trial_is_recorded_whole(
     root: Root, sweep: Sweep, client: MlflowClient, artifacts: list[Path]
 ) -> None:
     recorder = Recorder(sweep, root)
-    recorder.record_trial(12, PARAMS, complete(), True, artifacts)
+    recorder.record_trial(12, PARAMS, complete(), True, artifacts, "91.0%, DenseNet")
     _, children = runs(client, sweep)
 
     once, start = [(1_700_000_100_500, 0)], 1_700_000_000_000
     found = content(client, children[12])
-    curve = {name: found["metrics"].pop(name) for name in ("train.loss", "validation.accuracy")}
-    assert curve["train.loss"] == [(1 / e, start + 2000 * e, e) for e in (1, 2, 3)]
-    assert curve["validation.accuracy"] == [
+    curve = {name: found["metrics"].pop(name) for name in ("train/loss", "validation/accuracy")}
+    assert curve["train/loss"] == [(1 / e, start + 2000 * e, e) for e in (1, 2, 3)]
+    assert curve["validation/accuracy"] == [
         (1 - 1 / (e + 1), start + 2000 * e, e) for e in (1, 2, 3)
     ]
     assert all([row[1:] for row in rows] == once for rows in found["metrics"].values())
     assert {name: rows[0][0] for name, rows in found["metrics"].items()} == {
         "accuracy": 0.91,
         "score": 0.02,
-        "score.parameters": 0.015,
-        "score.operations": 0.005,
-        "score.imt": 0.02,
-        "score.micronet2019": 0.007,
-        "macs": 3_000_000,
-        "parameters": 112_000,
-        "nonzeros": 56_000,
-        "storage_bytes": 56_000.5,
+        "score_millionths": 20_000.0,
+        "score_log10": math.log10(0.02),
+        "score/parameters": 0.015,
+        "score/operations": 0.005,
+        "score/micronet2019": 0.007,
+        "cost/macs": 3_000_000,
+        "cost/parameters": 112_000,
+        "cost/nonzeros": 56_000,
+        "cost/storage_bytes": 56_000.5,
         "seconds": 80.5,
-        "seconds.fit": 60.0,
-        "seconds.prune": 20.5,
+        "seconds/fit": 60.0,
+        "seconds/prune": 20.5,
     }
     assert found["params"] == {
         "network.growth_rate": "12",
@@ -170,9 +172,13 @@ def test_a_trial_is_recorded_whole(
         "feasible": "true",
         "front": "false",
         "device": "cpu",
-        "mlflow.runName": "trial 0012",
+        "mlflow.runName": "#12  91.0%  0.02",
+        "mlflow.note.content": "91.0%, DenseNet",
+        "mlflow.source.name": "micronet-search",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.user": getpass.getuser(),
     }
-    assert found["info"] == ("FINISHED", start, 1_700_000_100_500, "trial 0012")
+    assert found["info"] == ("FINISHED", start, 1_700_000_100_500, "#12  91.0%  0.02")
     assert found["artifacts"] == ["candidate.yaml", "layers.csv"]
     assert recorder.recorded == {12}
     kept = root.artifacts / sweep.name / children[12].info.run_id / "artifacts" / "layers.csv"
@@ -192,7 +198,7 @@ def test_a_failed_trial_is_recorded_with_what_it_has(
     _, children = runs(client, sweep)
 
     assert children[0].info.status == "FAILED"
-    assert children[0].data.metrics == {"train.loss": 2.0, "validation.accuracy": 0.1}
+    assert children[0].data.metrics == {"train/loss": 2.0, "validation/accuracy": 0.1}
     assert children[0].data.tags["reason"] == "loss is nan"
     assert children[0].data.tags["state"] == "failed"
     assert children[0].data.tags["feasible"] == "false"
@@ -207,8 +213,8 @@ def test_a_long_curve_and_many_params_are_recorded_whole(
     _, children = runs(client, sweep)
 
     found = content(client, children[0])
-    assert [row[2] for row in found["metrics"]["train.loss"]] == list(range(1, 901))
-    assert len(found["metrics"]["validation.accuracy"]) == 900
+    assert [row[2] for row in found["metrics"]["train/loss"]] == list(range(1, 901))
+    assert len(found["metrics"]["validation/accuracy"]) == 900
     assert len(found["params"]) == 130
 
 
@@ -310,10 +316,10 @@ def test_the_front_moves(root: Root, sweep: Sweep, client: MlflowClient) -> None
         return [run.data.tags["front"] for _, run in sorted(runs(client, sweep)[1].items())]
 
     assert fronts() == ["false", "false", "false"]
-    recorder.record_front([{"trial": 0, "score": 0.02}], is_feasible)
+    recorder.record_front([{"trial": 0, "accuracy": 0.91, "score": 0.02}], is_feasible)
     assert fronts() == ["true", "false", "false"]
     recorder = Recorder(sweep, root)
-    recorder.record_front([{"trial": 1, "score": 0.019}], is_feasible)
+    recorder.record_front([{"trial": 1, "accuracy": 0.92, "score": 0.019}], is_feasible)
     assert fronts() == ["false", "true", "false"]
     recorder.record_front([], is_feasible)
     assert fronts() == ["false", "false", "false"]
@@ -399,7 +405,7 @@ def test_deleted_runs_stay_deleted_and_a_deleted_parent_comes_back(
 
     recorder = Recorder(sweep, root)
     recorder.record_trial(0, {}, complete(), True, [])
-    recorder.record_front([{"trial": 0}], is_feasible)
+    recorder.record_front([{"trial": 0, "accuracy": 0.9, "score": 0.02}], is_feasible)
     parent, children = runs(client, sweep)
     assert parent.info.lifecycle_stage == "active"
     assert children[0].info.lifecycle_stage == "deleted"
@@ -455,7 +461,7 @@ def test_a_trial_that_nothing_tells_is_recorded_anew(
     recorder = Recorder(sweep, root)
     assert recorder.recorded == set()
     recorder.record_trial(0, {}, complete(1), True, [])
-    recorder.record_front([{"trial": 0}], is_feasible)
+    recorder.record_front([{"trial": 0, "accuracy": 0.9, "score": 0.02}], is_feasible)
     assert Recorder(sweep, root).recorded == {0}
     assert client.get_run(odd).to_dictionary() == expected
 
@@ -469,7 +475,7 @@ def test_a_study_of_that_name_elsewhere_is_let_be(
         recorder = Recorder(here, place)
         recorder.record_status("RUNNING")
         recorder.record_trial(0, {}, complete(), True, [])
-        recorder.record_front([{"trial": 0}], is_feasible)
+        recorder.record_front([{"trial": 0, "accuracy": 0.9, "score": 0.02}], is_feasible)
     Recorder(here, root)
 
     experiment = client.get_experiment_by_name(sweep.name)

@@ -20,7 +20,7 @@ from micronet_search.config.sweep import Sweep, Tracking
 from micronet_search.store.outcome import Outcome
 from micronet_search.store.paths import Root
 from micronet_search.tracking.recorder import Recorder
-from micronet_search.tracking.ui import _allowed_hosts, serve
+from micronet_search.tracking.ui import _allowed_hosts, _page, serve
 
 SERVE = """
 import signal, sys
@@ -92,6 +92,11 @@ def test_the_page_of_a_database_that_the_environment_names(tmp_path: Path, finis
         assert answers(port, "127.0.0.1:9999")  # through a tunnel, say
         assert not answers(port, "10.evil.com")
         assert not answers(port, f"evil.com:{port}")
+
+        base = f"http://127.0.0.1:{port}"
+        page.until(lambda: f"{base}/#/experiments?workflowType=machine_learning" in page.out)
+        assert str(_page(base, "tiny")).endswith("&viewStateShareKey=trials")
+        assert _page(base, "none") is None
 
         with closing(sqlite3.connect(moved / "mlflow.db")) as database:
             runs = [row[0] for row in database.execute("SELECT run_uuid FROM runs")]

@@ -151,7 +151,8 @@ def ui(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Serves MLflow's pages on the studies until Ctrl-C, and prints their address."""
-    from micronet_search.report.view import tracking
+    from micronet_search.report.view import newest, tracking
     from micronet_search.tracking.ui import serve
 
-    raise typer.Exit(serve(root_folder(root), tracking(root_folder(root)), host, port))
+    folder = root_folder(root)
+    raise typer.Exit(serve(folder, tracking(folder), host, port, newest(folder)))

@@ -116,12 +116,17 @@ def read_all(root: Root) -> list[View]:
     return views
 
 
+def newest(root: Root) -> list[str]:
+    """Returns the names of the studies under a root, that which was started last first."""
+    sweeps = {name: root.study(name).sweep for name in root.studies()}
+    return sorted(sweeps, key=lambda name: sweeps[name].stat().st_mtime, reverse=True)
+
+
 def tracking(root: Root) -> Tracking:
     """Returns where the study that was started last, of those that can be read, has its records."""
-    sweeps = {name: root.study(name).sweep for name in root.studies()}
-    for name in sorted(sweeps, key=lambda name: sweeps[name].stat().st_mtime, reverse=True):
+    for name in newest(root):
         with _warned(name):
-            return load_stored_sweep(sweeps[name]).tracking
+            return load_stored_sweep(root.study(name).sweep).tracking
     return Tracking()
 
 

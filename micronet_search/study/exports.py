@@ -1,5 +1,7 @@
 """Exports in MLflow: what a shipped network takes to run, on the run of its trial."""
 
+from collections.abc import Mapping
+
 from micronet_search.store.paths import StudyFolder
 from micronet_search.store.runtime import read_runtime
 from micronet_search.tracking.recorder import Recorder
@@ -15,6 +17,11 @@ def record_exports(recorder: Recorder, folder: StudyFolder) -> None:
         path = folder.trial(number).runtime
         if path.exists():
             found = read_runtime(path)
-            known = recorder.metrics_of(number)
-            new = {name: value for name, value in found.figures.items() if name not in known}
+            known, figures = recorder.metrics_of(number), _named(found.figures)
+            new = {name: value for name, value in figures.items() if name not in known}
             recorder.record_more(number, new, found.measured)
+
+
+def _named(figures: Mapping[str, float]) -> dict[str, float]:
+    """Returns the figures under their names in MLflow, which makes a section of `runtime/`."""
+    return {n if n == "latency_ms" else f"runtime/{n}": value for n, value in figures.items()}

@@ -9,14 +9,17 @@ from typing import TypeVar
 import optuna
 from optuna.exceptions import StorageInternalError
 
+from micronet_search.config.files import load_candidate
 from micronet_search.config.sweep import Sweep
 from micronet_search.store.outcome import Outcome, read_repeats
 from micronet_search.store.paths import Root
 from micronet_search.study.exports import record_exports
 from micronet_search.study.repeats import record_repeats
+from micronet_search.study.resume import read_fingerprints
 from micronet_search.study.start import Start, environment, migrate, read_start, write_start
 from micronet_search.study.survey import Survey, extended, front_row, is_feasible, score_of
 from micronet_search.tracking.client import TrackingError
+from micronet_search.tracking.facts import sentence
 from micronet_search.tracking.picture import Point
 from micronet_search.tracking.recorder import Recorder
 
@@ -185,7 +188,9 @@ class Projection:
         self._drawn, self._counted = 0, set()
         self._found, self._latest = Survey(), 0.0
         start = self._start or read_start(self._folder)
-        recorder.record_start(self._folder.sweep, start.environment or {})
+        known = self._folder.dataset.exists()  # not in a study that MLflow alone remembers
+        digest = read_fingerprints(self._folder)["train"].digest if known else None
+        recorder.record_start(self._folder.sweep, start.environment or {}, digest)
         self._record_status(recorder)
         return recorder
 
@@ -212,8 +217,10 @@ class Projection:
             outcome = ended[number]
             if number in lacking:
                 feasible = is_feasible(outcome, goals)
-                artifacts = self._folder.trial(number).artifacts
-                recorder.record_trial(number, trials[number].params, outcome, feasible, artifacts)
+                files, params = self._folder.trial(number), trials[number].params
+                is_known = files.candidate.exists()
+                note = sentence(load_candidate(files.candidate), outcome) if is_known else ""
+                recorder.record_trial(number, params, outcome, feasible, files.artifacts, note)
             self._counted.add(number)
             self._found = found = extended(self._found, number, ended, goals)
             self._latest = max(self._latest, outcome.ended)

@@ -37,5 +37,11 @@ def record_repeats(
             recorder.record_repeat(files.path.name, repeat.trial, outcome, files.artifacts)
     for trial, found in figures.items():
         latest = max(outcome.ended for repeat, outcome in repeats.items() if repeat.trial == trial)
-        recorder.record_more(trial, found, latest, step=found["seeds"])
+        recorder.record_more(trial, _named(found), latest, step=found["seeds"])
     return figures
+
+
+def _named(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the figures under their names in MLflow, which makes a section of `test/`."""
+    plain = ("test_accuracy", "confirmed")
+    return {n if n in plain else f"test/{n.removeprefix('test_')}": v for n, v in figures.items()}

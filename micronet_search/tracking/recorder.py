@@ -11,7 +11,7 @@ from micronet_search.store.files import to_csv
 from micronet_search.store.outcome import Outcome
 from micronet_search.store.owner import study_id
 from micronet_search.store.paths import Root
-from micronet_search.tracking import facts
+from micronet_search.tracking import facts, notes
 from micronet_search.tracking.client import (
     artifact_location,
     connect,
@@ -19,6 +19,7 @@ from micronet_search.tracking.client import (
     reported,
     tracking_uri,
 )
+from micronet_search.tracking.origin import context, dataset_input
 from micronet_search.tracking.picture import Point, front_figure
 from micronet_search.tracking.runs import (
     REPEAT,
@@ -28,12 +29,15 @@ from micronet_search.tracking.runs import (
     find_trials,
     is_deleted,
 )
+from micronet_search.tracking.views import views
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Param, Run
 
 # MLflow takes 1000 rows a call, of which 100 params and 100 tags at most.
 _METRICS, _PARAMS = 800, 100
+_KIND = "custom_model_development"  # what MLflow calls the pages that are not for language models
+_STATUS = {"complete": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 
 
 class Recorder:
@@ -49,7 +53,8 @@ class Recorder:
 
     def __init__(self, sweep: Sweep, root: Root) -> None:
         """Finds the study in MLflow, or creates it there; call it under the driver's lock."""
-        self._name, self._objectives = sweep.name, sweep.objectives
+        self._sweep, self._objectives = sweep, sweep.objectives
+        self._context = context({})
         self._uri = uri = tracking_uri(sweep.tracking, root)
         location = artifact_location(sweep.tracking, root, sweep.name)
         root.path.mkdir(parents=True, exist_ok=True)
@@ -59,7 +64,8 @@ class Recorder:
         with reported(uri):
             parent = find_parent(client, uri, location, folder, identity)
             self._experiment, self._parent = parent.info.experiment_id, parent.info.run_id
-            self._status = parent.info.status
+            self._status, self._begun = parent.info.status, parent.info.start_time
+            self._settings = parent.data.params
             runs = find_children(client, parent)
             self._trials, self._repeats = find_trials(client, runs), find_repeats(runs)
             history = client.get_metric_history(self._parent, "hypervolume")
@@ -68,12 +74,32 @@ class Recorder:
         self.recorded = {number for number, run in self._trials.items() if _is_whole(run)}
         self.repeated = {name for name, run in self._repeats.items() if _is_whole(run)}
 
-    def record_start(self, sweep_yaml: Path, environment: Mapping[str, str]) -> None:
-        """Records what is run, without passwords, and what it runs on."""
+    def record_start(
+        self, sweep_yaml: Path, environment: Mapping[str, str], digest: str | None = None
+    ) -> None:
+        """Records what is run, without passwords, what it runs on, and how it is looked at.
+
+        The digest is that of the training images.
+        """
+        self._context = context(environment)
+        settings = notes.settings(self._sweep)
+        new = {name: value for name, value in settings.items() if name not in self._settings}
         with reported(self._uri):
             text = masked(sweep_yaml.read_bytes().decode())
             self._client.log_text(self._parent, text, sweep_yaml.name)
-            self._log(self._parent, tags=environment)
+            self._log(self._parent, params=facts.params(new), tags={**environment, **self._context})
+            if digest is not None:
+                self._client.log_inputs(self._parent, [dataset_input(self._sweep, digest)])
+            self._arrange()
+
+    def _arrange(self) -> None:
+        """Describes the experiment, and gives it its views."""
+        wanted = views(self._sweep.space, self._begun)
+        wanted |= {notes.NOTE: notes.EXPERIMENT, "mlflow.experimentKind": _KIND}
+        known = self._client.get_experiment(self._experiment).tags
+        for name, value in wanted.items():
+            if known.get(name) != value:
+                self._client.set_experiment_tag(self._experiment, name, value)
 
     def record_status(self, status: str) -> None:
         """Records the study as RUNNING, as SCHEDULED (it waits for a start) or as FINISHED."""
@@ -93,18 +119,20 @@ class Recorder:
         outcome: Outcome,
         feasible: bool,
         artifacts: Sequence[Path],
+        note: str = "",
     ) -> None:
         """Records a trial that has ended, unless it is recorded.
 
         The choices are the values of the searched leaves, by their dotted paths; the artifacts are
-        files to keep with the trial.
+        files to keep with the trial; the note describes it.
         """
         if number in self.recorded:
             return
         # the name and the tag are what the run is found by
-        known = {"trial": str(number), "front": "false"}
+        known = {"trial": str(number), "front": "false", notes.NOTE: note}
         tags = known, facts.tags(outcome) | {"feasible": facts.truth(feasible)}
-        name, params = f"trial {number:04d}", facts.params(choices)
+        name = facts.run_name(number, outcome, self._objectives.score.rule)
+        params = facts.params(choices)
         self._record(self._trials, number, name, outcome, tags, artifacts, params)
         self.recorded.add(number)
 
@@ -165,15 +193,15 @@ class Recorder:
         with reported(self._uri):
             if key not in runs:
                 place = self._experiment, facts.milliseconds(outcome.started)
-                labels = {"mlflow.parentRunId": self._parent} | known | changing
+                labels = {"mlflow.parentRunId": self._parent, **self._context, **known, **changing}
                 runs[key] = self._client.create_run(*place, labels, name)
                 changing = {}
             run_id, rule = runs[key].info.run_id, self._objectives.score.rule
             self._log(run_id, facts.metrics(outcome, rule), params, changing)
             for path in artifacts:
                 self._client.log_artifact(run_id, str(path))
-            status = "FAILED" if outcome.state == "failed" else "FINISHED"
-            self._client.set_terminated(run_id, status, facts.milliseconds(outcome.ended))
+            ended = facts.milliseconds(outcome.ended)
+            self._client.set_terminated(run_id, _STATUS[outcome.state], ended)
 
     def record_progress(
         self, step: int, now: float, hypervolume: float, best_score: float | None
@@ -204,21 +232,23 @@ class Recorder:
         front = {int(row["trial"]) for row in table}
         with reported(self._uri):
             for number, run in self._trials.items():
-                self._retag(run, "front", number in front)
-                self._retag(run, "feasible", is_feasible(number))
+                note = notes.marked(run.data.tags.get(notes.NOTE, ""), number in front)
+                self._retag(run, "front", facts.truth(number in front))
+                self._retag(run, "feasible", facts.truth(is_feasible(number)))
+                self._retag(run, notes.NOTE, note)
+            self._log(self._parent, tags={notes.NOTE: notes.study(self._sweep, table)})
             text = to_csv(table, ["trial", "accuracy", "score"])
             self._client.log_text(self._parent, text, "front.csv")
         self._front = table
 
-    def _retag(self, run: Run, name: str, value: bool) -> None:
-        tag = facts.truth(value)
-        if run.data.tags.get(name) != tag and not is_deleted(run):
-            self._client.set_tag(run.info.run_id, name, tag)
-            run.data.tags[name] = tag
+    def _retag(self, run: Run, name: str, value: str) -> None:
+        if run.data.tags.get(name, "") != value and not is_deleted(run):
+            self._client.set_tag(run.info.run_id, name, value)
+            run.data.tags[name] = value
 
     def record_picture(self, points: Sequence[Point], front: Sequence[int]) -> None:
         """Records the picture of the complete and stopped trials, with those on the front."""
-        figure = front_figure(self._name, points, front, self._objectives)
+        figure = front_figure(self._sweep.name, points, front, self._objectives)
         with reported(self._uri):
             self._client.log_figure(self._parent, figure, "front.png")
 
@@ -244,4 +274,4 @@ class Recorder:
 
 def _is_whole(run: Run) -> bool:
     """Returns whether all of a run was recorded, or the user has deleted it."""
-    return is_deleted(run) or run.info.status in ("FINISHED", "FAILED")
+    return is_deleted(run) or run.info.status in _STATUS.values()

@@ -16,7 +16,7 @@ REPEAT = "repeat "
 """What the name of a repeat's run begins with."""
 
 _SUFFIX = " (superseded)"
-_NAME = re.compile(r"trial ([0-9]{1,9})")
+_NAME = re.compile(r"(?:#|trial )([0-9]{1,9})(?:  .*)?")  # earlier versions had `trial 0012`
 
 
 def is_deleted(run: Run) -> bool:

@@ -1,18 +1,24 @@
 """MLflow's own pages, on every study under a root."""
 
 import ipaddress
+import json
 import os
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Sequence
 from contextlib import suppress
 
 from micronet_search.config.sweep import Tracking
 from micronet_search.store.paths import Root
 from micronet_search.tracking.client import is_server, masked, quieten, tracking_uri
 from micronet_search.tracking.database import database_file, follow
+from micronet_search.tracking.views import FIRST
 
 # MLflow's job runner is for language models, and starts several processes.
 _QUIET = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
@@ -23,20 +29,18 @@ _TOGETHER = 'exec 3<&0; { read -r _ <&3; kill -KILL 0; } & exec "$@" 3<&- </dev/
 _EVERY = ("0.0.0.0", "::")
 
 
-def serve(root: Root, tracking: Tracking, host: str, port: int) -> int:
+def serve(root: Root, tracking: Tracking, host: str, port: int, studies: Sequence[str] = ()) -> int:
     """Runs MLflow's server until Ctrl-C, and returns its exit status; 0 after Ctrl-C.
 
-    Requests have to name the host on which it listens, or this machine where that is a loopback
-    address or means every address. `MLFLOW_SERVER_ALLOWED_HOSTS` overrides this. A store that is
-    missing, a server or damaged, and a port that is taken, are ValueErrors.
+    Once it answers, the page of each of these studies is printed. Requests have to name the host on
+    which it listens, or this machine where that is a loopback address or means every address.
+    `MLFLOW_SERVER_ALLOWED_HOSTS` overrides this. A store that is missing, a server or damaged, and
+    a port that is taken, are ValueErrors.
     """
     uri = tracking_uri(tracking, root)
     _check_store(uri)
     _check_port(host, port)
     quieten()
-    # MLflow opens its pages for language models first, and remembers what was chosen.
-    hint = 'choose "Model training" at its top left; Ctrl-C ends it'
-    print(f"MLflow on http://{_name(host)}:{port}, {hint}", flush=True)
     ours = _QUIET | {"MLFLOW_SERVER_ALLOWED_HOSTS": _allowed_hosts(host)}
     server = subprocess.Popen(
         ["sh", "-c", _TOGETHER, "sh", *_command(root, host, port)],
@@ -49,6 +53,7 @@ def serve(root: Root, tracking: Tracking, host: str, port: int) -> int:
     also = (signal.SIGTERM, signal.SIGHUP)  # these do what Ctrl-C does
     before = {one: signal.signal(one, signal.default_int_handler) for one in also}
     try:
+        _announce(f"http://{_name(host)}:{port}", server, studies)
         return server.wait()
     except KeyboardInterrupt:
         return 0
@@ -60,6 +65,40 @@ def serve(root: Root, tracking: Tracking, host: str, port: int) -> int:
                 os.killpg(server.pid, number)
             with suppress(subprocess.TimeoutExpired):
                 server.wait(_PATIENCE)
+
+
+def _announce(address: str, server: subprocess.Popen[bytes], studies: Sequence[str]) -> None:
+    """Prints where the studies are, once the server answers; without any, where it is."""
+    while server.poll() is None and _answer(f"{address}/health") is None:
+        time.sleep(0.1)
+    found = {name: page for name in studies if (page := _page(address, name))}
+    places = [f"{name}: {page}" for name, page in found.items()]
+    # MLflow opens its pages for language models first, unless it is told
+    places = places or [f"MLflow: {address}/#/experiments?workflowType=machine_learning"]
+    if server.poll() is None:
+        print(*places, "Ctrl-C ends it", sep="\n", flush=True)
+
+
+def _page(address: str, study: str) -> str | None:
+    """Returns the page of a study; None where MLflow does not know it."""
+    query = urllib.parse.urlencode({"experiment_name": study})
+    answer = _answer(f"{address}/api/2.0/mlflow/experiments/get-by-name?{query}")
+    if answer is None:
+        return None
+    number = json.loads(answer)["experiment"]["experiment_id"]
+    options = f"workflowType=machine_learning&viewStateShareKey={FIRST}"
+    return f"{address}/#/experiments/{number}/runs?{options}"
+
+
+def _answer(address: str) -> bytes | None:
+    try:
+        # past the proxies that the environment may name
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(address, timeout=5) as answer:
+            found: bytes = answer.read()
+    except OSError:
+        return None
+    return found
 
 
 def _command(root: Root, host: str, port: int) -> list[str]:

@@ -146,7 +146,7 @@ def test_kills_between_any_two_steps_lose_nothing(tmp_path: Path, root: Path) ->
     assert {run.status for run in left.repeats.values()} == {"FINISHED"}
     assert len(left.repeats) == len(repeats(root)) == 4
     for trial in {repeat.trial for repeat in repeats(root)}:
-        assert left.children[trial].metrics["seeds"][2] == 2.0
+        assert left.children[trial].metrics["test/seeds"][2] == 2.0
 
 
 def test_what_cannot_be_confirmed_is_refused(tmp_path: Path, root: Path) -> None:

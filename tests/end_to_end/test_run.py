@@ -14,11 +14,14 @@ def test_a_study_runs_to_its_total(finished: Path) -> None:
     tags = left.parent.tags
     assert {"python", "torch", "optuna", "mlflow", "device"} <= tags.keys()
     assert tags["device"] == "cpu"
-    assert {run.tags["mlflow.runName"] for run in left.children.values()} == {
-        "trial 0000",
-        "trial 0001",
-        "trial 0002",
-    }
+    for number, outcome in left.outcomes.items():
+        tags = left.children[number].tags
+        figures = f"{outcome.accuracy:.1%}  {outcome.scores['imt']['score']:.3g}"
+        assert tags["mlflow.runName"] == f"#{number}  {figures}"
+        note = tags["mlflow.note.content"]
+        assert note.startswith("front: ") == (tags["front"] == "true")
+        assert f"{outcome.accuracy:.1%}, " in note
+        assert note.endswith("% sparse, DenseNet")
 
 
 def test_running_it_again_changes_nothing_and_a_greater_total_goes_on(
