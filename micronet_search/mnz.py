@@ -104,6 +104,7 @@ class Model:
         self._read(np.frombuffer(graph, "<u2").reshape(-1, ROW).tolist(), _Stream(body[end:]))
         self.classes = self.nodes[-1].shape[0]
 
+    @np.errstate(all="ignore")
     def _read(self, rows: list[list[int]], stream: _Stream) -> None:
         """Reads the nodes, and runs each of them on no image, which tells its shape."""
         values = [np.zeros((0, *self.image), np.float32)]
@@ -127,18 +128,18 @@ class Model:
         _expect(node.shape[1:] == (1, 1), "shape of the logits", node.shape, "height and width 1")
         _expect(stream.left < 8, "bits left of the tensors", stream.left, "less than a byte")
 
+    @np.errstate(all="ignore")
     def __call__(self, images: Array) -> Array:
         """Computes float32 logits (N, classes) from uint8 images (N, C, H, W)."""
         found, expected = (str(images.dtype), *images.shape[1:]), ("uint8", *self.image)
         _expect(found == expected, "type and shape of an image", found, expected)
         logits, step = np.zeros((len(images), self.classes), "f"), max(1, 2**24 // self._size)
-        with np.errstate(all="ignore"):
-            for at in range(0, len(images), step):
-                part = images[at : at + step].astype(np.float32)
-                values = [(part - np.float32(self.mean)) * np.float32(self.scale)]
-                for node in self.nodes:
-                    values.append(node.run(node, *[values[source] for source in node.sources]))
-                logits[at : at + step] = values[-1][:, :, 0, 0]
+        for at in range(0, len(images), step):
+            part = images[at : at + step].astype(np.float32)
+            values = [(part - np.float32(self.mean)) * np.float32(self.scale)]
+            for node in self.nodes:
+                values.append(node.run(node, *[values[source] for source in node.sources]))
+            logits[at : at + step] = values[-1][:, :, 0, 0]
         return logits
 
 
@@ -166,8 +167,7 @@ class _Stream:
             found = packed.view(f"<f{bits // 8}")[:, 0]
             _expect(np.isfinite(found).all(), f"values of the {what}", "infinity", "finite ones")
         else:
-            sign = 1 << (bits - 1)
-            found = ((packed[:, 0] ^ sign) - sign).view(np.int8)
+            found = ((packed[:, 0] ^ (sign := 1 << (bits - 1))) - sign).view(np.int8)
             found = 2 * found + 1 if bits == 1 else found  # 1 or -1
         values = np.zeros(kept.size, found.dtype)
         values[kept] = found
