@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from micronet_search import __version__
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -22,12 +24,30 @@ USER_ERROR, FAILED_EXPORT, INTERRUPTED = 2, 1, 130
 
 app = typer.Typer(
     name="micronet-search",
-    help="Searches for the cheapest convolutional network that still reaches a target accuracy.",
     epilog="Every command takes --debug, which shows the traceback of an error.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"micronet-search {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Searches for the cheapest convolutional network that still reaches a target accuracy."""
+
 
 Root = Annotated[Path, typer.Option("--root", help="The folder of all studies.")]
 SweepFile = Annotated[Path, typer.Argument(help="The YAML file of a sweep.")]
