@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from micronet_search import build
 from micronet_search.config.candidate import Candidate
 from micronet_search.network.precision import layers_of
-from micronet_search.score.rules import imt
+from micronet_search.scoring.rules import imt
 
 Trees = dict[str, dict[str, Any]]
 NETWORKS: Trees = {

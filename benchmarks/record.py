@@ -27,7 +27,7 @@ from micronet_search.config.candidate import Candidate
 from micronet_search.config.sweep import Dataset
 from micronet_search.data import splits
 from micronet_search.data.splits import Splits
-from micronet_search.score.rules import imt
+from micronet_search.scoring.rules import imt
 from micronet_search.trial.views import Viewing
 
 VALIDATION = 5000

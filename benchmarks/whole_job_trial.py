@@ -32,7 +32,7 @@ from micronet_search.config.options import read_candidate
 from micronet_search.config.training import Augmentation
 from micronet_search.data import splits
 from micronet_search.data.splits import Splits
-from micronet_search.score.rules import scores
+from micronet_search.scoring.rules import scores
 from micronet_search.search.encoding import encode
 from micronet_search.training.fit import Fit, accuracy
 from micronet_search.trial.feed import Feed

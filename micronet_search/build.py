@@ -13,7 +13,7 @@ from micronet_search.network import family, precision
 from micronet_search.network.parts import NoValues, Part
 from micronet_search.network.precision import Plan, layers_of
 from micronet_search.network.shapes import Passed, passes, replace, weighted
-from micronet_search.score.cost import Cost, count
+from micronet_search.scoring.cost import Cost, count
 
 __all__ = ["TooLargeError", "compressed", "layout", "network", "plan", "planned", "predict"]
 

@@ -18,8 +18,8 @@ from micronet_search.network.parts import Part
 from micronet_search.network.precision import Plan
 from micronet_search.network.shapes import passes
 from micronet_search.network.tensors import layer_specs
-from micronet_search.score import cost
-from micronet_search.score.cost import KINDS, Cost, Layer, Stored
+from micronet_search.scoring import cost
+from micronet_search.scoring.cost import KINDS, Cost, Layer, Stored
 
 Shapes = tuple[torch.Size, torch.Size]
 

@@ -11,7 +11,7 @@ from studies import tiny, write
 
 import micronet_search as ms
 from micronet_search.data.splits import load
-from micronet_search.score.rules import scores
+from micronet_search.scoring.rules import scores
 from micronet_search.store.outcome import read_outcomes
 from micronet_search.store.paths import Root
 

@@ -19,7 +19,7 @@ from micronet_search.compression.pruning import prune
 from micronet_search.compression.quantization import calibrate, insert
 from micronet_search.config.candidate import Candidate
 from micronet_search.config.network import Input
-from micronet_search.score.rules import imt
+from micronet_search.scoring.rules import imt
 
 BITS = (2, 3, 4, 5, 6, 7, 8, 16, 32)
 

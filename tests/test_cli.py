@@ -10,16 +10,18 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import studies
+import typer
 import yaml
 from PIL import Image
 from studies import Command, Done, Kill, cli, tiny, write
 
-from micronet_search.cli.common import is_interrupt
+from micronet_search.cli.common import INTERRUPTED, interruptible, is_interrupt
 
 COMMANDS = ["check", "run", "status", "front", "score", "export", "ui"]
 HEAVY = ["torch", "optuna", "mlflow", "numpy", "yaml"]
@@ -589,3 +591,21 @@ def test_ctrl_c_in_the_middle_of_a_cleanup_is_still_ctrl_c() -> None:
     assert not is_interrupt(error)
     error.__context__ = KeyboardInterrupt()
     assert is_interrupt(error)
+
+
+class Interrupted:
+    """Ctrl-C comes while the garbage collector is at work."""
+
+    def __del__(self) -> None:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_in_a_callback_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        Interrupted()
+        time.sleep(60)
+
+    with pytest.raises(typer.Exit) as left, interruptible():
+        work()
+    assert left.value.exit_code == INTERRUPTED
+    assert capsys.readouterr().err.count("\n") == 1

@@ -36,7 +36,7 @@ from micronet_search.engine.work import (
     Trained,
     work,
 )
-from micronet_search.score.rules import scores
+from micronet_search.scoring.rules import scores
 from micronet_search.store import checkpoint
 from micronet_search.store.outcome import Result
 from micronet_search.trial.trial import Trial

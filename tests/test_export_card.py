@@ -18,7 +18,7 @@ from micronet_search.config.sweep import Sweep
 from micronet_search.export import card, origin, picture
 from micronet_search.export.check import Agreement
 from micronet_search.export.onnx_size import OnnxSize
-from micronet_search.score.rules import RULES
+from micronet_search.scoring.rules import RULES
 from micronet_search.store.outcome import Outcome
 from micronet_search.store.paths import Repeat
 from micronet_search.study.confirmation import Confirmation

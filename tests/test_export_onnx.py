@@ -36,8 +36,8 @@ from micronet_search.network.precision import Plan, Precision
 from micronet_search.runtime import ExportError, onnx_model, session
 from micronet_search.runtime.onnx_model import write_layer
 from micronet_search.runtime.onnx_writer import GraphWriter
-from micronet_search.score.graphs.measure import measure
-from micronet_search.score.rules import scores
+from micronet_search.scoring.graphs.measure import measure
+from micronet_search.scoring.rules import scores
 
 FLOAT = {
     "none": None,

@@ -44,9 +44,9 @@ from micronet_search.data.splits import Normalization
 from micronet_search.export import packed
 from micronet_search.network.tensors import TensorSpec
 from micronet_search.runtime import onnx_model
-from micronet_search.score.cost import KINDS, Cost
-from micronet_search.score.graphs.measure import measure
-from micronet_search.score.rules import scores
+from micronet_search.scoring.cost import KINDS, Cost
+from micronet_search.scoring.graphs.measure import measure
+from micronet_search.scoring.rules import scores
 from micronet_search.shipped import Shipped
 
 EXAMPLES = int(os.environ.get("MICRONET_DRAWS", "50"))

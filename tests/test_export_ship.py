@@ -19,7 +19,7 @@ from micronet_search.data.splits import Images, Splits
 from micronet_search.export import origin
 from micronet_search.export.ship import Exported, export_trial
 from micronet_search.runtime import ExportError, onnx_model
-from micronet_search.score.rules import scores
+from micronet_search.scoring.rules import scores
 from micronet_search.shipped import Shipped, load, pack
 from micronet_search.store import checkpoint
 from micronet_search.store.files import write_bytes, write_json, write_text

@@ -20,7 +20,7 @@ from micronet_search.compression.quantization import calibrate, insert
 from micronet_search.config.candidate import Candidate
 from micronet_search.data.splits import Images, Normalization, Splits
 from micronet_search.runtime import onnx_model, session
-from micronet_search.score.rules import scores
+from micronet_search.scoring.rules import scores
 from micronet_search.trial.trial import Trial
 
 CPU = torch.device("cpu")

@@ -30,7 +30,7 @@ from micronet_search.report.page.page import sections, to_page
 from micronet_search.report.page.words import duration, listed, short_names
 from micronet_search.report.page.write import write
 from micronet_search.report.view import View
-from micronet_search.score.rules import scores
+from micronet_search.scoring.rules import scores
 from micronet_search.store.outcome import Epoch, Outcome
 from micronet_search.store.paths import Root, StudyFolder
 from micronet_search.study.confirmation import Confirmation

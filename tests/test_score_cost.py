@@ -16,7 +16,7 @@ from micronet_search.network.layers import MEAN, RELU, Add, GlobalMean, Scale, c
 from micronet_search.network.parts import Composite, Part, chain
 from micronet_search.network.precision import plan
 from micronet_search.network.shapes import Passed, passes, weighted
-from micronet_search.score.cost import Cost, Stored, count
+from micronet_search.scoring.cost import Cost, Stored, count
 
 NETWORK = chain(
     convolution(3, 8, 3, stride=2),

@@ -21,8 +21,8 @@ from micronet_search.config.network import Input, Network
 from micronet_search.network import family
 from micronet_search.network.precision import plan
 from micronet_search.network.shapes import passes, weighted
-from micronet_search.score.cost import Cost, count
-from micronet_search.score.rules import imt, micronet2019
+from micronet_search.scoring.cost import Cost, count
+from micronet_search.scoring.rules import imt, micronet2019
 
 STATIC = Quantization(weight_bits=4, activation_bits=8)
 DYNAMIC = STATIC.model_copy(update={"mode": "dynamic"})

@@ -24,9 +24,9 @@ from micronet_search import build
 from micronet_search.config.files import read_candidate
 from micronet_search.config.network import Input
 from micronet_search.runtime import onnx_model
-from micronet_search.score.cost import Cost, Layer
-from micronet_search.score.graphs.measure import Measured, measure
-from micronet_search.score.rules import imt, scores
+from micronet_search.scoring.cost import Cost, Layer
+from micronet_search.scoring.graphs.measure import Measured, measure
+from micronet_search.scoring.rules import imt, scores
 
 SEPARABLE = {"convolution": "separable"}
 SILU, HARD_SWISH = {"activation": "silu"}, {"activation": "hard-swish"}

@@ -22,8 +22,8 @@ from onnx import ModelProto, TensorProto, helper
 
 from micronet_search import cli
 from micronet_search.runtime import onnx_model
-from micronet_search.score.graphs.measure import measure
-from micronet_search.score.rules import scores
+from micronet_search.scoring.graphs.measure import measure
+from micronet_search.scoring.rules import scores
 
 
 @pytest.fixture(autouse=True)

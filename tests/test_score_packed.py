@@ -10,8 +10,8 @@ from exports import COLOUR, DENSENET, EFFICIENTNET, RESNET, random_shipped, widt
 
 from micronet_search import build
 from micronet_search.export import packed
-from micronet_search.score.packed import measure
-from micronet_search.score.rules import scores
+from micronet_search.scoring.packed import measure
+from micronet_search.scoring.rules import scores
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from micronet_search.network import family
 from micronet_search.network.precision import plan
 from micronet_search.network.shapes import passes, weighted
 from micronet_search.network.tensors import Role
-from micronet_search.score.cost import Cost, Layer, Stored, count
-from micronet_search.score.rules import imt, micronet2019, scores
+from micronet_search.scoring.cost import Cost, Layer, Stored, count
+from micronet_search.scoring.rules import imt, micronet2019, scores
 
 
 def tensor(layer: str, role: Role, elements: int, bits: int, nonzeros: int | None = None) -> Stored:

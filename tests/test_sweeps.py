@@ -20,7 +20,7 @@ from micronet_search.config.distributions import Distribution
 from micronet_search.config.files import dump_yaml, load_sweep, read_candidate
 from micronet_search.config.network import DenseNet
 from micronet_search.config.sweep import SHAPES, Sweep
-from micronet_search.score.rules import scores
+from micronet_search.scoring.rules import scores
 from micronet_search.search.encoding import decode, encode
 from micronet_search.search.space import find_choices, suggest
 from micronet_search.store.paths import StudyFolder

@@ -19,7 +19,7 @@ from micronet_search.config.sweep import Dataset
 from micronet_search.data import splits
 from micronet_search.data.splits import Images, Splits
 from micronet_search.network.precision import layers_of
-from micronet_search.score.rules import imt
+from micronet_search.scoring.rules import imt
 from micronet_search.store import checkpoint
 from micronet_search.store.outcome import Result
 from micronet_search.training.fit import DivergenceError

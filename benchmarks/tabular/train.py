@@ -25,7 +25,7 @@ from micronet_search.config.files import dump_yaml, load_candidate, load_sweep
 from micronet_search.config.options import read_candidate
 from micronet_search.config.sweep import Sweep
 from micronet_search.data import splits
-from micronet_search.score.rules import scores
+from micronet_search.scoring.rules import scores
 from micronet_search.search.space import find_choices, suggest
 from micronet_search.store.outcome import read_outcomes
 from micronet_search.store.paths import Root

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -98,7 +100,21 @@ def elsewhere(root: Path) -> str:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Has a second Ctrl-C leave with a hint and the exit code of an interrupt."""
+    """Has a second Ctrl-C leave with a hint and the exit code of an interrupt.
+
+    One that comes in a callback of the garbage collector is lost to Python, which prints a
+    traceback: it is sent again.
+    """
+    before = sys.unraisablehook
+
+    def send_again(found: sys.UnraisableHookArgs) -> None:
+        if issubclass(found.exc_type, KeyboardInterrupt):
+            main = threading.main_thread().ident
+            threading.Timer(0.01, signal.pthread_kill, (main, signal.SIGINT)).start()
+        else:
+            before(found)
+
+    sys.unraisablehook = send_again
     try:
         yield
     except (KeyboardInterrupt, OSError) as error:
@@ -107,6 +123,8 @@ def interruptible() -> Iterator[None]:
         hint = "left at once; run the same command to repair the study and continue"
         print(hint, file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
+    finally:
+        sys.unraisablehook = before
 
 
 def is_interrupt(error: BaseException) -> bool:

@@ -18,8 +18,8 @@ from micronet_search.export.check import Agreement
 from micronet_search.export.onnx_size import OnnxSize, packed_bytes
 from micronet_search.export.snippets import example, folder_of
 from micronet_search.network.precision import Plan
-from micronet_search.score.cost import Cost, Layer
-from micronet_search.score.rules import scores
+from micronet_search.scoring.cost import Cost, Layer
+from micronet_search.scoring.rules import scores
 from micronet_search.store.outcome import Outcome
 from micronet_search.store.paths import MODEL_FILE, Repeat
 from micronet_search.study.confirmation import Confirmation, wilson

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from micronet_search.score.cost import Cost
+from micronet_search.scoring.cost import Cost
 
 
 @dataclass(frozen=True)

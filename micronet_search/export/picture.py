@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from micronet_search.score.cost import Cost
-from micronet_search.score.rules import RULES, Score
+from micronet_search.scoring.cost import Cost
+from micronet_search.scoring.rules import RULES, Score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -20,8 +20,8 @@ from micronet_search.export.check import Agreement
 from micronet_search.export.onnx_size import OnnxSize, onnx_size
 from micronet_search.runtime import latency, onnx_model
 from micronet_search.runtime.onnx_writer import OPSET_INT2
-from micronet_search.score.cost import Cost
-from micronet_search.score.rules import scores
+from micronet_search.scoring.cost import Cost
+from micronet_search.scoring.rules import scores
 from micronet_search.shipped import MAX_BYTES, Shipped, load
 from micronet_search.store.files import write_bytes
 from micronet_search.store.outcome import Outcome, read_outcome, read_repeats

@@ -13,7 +13,7 @@ from micronet_search.config.options import read_candidate
 from micronet_search.config.sweep import Sweep
 from micronet_search.config.validation import validation_problems
 from micronet_search.data import splits
-from micronet_search.score.rules import scores
+from micronet_search.scoring.rules import scores
 from micronet_search.search.space import size
 from micronet_search.study.opening import check_space, find_known
 

@@ -19,8 +19,8 @@ from micronet_search.config.loading import read_bytes
 from micronet_search.report import explain
 from micronet_search.report.score import score
 from micronet_search.runtime.session import start
-from micronet_search.score.graphs.file import MAX_BYTES, printable
-from micronet_search.score.rules import scores
+from micronet_search.scoring.graphs.file import MAX_BYTES, printable
+from micronet_search.scoring.rules import scores
 
 PACKED, ONNX = "model.mnz", "model.onnx"
 MEMORY = 6 * 2**30

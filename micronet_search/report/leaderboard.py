@@ -14,8 +14,8 @@ from rich.progress import track
 from micronet_search.config.sweep import Dataset
 from micronet_search.data.splits import load
 from micronet_search.report.judge import Measured, Split, judge, submissions
-from micronet_search.score.graphs.file import printable
-from micronet_search.score.rules import RULES
+from micronet_search.scoring.graphs.file import printable
+from micronet_search.scoring.rules import RULES
 from micronet_search.study.confirmation import wilson
 
 _MOST_LETTERS = 255  # no file has a longer name, so that no two look the same

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from micronet_search.report.tables import cost_json, cost_lines
-from micronet_search.score.cost import Cost
+from micronet_search.scoring.cost import Cost
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ def _predict(path: Path) -> Scored:
 
 
 def _measure_graph(path: Path) -> Scored:
-    from micronet_search.score.graphs.measure import measure
+    from micronet_search.scoring.graphs.measure import measure
 
     found = measure(path)
     return Scored("measured", found.cost, found.uncounted, found.notes)
 
 
 def _measure_packed(path: Path) -> Scored:
-    from micronet_search.score.packed import measure
+    from micronet_search.scoring.packed import measure
 
     note = "parameters are those in the file: what was folded or removed before is not known"
     return Scored("measured", measure(path), notes=(note,))

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from micronet_search.report.view import View
-from micronet_search.score.cost import Cost
-from micronet_search.score.rules import scores
+from micronet_search.scoring.cost import Cost
+from micronet_search.scoring.rules import scores
 from micronet_search.store.files import to_csv
 from micronet_search.store.outcome import State
 

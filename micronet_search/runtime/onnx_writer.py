@@ -19,7 +19,7 @@ from micronet_search.compression.quantizers import (
 from micronet_search.network.precision import Plan
 from micronet_search.network.tensors import Role, tensor_name, tensors_of
 from micronet_search.runtime import ExportError
-from micronet_search.score.graphs.values import BITS
+from micronet_search.scoring.graphs.values import BITS
 
 # The first opsets with all operators, with axes of `ReduceMax` as an input, and with
 # `DequantizeLinear` of integers of 4 bits and of 2.

@@ -10,8 +10,8 @@ from micronet_search.config.candidate import Candidate
 from micronet_search.config.options import read_candidate
 from micronet_search.config.sweep import Sweep
 from micronet_search.data import splits
-from micronet_search.score.cost import Cost
-from micronet_search.score.rules import scores
+from micronet_search.scoring.cost import Cost
+from micronet_search.scoring.rules import scores
 
 
 def _as_it_is(candidate: Candidate) -> Candidate:

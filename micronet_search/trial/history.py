@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from micronet_search.score.cost import Cost
-from micronet_search.score.rules import scores
+from micronet_search.scoring.cost import Cost
+from micronet_search.scoring.rules import scores
 from micronet_search.store.files import to_csv
 from micronet_search.store.outcome import Epoch, Outcome, Result, State
 

@@ -9,8 +9,8 @@ from itertools import groupby, pairwise
 from micronet_search.report.page.facts import Facts
 from micronet_search.report.page.figure import MARKS, Figure, Trace, fill, line
 from micronet_search.report.page.words import percent, points, short
-from micronet_search.score.cost import Cost, Layer
-from micronet_search.score.rules import RULES, Score
+from micronet_search.scoring.cost import Cost, Layer
+from micronet_search.scoring.rules import RULES, Score
 
 _MOST = 24  # the layers that have a row of their own
 

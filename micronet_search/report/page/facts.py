@@ -12,7 +12,7 @@ from micronet_search.config.files import load_candidate
 from micronet_search.report import explain
 from micronet_search.report.page.known import Known, comparable
 from micronet_search.report.view import View, read
-from micronet_search.score.cost import Cost
+from micronet_search.scoring.cost import Cost
 from micronet_search.store.files import read_json
 from micronet_search.store.outcome import Outcome, read_repeats
 from micronet_search.store.paths import Repeat, Root

@@ -10,7 +10,7 @@ import numpy as np
 from micronet_search import mnz
 from micronet_search.config.model import INTEGER
 from micronet_search.network.tensors import Role
-from micronet_search.score.cost import Cost, Layer, Stored
+from micronet_search.scoring.cost import Cost, Layer, Stored
 
 KINDS = {
     "conv": "conv",

@@ -14,12 +14,12 @@ from pathlib import Path
 from onnx import NodeProto
 
 from micronet_search.network.precision import IMAGE_BITS
-from micronet_search.score.cost import Cost
-from micronet_search.score.graphs.file import operator
-from micronet_search.score.graphs.graph import read
-from micronet_search.score.graphs.operators import OPERATORS
-from micronet_search.score.graphs.table import PRODUCTS, Table
-from micronet_search.score.graphs.values import FOLDS
+from micronet_search.scoring.cost import Cost
+from micronet_search.scoring.graphs.file import operator
+from micronet_search.scoring.graphs.graph import read
+from micronet_search.scoring.graphs.operators import OPERATORS
+from micronet_search.scoring.graphs.table import PRODUCTS, Table
+from micronet_search.scoring.graphs.values import FOLDS
 
 SHAPES = ("Shape", "Size")
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
-from micronet_search.score.graphs.file import attributes, operator
+from micronet_search.scoring.graphs.file import attributes, operator
 
 MAX_LENGTH = 64
 """The most integers in a list from which a shape is computed."""

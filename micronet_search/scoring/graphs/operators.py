@@ -8,10 +8,10 @@ import numpy as np
 from onnx import NodeProto
 
 from micronet_search.network.tensors import Role
-from micronet_search.score.graphs.file import attributes, operator
-from micronet_search.score.graphs.graph import is_integer
-from micronet_search.score.graphs.table import Table
-from micronet_search.score.graphs.values import (
+from micronet_search.scoring.graphs.file import attributes, operator
+from micronet_search.scoring.graphs.graph import is_integer
+from micronet_search.scoring.graphs.table import Table
+from micronet_search.scoring.graphs.values import (
     Constant,
     Value,
     levels_to_bits,

@@ -17,8 +17,8 @@ import onnx
 from onnx import NodeProto
 
 from micronet_search.config.model import INTEGER
-from micronet_search.score.graphs.file import attributes, printable
-from micronet_search.score.graphs.graph import Array, Graph, is_integer, width
+from micronet_search.scoring.graphs.file import attributes, printable
+from micronet_search.scoring.graphs.graph import Array, Graph, is_integer, width
 
 BITS = "bits"
 """The key under which a `DequantizeLinear` has the width of integers whose type is wider."""

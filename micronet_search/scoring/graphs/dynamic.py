@@ -2,8 +2,8 @@
 
 from onnx import NodeProto, numpy_helper
 
-from micronet_search.score.graphs.graph import Graph, width
-from micronet_search.score.graphs.values import Value, levels_to_bits
+from micronet_search.scoring.graphs.graph import Graph, width
+from micronet_search.scoring.graphs.values import Value, levels_to_bits
 
 
 def dynamic_ranges(graph: Graph) -> dict[str, Value]:

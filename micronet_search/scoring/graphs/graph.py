@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
-from micronet_search.score.graphs.file import operator, printable, read_model
-from micronet_search.score.graphs.shapes import infer
+from micronet_search.scoring.graphs.file import operator, printable, read_model
+from micronet_search.scoring.graphs.shapes import infer
 
 MAX_ELEMENTS = 2**40
 _LARGE = 4096  # bytes of a tensor that no shape follows from

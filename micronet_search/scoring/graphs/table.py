@@ -8,11 +8,11 @@ import numpy as np
 from onnx import NodeProto, TensorProto
 
 from micronet_search.network.tensors import Role
-from micronet_search.score.cost import Cost, Layer, Stored
-from micronet_search.score.graphs.dynamic import dynamic_ranges
-from micronet_search.score.graphs.file import printable
-from micronet_search.score.graphs.graph import Array, Graph, is_integer, width
-from micronet_search.score.graphs.values import Constant, Value
+from micronet_search.scoring.cost import Cost, Layer, Stored
+from micronet_search.scoring.graphs.dynamic import dynamic_ranges
+from micronet_search.scoring.graphs.file import printable
+from micronet_search.scoring.graphs.graph import Array, Graph, is_integer, width
+from micronet_search.scoring.graphs.values import Constant, Value
 
 PRODUCTS = ("conv", "linear")
 

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from micronet_search.score.cost import Cost, Layer
+from micronet_search.scoring.cost import Cost, Layer
 
 IMT_PARAMETERS = 5.6e6
 IMT_MACS = 2.8e8
