@@ -16,9 +16,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 quickstart: install
 	$(BIN)/micronet-search run sweeps/quickstart.yaml
 
-# a process for each core, each with one thread; the studies, which take longest, come first
+# a process for each core, each with one thread, and one more, because many tests wait for other processes; the studies,
+# which take longest, come first
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
+
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 # over an hour: many kills, thousands of wrong sweeps and of damaged ONNX and packed files, thousands of random networks,
 # PostgreSQL, network namespaces; as root, with Debian's postgresql and iproute2 (what they need is skipped without)

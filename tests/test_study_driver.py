@@ -146,12 +146,7 @@ GOAL = {"objectives__accuracy__at_least": 0.5}
     ("accuracies", "trials"),
     [
         ({}, 3),  # nothing feasible
-        ({0: 0.6}, 4),
-        ({1: 0.6, 2: 0.6, 3: 0.55}, 5),  # an equal one and a worse one
         ({2: 0.6, 5: 0.7}, 9),
-        ({0: 0.6, 4: 0.7}, 4),  # it would have come too late
-        ({0: 0.5}, 3),  # just feasible: no hypervolume
-        (dict.fromkeys(range(20), 0.6), 4),
         ({number: 0.6 + number / 100 for number in range(20)}, 20),
     ],
 )

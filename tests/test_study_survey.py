@@ -96,6 +96,30 @@ def test_stagnant_trials_are_those_since_the_last_growth(
     assert stagnant_trials(survey(outcomes, GOALS), outcomes, GOALS) == since
 
 
+@pytest.mark.parametrize(
+    ("accuracies", "trials"),
+    [
+        ({}, 3),  # nothing feasible
+        ({0: 0.6}, 4),
+        ({1: 0.6, 2: 0.6, 3: 0.55}, 5),  # an equal one and a worse one
+        ({2: 0.6, 5: 0.7}, 9),
+        ({0: 0.6, 4: 0.7}, 4),  # it would have come too late
+        ({0: 0.5}, 3),  # just feasible: no hypervolume
+        (dict.fromkeys(range(20), 0.6), 4),
+        ({number: 0.6 + number / 100 for number in range(20)}, 20),
+    ],
+)
+def test_three_stagnant_trials(accuracies: dict[int, float], trials: int) -> None:
+    """Where a study would end, whose other trials have 0.4."""
+    found, outcomes = Survey(), dict[int, Outcome]()
+    while len(outcomes) < 20 and stagnant_trials(found, outcomes, GOALS) < 3:
+        number = len(outcomes)
+        ended = outcome(accuracies.get(number, 0.4), 0.2)
+        outcomes[number] = replace(ended, ended=float(number))
+        found = extended(found, number, outcomes, GOALS)
+    assert len(outcomes) == trials
+
+
 def test_the_leaders_are_the_front_or_what_would_be_without_goals() -> None:
     outcomes = {
         0: outcome(0.45, 0.3),
