@@ -17,7 +17,7 @@ from micronet_search.store.outcome import State
 STATES = get_args(State)
 
 
-def _table(
+def table(
     columns: Sequence[str], rows: Iterable[Sequence[str | int]], title: str | None = None
 ) -> Table:
     """Returns a table whose numbers have separators between thousands."""
@@ -52,7 +52,7 @@ def _found_table(view: View, found: Iterable[Mapping[str, Any]], title: str) -> 
         figures += [row["parameters"], row["nonzeros"], row["macs"]]
         figures += [f"{row['latency_ms']:.3f}"] if has_latency else []
         rows.append(figures + (_confirmation(row) if view.confirmations else []))
-    return _table(columns, rows, title)
+    return table(columns, rows, title)
 
 
 def _confirmation(row: Mapping[str, Any]) -> list[str]:
@@ -84,7 +84,7 @@ def status_table(views: Iterable[View]) -> Table:
         counts = [*map(states.count, STATES), len(view.unfinished), len(view.survey.front)]
         figures = ["-" if best is None else f"{best:.6f}", f"{view.survey.hypervolume:.4g}"]
         rows.append([view.sweep.name, f"{len(states)}/{total}", *map(str, counts), *figures])
-    return _table(columns, rows)
+    return table(columns, rows)
 
 
 def trials_table(view: View) -> Table:
@@ -104,14 +104,14 @@ def trials_table(view: View) -> Table:
         rows.append([str(number), outcome.state, *figures, epochs, seconds, mark])
     blank = ["unfinished", *["-"] * (len(columns) - 3), ""]
     rows += [[str(number), *blank] for number in view.unfinished]
-    return _table(columns, rows)
+    return table(columns, rows)
 
 
 def cost_table(cost: Cost) -> Table:
     """Returns the layers of a network that store something, with the cost of each."""
     columns = ["layer", "kind", "weights", "nonzeros", "bits", "input bits", "MACs"]
     fields = ("name", "kind", "elements", "nonzeros", "weight_bits", "activation_bits", "macs")
-    return _table(columns, [attrgetter(*fields)(layer) for layer in cost.layers if layer.elements])
+    return table(columns, [attrgetter(*fields)(layer) for layer in cost.layers if layer.elements])
 
 
 def cost_lines(cost: Cost) -> list[str]:
