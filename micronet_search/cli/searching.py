@@ -112,7 +112,7 @@ def status(
     study: Annotated[str | None, typer.Argument(help="One study; all of them without.")] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Shows how far the studies are, or the trials of one."""
+    """Shows how far the studies are and whether they run, or the trials of one."""
     from micronet_search.report import tables
     from micronet_search.report.view import read_all
 
@@ -134,14 +134,17 @@ def front(
     at_least: AtLeast = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Prints the front of a study, lowest score first."""
+    """Prints the front of a study, lowest score first, with the choices that differ."""
     from micronet_search.report import tables
 
     if format == Format.TABLE:
         print_front(study, root, at_least)
         return
-    rows = read(study, root, at_least).front()
-    print(json.dumps(rows, indent=2) if format == Format.JSON else tables.front_csv(rows).rstrip())
+    view = read(study, root, at_least)
+    if format == Format.JSON:
+        print(json.dumps(view.front(), indent=2))
+    else:
+        print(tables.front_csv(view).rstrip())
 
 
 @app.command()
