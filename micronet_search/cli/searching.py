@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from enum import StrEnum
 from typing import Annotated
 
@@ -102,6 +103,31 @@ def sync(study: Study, root: Root = DEFAULT_ROOT) -> None:
     from micronet_search.study.sync import sync as deliver
 
     print(f"{study}: {deliver(root_folder(root), study)} trials delivered to MLflow")
+
+
+@app.command(
+    epilog="MLflow marks the experiment as deleted: it can be restored there, and `mlflow gc` "
+    "removes it for good. Teachers are shared by studies, and stay."
+)
+def delete(
+    study: Study,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    keep_records: Annotated[
+        bool, typer.Option("--keep-records", help="Leave MLflow and Optuna's database as they are.")
+    ] = False,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Deletes a study that does not run: its folder, its draws and its experiment in MLflow."""
+    folder = root_folder(root).study(study)
+    if not yes:
+        what = f"delete {study}, with {len(root_folder(root).started(study).ended())} trials"
+        if not sys.stdin.isatty():
+            raise ValueError(f"found no terminal to ask in, expected --yes to {what}")
+        typer.confirm(f"{what} in {folder.path}?", abort=True)
+    from micronet_search.study.removal import delete as remove  # takes seconds
+
+    remove(root_folder(root), study, keep_records=keep_records)
+    print(f"{study} is deleted")
 
 
 @app.command(
