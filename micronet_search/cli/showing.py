@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +46,21 @@ def show(
     from micronet_search.report.show import show as describe
 
     console().print(describe(read(study, root), trial))
+
+
+@app.command(
+    epilog="It ends with the driver, or by Ctrl-C, which leaves the driver alone. A trial stands "
+    "where its last checkpoint is."
+)
+def watch(study: Study, root: Root = DEFAULT_ROOT) -> None:
+    """Follows a study that runs in another terminal, as `run` shows it there."""
+    from micronet_search.report import tables
+    from micronet_search.report import watch as watching
+    from micronet_search.report.live import Display
+
+    with suppress(KeyboardInterrupt), Display(study, console()) as display:
+        watching.watch(root_folder(root), study, display)
+    console().print(tables.status_table([read(study, root)]))
 
 
 @app.command(
