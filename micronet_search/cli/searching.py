@@ -32,12 +32,22 @@ SchemaFormat = StrEnum("SchemaFormat", ["JSON", "MARKDOWN"])
 
 
 @app.command()
-def check(sweep: SweepFile) -> None:
+def check(
+    sweep: SweepFile,
+    time: Annotated[
+        bool, typer.Option("--time", help="Train one epoch, and estimate the study's time.")
+    ] = False,
+) -> None:
     """Says whether a sweep is valid, how large its space is, and what would be screened out."""
     from micronet_search.config.files import load_sweep
-    from micronet_search.report.check import describe
+    from micronet_search.report import check as checking
 
-    print(f"{sweep} is valid", *describe(load_sweep(sweep)), sep="\n")
+    checking.refuse_candidate(sweep)
+    loaded = load_sweep(sweep)
+    drawn = checking.sample(loaded)
+    print(f"{sweep} is valid", *checking.describe(loaded, drawn), sep="\n")
+    if time:
+        print(*checking.estimate(loaded, drawn), sep="\n")
 
 
 @app.command(
