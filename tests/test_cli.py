@@ -24,6 +24,7 @@ from studies import Command, Done, Kill, cli, tiny, write
 from micronet_search.cli.common import INTERRUPTED, interruptible, is_interrupt
 
 COMMANDS = ["check", "run", "status", "front", "score", "export", "ui"]
+PARTS = ["parameters", "operations", "score"]
 HEAVY = ["torch", "optuna", "mlflow", "numpy", "yaml"]
 
 
@@ -121,7 +122,15 @@ def test_front(folder: Path, finished: Path) -> None:
     text = cli("front", "tiny", "--format", "csv", "--root", finished, cwd=folder).out
     table = list(csv.DictReader(io.StringIO(text)))
     assert [int(row["trial"]) for row in table] == [row["trial"] for row in rows]
-    assert [json.loads(row["candidate"]) for row in table] == [row["candidate"] for row in rows]
+    frozen = studies.optuna_trials(finished, "tiny")
+    for row in table:
+        figures = ["trial", "accuracy", "score"]
+        figures += [f"scores.{r}.{p}" for r in ("imt", "micronet2019") for p in PARTS]
+        figures += ["parameters", "nonzeros", "macs"]
+        params = frozen[int(row["trial"])].params
+        assert list(row) == [*figures, *params]
+        assert {path: row[path] for path in params} == {p: str(v) for p, v in params.items()}
+        assert not any("{" in cell for cell in row.values())
     assert [float(row["score"]) for row in table] == [row["score"] for row in rows]
 
     people = cli("front", "tiny", "--root", finished, cwd=folder).out

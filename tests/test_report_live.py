@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from micronet_search.config.sweep import Objectives
 from micronet_search.report.live import Display, duration, render
 from micronet_search.store.outcome import Outcome
 from micronet_search.study.progress import Progress, Running
 from micronet_search.study.survey import Survey
+
+GOALS = Objectives.model_validate({"accuracy": {"at_least": 0.9}, "score": {"at_most": 0.02}})
 
 
 def outcome(state: Any) -> Outcome:
@@ -22,8 +25,14 @@ def progress() -> Progress:
     return Progress(
         total=20,
         outcomes={i: outcome(state) for i, state in enumerate(states)},
-        running={7: Running("trial 7", 12, 60, 0.8125), 8: Running("trial 8")},
+        running={
+            7: Running("trial 7", 12, 60, 0.8125, "fit"),
+            8: Running("trial 8"),
+            1000: Running("trial 1000", 112, 160, 0.925, "factorize"),
+        },
         screened=4,
+        feasible={1, 4},
+        goals=GOALS,
         survey=Survey((1, 4), 0.0123456, 0.00456),
         seconds_left=4200,
     )
@@ -42,17 +51,30 @@ def test_the_figures_are_shown(width: int) -> None:
     for figure in (
         "my-study",
         "trials 6/20",
-        "running 2",
+        "running 3",
+        "feasible 2",
+        "draws: 4 screened",
+        "goal: accuracy 0.9, score 0.02",
         "stopped 2",
         "failed 1",
-        "screened 4",
         "best score 0.012346",
         "hypervolume 0.00456",
         "1 h 10 min left",
         "epoch 12/60",
         "accuracy 0.8125",
+        "factorize",
     ):
         assert figure in text
+
+
+def test_a_line_for_each_trial_fits_80_columns() -> None:
+    lines = shown(render("my-study", progress()), 80).splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert len(lines) == 7
+    assert " ".join(re.sub("[━╸╺]", " ", lines[4]).split()) == (
+        "trial 7 fit epoch 12/60 accuracy 0.8125"
+    )
+    assert lines[6].split()[-5:] == ["epoch", "112/160", "accuracy", "0.9250", "goal"]
 
 
 def test_a_study_that_has_just_begun() -> None:

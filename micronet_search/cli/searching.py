@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from enum import StrEnum
 from typing import Annotated
 
@@ -31,12 +32,22 @@ SchemaFormat = StrEnum("SchemaFormat", ["JSON", "MARKDOWN"])
 
 
 @app.command()
-def check(sweep: SweepFile) -> None:
+def check(
+    sweep: SweepFile,
+    time: Annotated[
+        bool, typer.Option("--time", help="Train one epoch, and estimate the study's time.")
+    ] = False,
+) -> None:
     """Says whether a sweep is valid, how large its space is, and what would be screened out."""
     from micronet_search.config.files import load_sweep
-    from micronet_search.report.check import describe
+    from micronet_search.report import check as checking
 
-    print(f"{sweep} is valid", *describe(load_sweep(sweep)), sep="\n")
+    checking.refuse_candidate(sweep)
+    loaded = load_sweep(sweep)
+    drawn = checking.sample(loaded)
+    print(f"{sweep} is valid", *checking.describe(loaded, drawn), sep="\n")
+    if time:
+        print(*checking.estimate(loaded, drawn), sep="\n")
 
 
 @app.command(
@@ -105,6 +116,31 @@ def sync(study: Study, root: Root = DEFAULT_ROOT) -> None:
 
 
 @app.command(
+    epilog="MLflow marks the experiment as deleted: it can be restored there, and `mlflow gc` "
+    "removes it for good. Teachers are shared by studies, and stay."
+)
+def delete(
+    study: Study,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    keep_records: Annotated[
+        bool, typer.Option("--keep-records", help="Leave MLflow and Optuna's database as they are.")
+    ] = False,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Deletes a study that does not run: its folder, its draws and its experiment in MLflow."""
+    folder = root_folder(root).study(study)
+    if not yes:
+        what = f"delete {study}, with {len(root_folder(root).started(study).ended())} trials"
+        if not sys.stdin.isatty():
+            raise ValueError(f"found no terminal to ask in, expected --yes to {what}")
+        typer.confirm(f"{what} in {folder.path}?", abort=True)
+    from micronet_search.study.removal import delete as remove  # takes seconds
+
+    remove(root_folder(root), study, keep_records=keep_records)
+    print(f"{study} is deleted")
+
+
+@app.command(
     epilog="A study is left out if a file of it is damaged or of another version; a warning names "
     "the file. The exit code is 2 if no study can be shown, or not the one that is named."
 )
@@ -112,7 +148,7 @@ def status(
     study: Annotated[str | None, typer.Argument(help="One study; all of them without.")] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Shows how far the studies are, or the trials of one."""
+    """Shows how far the studies are and whether they run, or the trials of one."""
     from micronet_search.report import tables
     from micronet_search.report.view import read_all
 
@@ -134,14 +170,17 @@ def front(
     at_least: AtLeast = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Prints the front of a study, lowest score first."""
+    """Prints the front of a study, lowest score first, with the choices that differ."""
     from micronet_search.report import tables
 
     if format == Format.TABLE:
         print_front(study, root, at_least)
         return
-    rows = read(study, root, at_least).front()
-    print(json.dumps(rows, indent=2) if format == Format.JSON else tables.front_csv(rows).rstrip())
+    view = read(study, root, at_least)
+    if format == Format.JSON:
+        print(json.dumps(view.front(), indent=2))
+    else:
+        print(tables.front_csv(view).rstrip())
 
 
 @app.command()

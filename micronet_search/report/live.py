@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -11,7 +12,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from micronet_search.study.progress import Progress
+from micronet_search.config.sweep import Objectives
+from micronet_search.study.progress import Progress, Running
 
 
 class Display:
@@ -55,36 +57,50 @@ class Display:
 def render(name: str, progress: Progress) -> RenderableType:
     """Returns the figures of a study, and a line for each running job.
 
-    Before the first trial starts, the phase stands beside the name of the study.
+    Before the first trial starts, the phase stands beside the name of the study. A trial whose
+    accuracy is at the goal is marked.
     """
-    phase, outcomes, survey = progress.phase, progress.outcomes, progress.survey
+    phase, outcomes = progress.phase, progress.outcomes
     head = Text(name, style="bold") if phase is None else _phase(name, phase)
     if phase is not None and not outcomes:  # no trial has been read yet, so figures would be zeros
         return head
-    states = [outcome.state for outcome in outcomes.values()]
-    trials = [
-        f"trials {len(states)}/{progress.total}",
-        f"running {sum(number >= 0 for number in progress.running)}",
-        f"stopped {states.count('stopped')}",
-        f"failed {states.count('failed')}",
-        f"screened {progress.screened}",
-    ]
-    found = [
-        f"front {len(survey.front)}",
-        "best score " + ("-" if survey.best_score is None else f"{survey.best_score:.6f}"),
-        f"hypervolume {survey.hypervolume:.4g}",
-    ]
-    if progress.seconds_left is not None:
-        found.append(f"{duration(progress.seconds_left)} left")
     jobs = Table.grid(padding=(0, 2))
     for number, running in progress.running.items():
-        jobs.add_row(
-            running.name if number >= 0 else "teacher",
-            ProgressBar(total=max(1, running.epochs), completed=running.epoch, width=24),
-            f"epoch {running.epoch}/{running.epochs}" if running.epochs else "starting",
-            "" if running.accuracy is None else f"accuracy {running.accuracy:.4f}",
-        )
-    return Group(head, Text("  ".join(trials)), Text("  ".join(found)), jobs)
+        jobs.add_row(*_job(number, running, progress.goals))
+    return Group(head, *(Text("  ".join(line)) for line in _figures(progress)), jobs)
+
+
+def _figures(progress: Progress) -> Iterator[list[str]]:
+    """Yields the figures of a study, a line at a time: the trials, the draws, what was found."""
+    states = [outcome.state for outcome in progress.outcomes.values()]
+    running, survey = sum(number >= 0 for number in progress.running), progress.survey
+    trials = [f"trials {len(states)}/{progress.total}", f"running {running}"]
+    if goals := progress.goals:
+        trials.append(f"feasible {len(progress.feasible)}")
+    counts = [f"stopped {states.count('stopped')}", f"failed {states.count('failed')}"]
+    yield trials + counts
+    if goals:
+        wanted = f"goal: accuracy {goals.accuracy.at_least:g}, score {goals.score.at_most:g}"
+        latency = f", latency {goals.latency.at_most:g} ms" if goals.latency else ""
+        yield [f"draws: {progress.screened} screened", wanted + latency]
+    best = "-" if survey.best_score is None else f"{survey.best_score:.6f}"
+    found = [f"front {len(survey.front)}", f"best score {best}"]
+    found.append(f"hypervolume {survey.hypervolume:.4g}")
+    if progress.seconds_left is not None:
+        found.append(f"{duration(progress.seconds_left)} left")
+    yield found
+
+
+def _job(number: int, running: Running, goals: Objectives | None) -> Iterator[RenderableType]:
+    """Yields the cells of a running job, which fit into 80 columns."""
+    yield running.name if number >= 0 else "teacher"
+    yield ProgressBar(total=max(1, running.epochs), completed=running.epoch, width=14)
+    yield running.stage or ""
+    yield f"epoch {running.epoch}/{running.epochs}" if running.epochs else "starting"
+    accuracy = "" if running.accuracy is None else f"accuracy {running.accuracy:.4f}"
+    if running.accuracy and goals and running.accuracy >= goals.accuracy.at_least:
+        accuracy += " goal"
+    yield accuracy
 
 
 def _phase(name: str, phase: str) -> Spinner:

@@ -1,13 +1,15 @@
 """What the commands print: tables for people, JSON and CSV for programs."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, get_args
 
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from micronet_search.report.page.words import short_names, shown
 from micronet_search.report.view import View
 from micronet_search.scoring.cost import Cost
 from micronet_search.scoring.rules import scores
@@ -17,7 +19,7 @@ from micronet_search.store.outcome import State
 STATES = get_args(State)
 
 
-def _table(
+def table(
     columns: Sequence[str], rows: Iterable[Sequence[str | int]], title: str | None = None
 ) -> Table:
     """Returns a table whose numbers have separators between thousands."""
@@ -30,17 +32,60 @@ def _table(
     return table
 
 
-def front_table(view: View) -> Table:
-    """Returns the front of a study for people, with what repeats say of it if there are any."""
-    return _found_table(view, view.front(), f"front of {view.sweep.name}")
+@dataclass(frozen=True)
+class FrontTable:
+    """The front of a study for people, with what repeats say of it if there are any.
+
+    The choices that differ among its trials are columns, as many as the console has room for; the
+    others are named below.
+    """
+
+    view: View
+    rows: Sequence[Mapping[str, Any]]
+    choices: Mapping[int, Mapping[str, Any]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yields the table and the line below it."""
+        names = short_names(differing(self.choices))
+        fitting, unbounded = dict(names), options.update(width=10_000)
+        found = self._with(fitting)
+        while fitting and console.measure(found, options=unbounded).maximum > options.max_width:
+            fitting.popitem()
+            found = self._with(fitting)
+        yield found
+        if left := [name for path, name in names.items() if path not in fitting]:
+            yield Text(f"choices that differ too: {', '.join(left)} (--format csv has them)")
+
+    def _with(self, names: Mapping[str, str]) -> Table:
+        title = f"front of {self.view.sweep.name}"
+        return _found_table(self.view, self.rows, title, self.choices, names)
+
+
+def front_table(view: View) -> FrontTable:
+    """Returns the front of a study for people; an empty one is an error."""
+    return FrontTable(view, view.front(), view.front_choices())
+
+
+def differing(choices: Mapping[int, Mapping[str, Any]]) -> list[str]:
+    """Returns the dotted paths of the choices that are not the same in all of some trials."""
+    paths = dict.fromkeys(path for chosen in choices.values() for path in chosen)
+    rows = list(choices.values())
+    return [path for path in paths if any(row.get(path) != rows[0].get(path) for row in rows)]
 
 
 def repeated_table(view: View) -> Table:
     """Returns the trials of a study that were repeated, on the front or close to it."""
-    return _found_table(view, view.repeated(), f"repeated trials of {view.sweep.name}")
+    return _found_table(view, view.repeated(), f"repeated trials of {view.sweep.name}", {}, {})
 
 
-def _found_table(view: View, found: Iterable[Mapping[str, Any]], title: str) -> Table:
+def _found_table(
+    view: View,
+    found: Iterable[Mapping[str, Any]],
+    title: str,
+    choices: Mapping[int, Mapping[str, Any]],
+    names: Mapping[str, str],
+) -> Table:
+    """Returns a row for each trial, with the choices of the paths in `names` at its end."""
     columns = ["trial", "accuracy", view.score_title, "parameters", "nonzeros", "MACs"]
     if has_latency := view.sweep.objectives.latency is not None:
         columns.append("latency (ms)")
@@ -51,8 +96,10 @@ def _found_table(view: View, found: Iterable[Mapping[str, Any]], title: str) -> 
         figures = [str(row["trial"]), f"{row['accuracy']:.4f}", f"{row['score']:.6f}"]
         figures += [row["parameters"], row["nonzeros"], row["macs"]]
         figures += [f"{row['latency_ms']:.3f}"] if has_latency else []
-        rows.append(figures + (_confirmation(row) if view.confirmations else []))
-    return _table(columns, rows, title)
+        figures += _confirmation(row) if view.confirmations else []
+        chosen = choices.get(row["trial"], {})
+        rows.append([*figures, *(shown(chosen[path]) if path in chosen else "-" for path in names)])
+    return table([*columns, *names.values()], rows, title)
 
 
 def _confirmation(row: Mapping[str, Any]) -> list[str]:
@@ -65,26 +112,52 @@ def _confirmation(row: Mapping[str, Any]) -> list[str]:
     return [accuracy, str(row["seeds"]), interval, "yes" if row["confirmed"] else "no"]
 
 
-def front_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the front as CSV; a mapping in it becomes compact JSON."""
+def front_csv(view: View) -> str:
+    """Returns the front as CSV: the figures, then a column for each choice, by its dotted path.
 
-    def cell(value: Any) -> Any:
-        return json.dumps(value, separators=(",", ":")) if isinstance(value, dict) else value
+    A cell is empty where a trial has no such choice: it belongs to another branch.
+    """
+    choices = view.front_choices()
+    paths = dict.fromkeys(path for chosen in choices.values() for path in chosen)
+    rows = []
+    for row in view.front():
+        del row["candidate"]
+        chosen = choices.get(row["trial"], {})
+        rows.append(flat(row) | {path: chosen.get(path, "") for path in paths})
+    return to_csv(rows)
 
-    return to_csv([{name: cell(value) for name, value in row.items()} for row in rows])
+
+def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Returns the leaves of nested mappings by their dotted paths."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        path = f"{above}{name}"
+        found |= flat(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
+    return found
 
 
 def status_table(views: Iterable[View]) -> Table:
-    """Returns a table with a row for each study."""
-    columns = ["study", "trials", *STATES, "unfinished", "front", "best score", "hypervolume"]
+    """Returns a table with a row for each study, and whether its driver runs."""
+    columns = [
+        "study",
+        "state",
+        "trials",
+        *STATES,
+        "unfinished",
+        "front",
+        "best score",
+        "hypervolume",
+    ]
     rows = []
     for view in views:
         states = [outcome.state for outcome in view.outcomes.values()]
         total, best = view.sweep.search.trials, view.survey.best_score
         counts = [*map(states.count, STATES), len(view.unfinished), len(view.survey.front)]
         figures = ["-" if best is None else f"{best:.6f}", f"{view.survey.hypervolume:.4g}"]
-        rows.append([view.sweep.name, f"{len(states)}/{total}", *map(str, counts), *figures])
-    return _table(columns, rows)
+        rows.append(
+            [view.sweep.name, view.state, f"{len(states)}/{total}", *map(str, counts), *figures]
+        )
+    return table(columns, rows)
 
 
 def trials_table(view: View) -> Table:
@@ -104,14 +177,14 @@ def trials_table(view: View) -> Table:
         rows.append([str(number), outcome.state, *figures, epochs, seconds, mark])
     blank = ["unfinished", *["-"] * (len(columns) - 3), ""]
     rows += [[str(number), *blank] for number in view.unfinished]
-    return _table(columns, rows)
+    return table(columns, rows)
 
 
 def cost_table(cost: Cost) -> Table:
     """Returns the layers of a network that store something, with the cost of each."""
     columns = ["layer", "kind", "weights", "nonzeros", "bits", "input bits", "MACs"]
     fields = ("name", "kind", "elements", "nonzeros", "weight_bits", "activation_bits", "macs")
-    return _table(columns, [attrgetter(*fields)(layer) for layer in cost.layers if layer.elements])
+    return table(columns, [attrgetter(*fields)(layer) for layer in cost.layers if layer.elements])
 
 
 def cost_lines(cost: Cost) -> list[str]:

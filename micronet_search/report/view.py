@@ -1,18 +1,20 @@
 """What the files of a study say, whether its driver runs or not."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from micronet_search.config.files import load_candidate, load_stored_sweep
 from micronet_search.config.sweep import Sweep, Tracking
 from micronet_search.report import explain
 from micronet_search.store.outcome import Outcome, read_outcomes, read_repeats
+from micronet_search.store.owner import is_running
 from micronet_search.store.paths import Repeat, Root, StudyFolder, TrialFolder
 from micronet_search.study.confirmation import Confirmation
 from micronet_search.study.repeats import read_confirmations
+from micronet_search.study.start import read_start
 from micronet_search.study.survey import Survey, front_row, score_of, survey
 
 
@@ -41,6 +43,19 @@ class View:
         """The accuracy that is asked for, 0 to 1."""
         return self.sweep.objectives.accuracy.at_least
 
+    @property
+    def state(self) -> Literal["running", "paused", "finished"]:
+        """Whether a driver runs the study, and if not, whether it has ended.
+
+        A study whose driver was killed is paused: the same command continues it.
+        """
+        if is_running(self.folder):
+            return "running"
+        with suppress(ValueError):  # a damaged file, which the next start writes anew
+            if read_start(self.folder).finished:
+                return "finished"
+        return "paused"
+
     def score(self, number: int) -> float:
         """Returns a trial's score by the study's score rule."""
         return score_of(self.outcomes[number], self.sweep.objectives)
@@ -56,6 +71,20 @@ class View:
                 + (f" and latency <= {goals.latency.at_most:g} ms" if goals.latency else "")
             )
         return [self.row(number) for number in self.survey.front]
+
+    def front_choices(self) -> dict[int, Mapping[str, Any]]:
+        """Returns the choices of the trials on the front, by number and dotted path.
+
+        Where Optuna's storage cannot be read, a warning says so, and there are none.
+        """
+        from micronet_search.study.history import read_draws  # takes a second
+
+        try:
+            draws = read_draws(self.folder, self.sweep)
+        except ValueError as error:
+            print(f"warning: the choices are left out: {explain(error)}", file=sys.stderr)
+            return {}
+        return {number: draws[number].params for number in self.survey.front if number in draws}
 
     def confirmed(self) -> list[dict[str, Any]]:
         """Returns the trials that are confirmed, lowest score first, as rows like the front's."""

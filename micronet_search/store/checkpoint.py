@@ -6,7 +6,9 @@ state bit by bit: the `state_dict` of a network, for example, or a mapping of se
 
 import hashlib
 import json
-from typing import Any
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, cast
 
 import safetensors.torch
 from safetensors import SafetensorError
@@ -37,6 +39,22 @@ def pack(tensors: dict[str, Tensor], meta: Any) -> bytes:
     content = safetensors.torch.save(stored, {_ENTRY: _BLANK + json.dumps(meta)})
     start = content.index(_MARK) + len(_MARK)
     return content[:start] + _checksum(content) + content[start + _DIGITS :]
+
+
+def read_plain(path: Path) -> Any:
+    """Reads the plain values of a state that was packed into a file; its tensors become None.
+
+    The tensors are not read, so that the checksum is not looked at. A file that is none is a
+    DamagedCheckpointError.
+    """
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        content = file.read(min(size, MAX_HEADER))
+    try:
+        meta = json.loads(json.loads(content)["__metadata__"][_ENTRY][_DIGITS:])
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise DamagedCheckpointError(f"{_NOT_PACKED}: {error}") from None
+    return unflatten(defaultdict(lambda: cast(Tensor, None)), meta)
 
 
 def unpack(content: bytes) -> tuple[dict[str, Tensor], Any]:

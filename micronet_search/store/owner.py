@@ -1,5 +1,6 @@
 """Who owns a study: the one driver that runs it, and the folder that its MLflow run belongs to."""
 
+import fcntl
 import os
 import socket
 import time
@@ -25,7 +26,8 @@ def driver_lock(study: StudyFolder) -> Iterator[None]:
     """
     study.path.mkdir(parents=True, exist_ok=True)
     try:
-        lock = FileLock(study.lock, thread_local=False).acquire(timeout=0)
+        # `is_running` may hold it for an instant
+        lock = FileLock(study.lock, thread_local=False).acquire(timeout=0.2, poll_interval=0.02)
     except Timeout:
         what = f"the study {study.path.name} is being run by {_holder(study)}"
         raise StudyLockedError(f"{what}; expected one driver at a time") from None
@@ -37,6 +39,21 @@ def driver_lock(study: StudyFolder) -> Iterator[None]:
             yield
         finally:
             study.holder.unlink(missing_ok=True)
+
+
+def is_running(study: StudyFolder) -> bool:
+    """Returns whether a driver holds a study's lock; nothing is written."""
+    try:
+        file = os.open(study.lock, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
 
 
 def _holder(study: StudyFolder) -> str:

@@ -137,7 +137,8 @@ class Driver(Generic[P]):
     def _handle(self, number: int, event: Event) -> None:
         match event:
             case Trained(row, epochs):
-                running = Running(self._name(number), row.epoch, epochs, row.accuracy)
+                name = self._name(number)
+                running = Running(name, row.epoch, epochs, row.accuracy, row.stage)
                 self._progress.running[number] = running
                 self._report(None)
             case Reached(row, checkpoint):

@@ -58,6 +58,16 @@ def read_history(folder: StudyFolder, sweep: Sweep) -> History:
     Raises:
         ValueError: The storage cannot be read.
     """
+    study = _open(folder, sweep)
+    return History(_draws(study, sweep), _worth(study))
+
+
+def read_draws(folder: StudyFolder, sweep: Sweep) -> dict[int, Draw]:
+    """Reads the draws of a study by number, like `read_history`, without what choices are worth."""
+    return _draws(_open(folder, sweep), sweep)
+
+
+def _open(folder: StudyFolder, sweep: Sweep) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     url = sweep.tracking.optuna
     if not url and not folder.journal.exists():
@@ -70,13 +80,17 @@ def read_history(folder: StudyFolder, sweep: Sweep) -> History:
             else JournalStorage(JournalFileBackend(str(folder.journal)))
         )
         study = optuna.load_study(study_name=folder.path.name, storage=storage)
-        trials = study.get_trials(deepcopy=False)
+        study.get_trials(deepcopy=False)
     except Exception as error:
         place = "tracking.optuna" if url else str(folder.journal)
         found = f"found: {reason(error, url)}"
         raise ValueError(f"{place}: expected a storage of Optuna's that answers, {found}") from None
+    return study
+
+
+def _draws(study: optuna.Study, sweep: Sweep) -> dict[int, Draw]:
     at_most = sweep.objectives.score.at_most
-    return History({trial.number: _draw(trial, at_most) for trial in trials}, _worth(study))
+    return {trial.number: _draw(trial, at_most) for trial in study.get_trials(deepcopy=False)}
 
 
 def _draw(trial: optuna.trial.FrozenTrial, at_most: float) -> Draw:

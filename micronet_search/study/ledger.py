@@ -12,7 +12,7 @@ from micronet_search.store.paths import StudyFolder
 from micronet_search.study.bases import base_of
 from micronet_search.study.progress import Progress
 from micronet_search.study.projection import Projection
-from micronet_search.study.survey import is_feasible, score_of, violations
+from micronet_search.study.survey import score_of, violations
 
 
 class Ledger:
@@ -74,19 +74,6 @@ class Ledger:
         """Brings MLflow and the checkpoints up to date with what was entered."""
         self._projection.update()
         self._tidy()
-
-    def line(self, number: int) -> str:
-        """Returns how a trial ended, for the log."""
-        outcome = self._progress.outcomes[number]
-        text = f"trial {number} {outcome.state}"
-        if outcome.accuracy is not None:
-            score = score_of(outcome, self._objectives)
-            text += f": accuracy {outcome.accuracy:.4f}, score {score:.6f}"
-            if outcome.latency_ms is not None:
-                text += f", latency {outcome.latency_ms:.3f} ms"
-            text += ", feasible" if is_feasible(outcome, self._objectives) else ""
-        text += ", on the front" if number in self._progress.survey.front else ""
-        return text + (f": {outcome.reason}" if outcome.reason else "")
 
     def _add(self, number: int, outcome: Outcome) -> None:
         self._progress.add(number, outcome, self._objectives)

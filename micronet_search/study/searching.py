@@ -7,6 +7,7 @@ import optuna
 from micronet_search.config.sweep import Sweep
 from micronet_search.engine.work import Order
 from micronet_search.search.prospects import Prospects
+from micronet_search.search.screening import SCREENED
 from micronet_search.store.outcome import Epoch, Result
 from micronet_search.store.paths import Root, TrialFolder
 from micronet_search.study.agenda import Agenda
@@ -39,6 +40,7 @@ class Searching(Agenda[Drawn]):
         """Takes over a study whose lock is held."""
         self._sweep, self._folder, self._study = sweep, root.study(sweep.name), study
         self._projection, self._clock, self._progress = projection, clock, progress
+        progress.goals = sweep.objectives
         self._tell = partial(observe, progress)
         self._ledger = Ledger(sweep, self._folder, study, projection, progress)
         self._draws = Draws(sweep, study, Prospects(sweep, starts.at), progress, self._tell)
@@ -50,6 +52,8 @@ class Searching(Agenda[Drawn]):
         if known := len(self._folder.ended()):
             self._progress.phase = f"reading trials: {known} so far"
             self._tell(None)
+        draws = self._study.get_trials(deepcopy=False)
+        self._progress.screened = sum(SCREENED in draw.user_attrs for draw in draws)
         return repair(self._study, self._ledger, self._draws, self._rungs, self._bases)
 
     def take(self) -> Drawn | None:
@@ -85,7 +89,7 @@ class Searching(Agenda[Drawn]):
         """Enters a trial in the study's folder, in Optuna and in MLflow."""
         self._ledger.enter(trial.trial, timed(result, self._sweep.objectives))
         self._bases.add(trial.number)
-        return self._ledger.line(trial.number)
+        return self._progress.line(trial.number, self._sweep.objectives)
 
     def update(self) -> None:
         """Brings MLflow up to date."""

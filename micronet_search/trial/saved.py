@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -70,6 +71,17 @@ def pack(
         "fitted": fitted,
     }
     return checkpoint.pack(*checkpoint.flatten(state))
+
+
+def read_history(path: Path) -> History:
+    """Reads what a trial had done by its checkpoint, for people; the tensors are not looked at.
+
+    Raises:
+        DamagedCheckpointError: It is no checkpoint of a trial.
+    """
+    with damaged_where_it_does_not_fit():
+        found = checkpoint.read_plain(path) | {"network": {}, "fit": None, "fitted": None}
+        return _SAVED.validate_python(found).history
 
 
 def unpack(content: bytes, stages: Sequence[Stage]) -> Saved:
