@@ -15,7 +15,7 @@ from micronet_search.store.outcome import Outcome, read_repeats
 from micronet_search.store.paths import Root
 from micronet_search.study.exports import record_exports
 from micronet_search.study.repeats import record_repeats
-from micronet_search.study.resume import read_fingerprints
+from micronet_search.study.resume import training_digest
 from micronet_search.study.start import Start, environment, migrate, read_start, write_start
 from micronet_search.study.survey import Survey, extended, front_row, is_feasible, score_of
 from micronet_search.tracking.client import TrackingError
@@ -187,10 +187,8 @@ class Projection:
         self._known = recorder.recorded
         self._drawn, self._counted = 0, set()
         self._found, self._latest = Survey(), 0.0
-        start = self._start or read_start(self._folder)
-        known = self._folder.dataset.exists()  # not in a study that MLflow alone remembers
-        digest = read_fingerprints(self._folder)["train"].digest if known else None
-        recorder.record_start(self._folder.sweep, start.environment or {}, digest)
+        known = (self._start or read_start(self._folder)).environment or {}
+        recorder.record_start(self._folder.sweep, known, training_digest(self._folder))
         self._record_status(recorder)
         return recorder
 
@@ -218,8 +216,8 @@ class Projection:
             if number in lacking:
                 feasible = is_feasible(outcome, goals)
                 files, params = self._folder.trial(number), trials[number].params
-                is_known = files.candidate.exists()
-                note = sentence(load_candidate(files.candidate), outcome) if is_known else ""
+                known = files.candidate.exists()
+                note = sentence(load_candidate(files.candidate), outcome) if known else ""
                 recorder.record_trial(number, params, outcome, feasible, files.artifacts, note)
             self._counted.add(number)
             self._found = found = extended(self._found, number, ended, goals)

@@ -120,6 +120,11 @@ def read_fingerprints(folder: StudyFolder) -> Fingerprints:
     return known
 
 
+def training_digest(folder: StudyFolder) -> str | None:
+    """Returns the digest of a study's training images; None where it is not known."""
+    return read_fingerprints(folder)["train"].digest if folder.dataset.exists() else None
+
+
 def _difference(found: Fingerprint, expected: Fingerprint) -> str:
     counts = enumerate(zip_longest(found.sizes, expected.sizes, fillvalue=0))
     lines = [f"class {c} has {n:,} in place of {m:,}" for c, (n, m) in counts if n != m]

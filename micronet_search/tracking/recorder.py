@@ -21,23 +21,21 @@ from micronet_search.tracking.client import (
 )
 from micronet_search.tracking.origin import context, dataset_input
 from micronet_search.tracking.picture import Point, front_figure
+from micronet_search.tracking.rows import log
 from micronet_search.tracking.runs import (
     REPEAT,
+    STATUS,
     find_children,
     find_parent,
     find_repeats,
     find_trials,
     is_deleted,
+    is_whole,
 )
-from micronet_search.tracking.views import views
+from micronet_search.tracking.views import arrange
 
 if TYPE_CHECKING:
-    from mlflow.entities import Metric, Param, Run
-
-# MLflow takes 1000 rows a call, of which 100 params and 100 tags at most.
-_METRICS, _PARAMS = 800, 100
-_KIND = "custom_model_development"  # what MLflow calls the pages that are not for language models
-_STATUS = {"complete": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+    from mlflow.entities import Param, Run
 
 
 class Recorder:
@@ -71,8 +69,8 @@ class Recorder:
             history = client.get_metric_history(self._parent, "hypervolume")
         self._front: Sequence[Mapping[str, Any]] | None = None  # that was recorded last
         self.steps = {metric.step for metric in history}
-        self.recorded = {number for number, run in self._trials.items() if _is_whole(run)}
-        self.repeated = {name for name, run in self._repeats.items() if _is_whole(run)}
+        self.recorded = {number for number, run in self._trials.items() if is_whole(run)}
+        self.repeated = {name for name, run in self._repeats.items() if is_whole(run)}
 
     def record_start(
         self, sweep_yaml: Path, environment: Mapping[str, str], digest: str | None = None
@@ -87,19 +85,11 @@ class Recorder:
         with reported(self._uri):
             text = masked(sweep_yaml.read_bytes().decode())
             self._client.log_text(self._parent, text, sweep_yaml.name)
-            self._log(self._parent, params=facts.params(new), tags={**environment, **self._context})
+            tags = {**environment, **self._context}
+            log(self._client, self._parent, params=facts.params(new), tags=tags)
             if digest is not None:
                 self._client.log_inputs(self._parent, [dataset_input(self._sweep, digest)])
-            self._arrange()
-
-    def _arrange(self) -> None:
-        """Describes the experiment, and gives it its views."""
-        wanted = views(self._sweep.space, self._begun)
-        wanted |= {notes.NOTE: notes.EXPERIMENT, "mlflow.experimentKind": _KIND}
-        known = self._client.get_experiment(self._experiment).tags
-        for name, value in wanted.items():
-            if known.get(name) != value:
-                self._client.set_experiment_tag(self._experiment, name, value)
+            arrange(self._client, self._experiment, self._sweep.space, self._begun)
 
     def record_status(self, status: str) -> None:
         """Records the study as RUNNING, as SCHEDULED (it waits for a start) or as FINISHED."""
@@ -170,7 +160,7 @@ class Recorder:
             return
         with reported(self._uri):
             rows = [Metric(n, v, facts.milliseconds(at), step) for n, v in metrics.items()]
-            self._log(run.info.run_id, rows, tags=tags)
+            log(self._client, run.info.run_id, rows, tags=tags)
         run.data.metrics.update(metrics)
         run.data.tags.update(tags)
 
@@ -197,11 +187,11 @@ class Recorder:
                 runs[key] = self._client.create_run(*place, labels, name)
                 changing = {}
             run_id, rule = runs[key].info.run_id, self._objectives.score.rule
-            self._log(run_id, facts.metrics(outcome, rule), params, changing)
+            log(self._client, run_id, facts.metrics(outcome, rule), params, changing)
             for path in artifacts:
                 self._client.log_artifact(run_id, str(path))
             ended = facts.milliseconds(outcome.ended)
-            self._client.set_terminated(run_id, _STATUS[outcome.state], ended)
+            self._client.set_terminated(run_id, STATUS[outcome.state], ended)
 
     def record_progress(
         self, step: int, now: float, hypervolume: float, best_score: float | None
@@ -216,7 +206,7 @@ class Recorder:
         place = facts.milliseconds(now), step
         with reported(self._uri):
             metrics = [Metric(key, n, *place) for key, n in found.items() if n is not None]
-            self._log(self._parent, metrics)
+            log(self._client, self._parent, metrics)
         self.steps.add(step)
 
     def record_front(
@@ -236,7 +226,7 @@ class Recorder:
                 self._retag(run, "front", facts.truth(number in front))
                 self._retag(run, "feasible", facts.truth(is_feasible(number)))
                 self._retag(run, notes.NOTE, note)
-            self._log(self._parent, tags={notes.NOTE: notes.study(self._sweep, table)})
+            log(self._client, self._parent, tags={notes.NOTE: notes.study(self._sweep, table)})
             text = to_csv(table, ["trial", "accuracy", "score"])
             self._client.log_text(self._parent, text, "front.csv")
         self._front = table
@@ -251,27 +241,3 @@ class Recorder:
         figure = front_figure(self._sweep.name, points, front, self._objectives)
         with reported(self._uri):
             self._client.log_figure(self._parent, figure, "front.png")
-
-    def _log(
-        self,
-        run_id: str,
-        metrics: Sequence[Metric] = (),
-        params: Sequence[Param] = (),
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        """Logs in as few calls as MLflow takes; rows that are there already stay as they are."""
-        from mlflow.entities import RunTag
-
-        labels = [RunTag(key, value) for key, value in (tags or {}).items()]
-        for i in range(max(1, -(-len(metrics) // _METRICS), -(-len(params) // _PARAMS))):
-            self._client.log_batch(
-                run_id,
-                metrics[i * _METRICS : (i + 1) * _METRICS],
-                params[i * _PARAMS : (i + 1) * _PARAMS],
-                () if i else labels,
-            )
-
-
-def _is_whole(run: Run) -> bool:
-    """Returns whether all of a run was recorded, or the user has deleted it."""
-    return is_deleted(run) or run.info.status in _STATUS.values()

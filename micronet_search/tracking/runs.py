@@ -19,6 +19,15 @@ _SUFFIX = " (superseded)"
 _NAME = re.compile(r"(?:#|trial )([0-9]{1,9})(?:  .*)?")  # earlier versions had `trial 0012`
 
 
+STATUS = {"complete": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+"""MLflow's status of a trial's run, by the trial's state."""
+
+
+def is_whole(run: Run) -> bool:
+    """Returns whether all of a run was recorded, or the user has deleted it."""
+    return is_deleted(run) or run.info.status in STATUS.values()
+
+
 def is_deleted(run: Run) -> bool:
     """Returns whether the user has deleted a run."""
     return bool(run.info.lifecycle_stage == "deleted")

@@ -4,14 +4,21 @@ MLflow keeps them as tags of the experiment, in a form of its own that may chang
 does not know it shows its own columns.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from micronet_search.config.distributions import Choices, OneOf, Range
+from micronet_search.tracking import notes
 from micronet_search.tracking.facts import ACCURACY, LOSS
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
 TAG = "mlflow.sharedViewState."
+_KIND = "custom_model_development"  # what MLflow calls pages that are not for language models
 FIRST = "trials"
 """The view that is opened first."""
 
@@ -57,6 +64,19 @@ def views(space: Mapping[str, Any], created: int) -> dict[str, str]:
         content = {"name": name, "createdAt": created, "updatedAt": created}
         found[TAG + key] = json.dumps(content | {"state": json.dumps(state)})
     return found
+
+
+def arrange(client: MlflowClient, experiment: str, space: Mapping[str, Any], created: int) -> None:
+    """Describes the experiment of a study, and gives it its views, unless it has them.
+
+    The arguments are those of `views`.
+    """
+    wanted = views(space, created)
+    wanted |= {notes.NOTE: notes.EXPERIMENT, "mlflow.experimentKind": _KIND}
+    known = client.get_experiment(experiment).tags
+    for name, value in wanted.items():
+        if known.get(name) != value:
+            client.set_experiment_tag(experiment, name, value)
 
 
 def searched(space: Any, path: str = "") -> Iterator[str]:
