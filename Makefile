@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install quickstart test soak benchmarks benchmarks-peers check
+.PHONY: install quickstart test soak benchmarks benchmarks-peers check docs
 
 install: $(INSTALLED)
 
@@ -73,3 +73,8 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy micronet_search
 	$(BIN)/lint-imports
+
+# the pages of docs/ and the README as a site in build/site
+docs: install
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

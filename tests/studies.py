@@ -458,6 +458,7 @@ def optuna_trials(root: Path, name: str, url: str | None = None) -> list[FrozenT
     journal = Root(root).study(name).journal
     storage = url or JournalStorage(JournalFileBackend(str(journal)))
     study = optuna.load_study(study_name=name, storage=storage)
+    assert study.metric_names == ["accuracy", "score"]
     return study.get_trials()
 
 

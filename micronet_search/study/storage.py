@@ -1,8 +1,10 @@
 """Optuna's storage of a study, opened under the driver's lock."""
 
 import os
+import warnings
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
@@ -19,6 +21,7 @@ GOAL = "accuracy_at_least"
 
 _CONSTRAINT = "constraints:accuracy"  # where Optuna keeps what `set_constraint` was given
 DIRECTIONS = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
+OBJECTIVES = ["accuracy", "score"]
 
 
 def open_study(folder: StudyFolder, sweep: Sweep) -> optuna.Study:
@@ -55,6 +58,7 @@ def open_study(folder: StudyFolder, sweep: Sweep) -> optuna.Study:
     resume.refuse_other_storage(folder, study)
     if url:
         resume.claim(folder, study)
+    _name_objectives(study)
     goal = sweep.objectives.accuracy.at_least
     stored = load_stored_sweep(folder.sweep) if folder.sweep.exists() else sweep
     before = study.user_attrs.get(GOAL, stored.objectives.accuracy.at_least)
@@ -69,6 +73,14 @@ def open_study(folder: StudyFolder, sweep: Sweep) -> optuna.Study:
         )
     _judge_anew(study, folder, before, goal)
     return open_study(folder, sweep)
+
+
+def _name_objectives(study: optuna.Study) -> None:
+    """Names the objectives for Optuna's own pictures and Optuna Dashboard, once for a study."""
+    if study.metric_names != OBJECTIVES:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(OBJECTIVES)
 
 
 def _judge_anew(study: optuna.Study, folder: StudyFolder, before: float, goal: float) -> None:
