@@ -114,7 +114,7 @@ def _draw_trials(axes: Axes, points: Sequence[Point]) -> None:
             )
             dots.set(label=label, clip_on=not is_below, zorder=2)
             if label == "infeasible":  # told apart without colour too
-                dots.set_facecolor("none")
+                dots.set(facecolor="none", edgecolor=color)
 
 
 def _draw_front(axes: Axes, front: Sequence[Point]) -> None:
