@@ -68,7 +68,7 @@ def test_a_storage_that_cannot_be_read_leaves_the_front(finished: Path, tmp_path
     assert done.err.startswith("warning: the choices are left out: found no ")
 
 
-def test_running_paused_or_finished(finished: Path, tmp_path: Path) -> None:
+def test_running_paused_or_finished(view: View, finished: Path, tmp_path: Path) -> None:
     root = Root(tmp_path / "runs")
     shutil.copytree(finished / "studies", root.path / "studies")
     folder = root.study("tiny")
@@ -77,8 +77,10 @@ def test_running_paused_or_finished(finished: Path, tmp_path: Path) -> None:
         assert read(root, "tiny").state == "running"
         assert is_running(folder)
     assert not is_running(folder)
-    line = cli("status", "--root", root.path, cwd=tmp_path).out.splitlines()[1]
-    assert line.split()[:3] == ["tiny", "finished", "3/3"]
+    head, line = cli("status", "--root", root.path, cwd=tmp_path).out.splitlines()
+    assert line.split()[:5] == ["tiny", "finished", "3/3", "3", str(len(view.survey.front))]
+    titles = ["study", "state", "trials", "complete", "front", "best", "score", "hypervolume"]
+    assert head.split() == titles
     for content in ({"environment": {}, "finished": None}, {"odd": 1}):
         write_json(folder.start, content)
         assert read(root, "tiny").state == "paused"

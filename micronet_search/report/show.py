@@ -47,7 +47,7 @@ def show(view: View, number: int) -> RenderableType:
         parts += ["", stages(outcome)]
     if folder.layers.exists():
         parts += ["", layers(folder)]
-    return Group(*parts, "", files(folder))
+    return Group(*parts, "", Text(f"files in {folder.path}", style="bold"), files(folder))
 
 
 def headline(view: View, number: int) -> str:
@@ -134,4 +134,4 @@ def files(folder: TrialFolder) -> Table:
     """Returns the files of a trial with their sizes."""
     found = sorted(path for path in folder.path.iterdir() if path.is_file())
     rows = [(path.name, path.stat().st_size) for path in found if path.name[0] != "."]
-    return table(["file", "bytes"], rows, title=str(folder.path))
+    return table(["file", "bytes"], rows)

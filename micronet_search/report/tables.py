@@ -137,27 +137,26 @@ def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def status_table(views: Iterable[View]) -> Table:
-    """Returns a table with a row for each study, and whether its driver runs."""
-    columns = [
-        "study",
-        "state",
-        "trials",
-        *STATES,
-        "unfinished",
-        "front",
-        "best score",
-        "hypervolume",
-    ]
-    rows = []
+    """Returns a table with a row for each study, and whether its driver runs.
+
+    What no study has, failed trials for example, has no column, so that most tables fit 80 columns.
+    """
+    rows, counts = [], []
     for view in views:
         states = [outcome.state for outcome in view.outcomes.values()]
         total, best = view.sweep.search.trials, view.survey.best_score
-        counts = [*map(states.count, STATES), len(view.unfinished), len(view.survey.front)]
+        counts.append([*map(states.count, STATES), len(view.unfinished)])
         figures = ["-" if best is None else f"{best:.6f}", f"{view.survey.hypervolume:.4g}"]
-        rows.append(
-            [view.sweep.name, view.state, f"{len(states)}/{total}", *map(str, counts), *figures]
-        )
-    return table(columns, rows)
+        start = [view.sweep.name, view.state, f"{len(states)}/{total}"]
+        rows.append((start, [str(len(view.survey.front)), *figures]))
+    titles = (*STATES, "unfinished")
+    kept = [i for i in range(len(titles)) if any(row[i] for row in counts)]
+    columns = ["study", "state", "trials", *(titles[i] for i in kept)]
+    cells = [
+        [*start, *(str(row[i]) for i in kept), *end]
+        for (start, end), row in zip(rows, counts, strict=True)
+    ]
+    return table([*columns, "front", "best score", "hypervolume"], cells)
 
 
 def trials_table(view: View) -> Table:
