@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-MUTANTS = int(os.environ.get("MICRONET_FUZZ", "300"))
+MUTANTS = int(os.environ.get("MICRONET_FUZZ", "200"))
 """How many mutants of a file are read; each follows from its number alone."""
 
 

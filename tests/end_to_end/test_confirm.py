@@ -131,7 +131,7 @@ def test_kills_between_any_two_steps_lose_nothing(tmp_path: Path, root: Path) ->
         Kill(outcome + "write_json", "before"),
         Kill(outcome + "write_json", "after"),
         Kill(recorder + "record_repeat", "before"),
-        Kill(recorder + "_log", "before", 2),
+        Kill("micronet_search.tracking.recorder:log", "before", 2),
         Kill(recorder + "record_more", "before"),
         Kill(recorder + "record_more", "after"),
     ]
