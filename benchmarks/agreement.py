@@ -23,7 +23,6 @@ from micronet_search.config.sweep import SHAPES, Dataset
 from micronet_search.data import splits
 from micronet_search.data.splits import Splits
 from micronet_search.export import packed
-from micronet_search.export.onnx_size import packed_bytes
 from micronet_search.runtime import onnx_model, session
 from micronet_search.training.fit import predictions
 
@@ -64,7 +63,7 @@ def measure(network: dict[str, Any], parts: dict[str, Any], found: Splits, epoch
     reader, started = mnz.load(pack), session.start(graph)
     by_reader = np.concatenate([reader(part.numpy()).argmax(1) for part in images])
     by_onnx = np.concatenate([session.run(started, part).argmax(1).numpy() for part in images])
-    counted = packed_bytes(build.predict(trained.candidate).measured(trained.tensors))
+    counted = build.predict(trained.candidate).measured(trained.tensors).storage_bytes
     return {
         "test accuracy": float((expected == found.test.labels.numpy()).mean()),
         "counted bytes": counted,

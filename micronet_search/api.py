@@ -1,11 +1,12 @@
 """Studies from notebooks and scripts.
 
-import micronet_search as ms
+Example:
+    import micronet_search as ms
 
-study = ms.run("sweeps/quickstart.yaml")
-study.front()                      # a DataFrame, the lowest score first
-network = study.best().network()   # a torch module, from uint8 images to logits
-study.best().export()
+    study = ms.run("sweeps/quickstart.yaml")
+    study.front()                      # a DataFrame, the lowest score first
+    network = study.best().network()   # a torch module, from uint8 images to logits
+    study.best().export()
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from micronet_search.report.live import Display
 from micronet_search.report.score import Scored
 from micronet_search.report.view import View
 from micronet_search.report.view import read as read_view
+from micronet_search.runtime import OPSET_NEWEST
 from micronet_search.store.outcome import Outcome
 from micronet_search.store.paths import Root
 
@@ -221,7 +223,7 @@ class StudyTrial:
 
         return load(self._view.shipped(self.number).path)
 
-    def export(self, to: str | PathLike[str] | None = None, opset: int = 25) -> Exported:
+    def export(self, to: str | PathLike[str] | None = None, opset: int = OPSET_NEWEST) -> Exported:
         """Ships the network like `micronet-search export`, and returns what was exported.
 
         Args:

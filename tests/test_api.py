@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -72,9 +73,9 @@ def test_a_study_is_run_and_goes_on(runs: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [torch.nn.ReLU(), 3, "model.pkl"])
-def test_what_cannot_be_scored_is_told(wrong: object) -> None:
+def test_what_cannot_be_scored_is_told(wrong: Any) -> None:
     with pytest.raises(ValueError, match="expected a"):
-        ms.score(wrong)  # type: ignore[arg-type]
+        ms.score(wrong)
 
 
 def test_what_is_not_there_is_told(finished: Path) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -11,7 +12,8 @@ from micronet_search import cli
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+GROUP: Any = typer.main.get_command(cli.app)
+COMMANDS = GROUP.commands
 
 FENCE = re.compile(r"^ *```.*?^ *```$", re.M | re.S)
 CODE = re.compile(r"`[^`\n]+`")

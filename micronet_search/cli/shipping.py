@@ -27,6 +27,7 @@ from micronet_search.cli.common import (
     read,
     root_folder,
 )
+from micronet_search.runtime import OPSET_NEWEST, OPSET_OLDEST
 
 ScoreFormat = StrEnum("ScoreFormat", ["TABLE", "JSON"])
 BoardFormat = StrEnum("BoardFormat", ["TABLE", "CSV", "HTML"])
@@ -35,8 +36,8 @@ Opset = Annotated[
     typer.Option(
         help="The newest ONNX opset that model.onnx may use: integers of 2 bits need 25, those of "
         "4 bits 21, and become wider below.",
-        min=14,
-        max=25,
+        min=OPSET_OLDEST,
+        max=OPSET_NEWEST,
     ),
 ]
 
@@ -143,7 +144,7 @@ def export(
     trial: Annotated[int | None, typer.Option(help="The trial of this number.", min=0)] = None,
     front: Annotated[bool, typer.Option("--front", help="Every trial on the front.")] = False,
     to: Annotated[Path | None, typer.Option(help="Default: exports/STUDY/TRIAL.")] = None,
-    opset: Opset = 25,
+    opset: Opset = OPSET_NEWEST,
     at_least: AtLeast = None,
     register: Annotated[
         bool, typer.Option("--register", help="Put them into MLflow's registry.")

@@ -15,7 +15,7 @@ from micronet_search.config.network import Input
 from micronet_search.config.sweep import Sweep
 from micronet_search.export import origin
 from micronet_search.export.check import Agreement
-from micronet_search.export.onnx_size import OnnxSize, packed_bytes
+from micronet_search.export.onnx_size import OnnxSize
 from micronet_search.export.snippets import example, folder_of
 from micronet_search.network.precision import Plan
 from micronet_search.scoring.cost import Cost, Layer
@@ -115,7 +115,7 @@ def _measured(facts: Facts) -> dict[str, Any]:
     sizes = [(f"`{name}` (bytes)", f"{size:,}") for name, size in facts.sizes.items()]
     weights = [layer.stored[0] for layer in cost.layers if layer.macs]
     return {
-        "packed": packed_bytes(cost),
+        "packed": cost.storage_bytes,
         "sparsity": 1.0 - sum(w.nonzeros for w in weights) / sum(w.elements for w in weights),
         "figures": _rows([*figures(facts.candidate, facts.plan), *sizes]),
         "taken": _rows(_taken(facts.runtime)),

@@ -28,13 +28,8 @@ class OnnxSize:
         return self.counted + self.wider + self.graph
 
 
-def packed_bytes(cost: Cost) -> int:
-    """Returns the bytes of a network's stored tensors when packed, as a score counts them."""
-    return -(-cost.storage_bits // 8)
-
-
 def onnx_size(content: bytes, cost: Cost) -> OnnxSize:
     """Returns the parts of the ONNX file of a network with this measured cost."""
     tensors = onnx.load_model_from_string(content).graph.initializer
-    stored, counted = sum(len(tensor.raw_data) for tensor in tensors), packed_bytes(cost)
+    stored, counted = sum(len(tensor.raw_data) for tensor in tensors), cost.storage_bytes
     return OnnxSize(counted, stored - counted, len(content) - stored)

@@ -18,8 +18,7 @@ from micronet_search.data.splits import Splits
 from micronet_search.export import card, check, origin, packed, picture, program
 from micronet_search.export.check import Agreement
 from micronet_search.export.onnx_size import OnnxSize, onnx_size
-from micronet_search.runtime import latency, onnx_model
-from micronet_search.runtime.onnx_writer import OPSET_INT2
+from micronet_search.runtime import OPSET_NEWEST, latency, onnx_model
 from micronet_search.scoring.cost import Cost
 from micronet_search.scoring.rules import scores
 from micronet_search.shipped import MAX_BYTES, Shipped, load
@@ -85,7 +84,7 @@ def export_trial(
     trial: TrialFolder,
     splits: Splits,
     destination: Path,
-    opset: int = OPSET_INT2,
+    opset: int = OPSET_NEWEST,
     chosen: str = "--front",
 ) -> Exported:
     """Ships a trial as `model.onnx`, `model.pt2`, `model.mnz` and `model.safetensors`, with a card.

@@ -122,6 +122,7 @@ def estimate(sweep: Sweep, drawn: Sample) -> list[str]:
     import torch
 
     from micronet_search.engine.choice import choose_device
+    from micronet_search.trial.stages import total_epochs
     from micronet_search.trial.trial import Trial
 
     device = choose_device(sweep.execution.device)
@@ -132,7 +133,7 @@ def estimate(sweep: Sweep, drawn: Sample) -> list[str]:
     trial.begin()
     trial.advance(1)
     seconds = trial.history.curve[0].seconds
-    epochs = statistics.fmean(map(_epochs, (candidate for _, candidate in drawn.found)))
+    epochs = statistics.fmean(map(total_epochs, (candidate for _, candidate in drawn.found)))
     whole, trials = seconds * epochs, sweep.search.trials
     lines = [
         f"an epoch of the candidate of the median score takes {seconds:.2g} s on {device}; "
@@ -143,10 +144,3 @@ def estimate(sweep: Sweep, drawn: Sample) -> list[str]:
     if sweep.search.hours is not None:
         lines.append(f"search.hours ends the study after {sweep.search.hours:g} hours")
     return lines
-
-
-def _epochs(candidate: Candidate) -> int:
-    from micronet_search.trial.stages import stages
-
-    plan, _ = build.planned(candidate)
-    return stages(candidate, plan)[-1].end

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from micronet_search.config.sweep import Objectives
 from micronet_search.report.live import duration
+from micronet_search.report.page.write import PICTURES
 from micronet_search.report.tables import table
 from micronet_search.report.view import View
 from micronet_search.search import pareto
@@ -23,7 +24,6 @@ from micronet_search.study.survey import Survey, is_feasible, points, score_of, 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PICTURES = (".svg", ".pdf", ".png")
 _LOOKS = ("o-", "s--", "^-.", "D:", "v-", "P--")  # told apart without colour too
 
 

@@ -75,9 +75,8 @@ def figures(view: View, number: int, outcome: Outcome) -> Iterator[str]:
             f"{view.score_title} {parts['score']:.6f} = parameters {parts['parameters']:.6f} "
             f"+ operations {parts['operations']:.6f}"
         )
-        size = -(-(outcome.storage_bits or 0) // 8)
         counts = f"{outcome.parameters:,} parameters, {outcome.nonzeros:,} nonzeros"
-        yield f"{counts}, {outcome.macs:,} MACs, {size:,} bytes"
+        yield f"{counts}, {outcome.macs:,} MACs, {outcome.storage_bytes:,} bytes"
     if outcome.latency_ms is not None:
         yield f"latency {outcome.latency_ms:.3f} ms"
     if (found := view.confirmations.get(number)) and found.accuracies:

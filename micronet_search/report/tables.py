@@ -189,7 +189,7 @@ def cost_table(cost: Cost) -> Table:
 def cost_lines(cost: Cost) -> list[str]:
     """Returns the total cost of a network in words, and its score by each score rule."""
     stored = f"{cost.parameters:,} parameters, {cost.nonzeros:,} nonzeros stored"
-    lines = [f"{stored}, {cost.macs:,} MACs, {-(-cost.storage_bits // 8):,} bytes"]
+    lines = [f"{stored}, {cost.macs:,} MACs, {cost.storage_bytes:,} bytes"]
     for rule, score in scores(cost).items():
         parts = f"parameters {score.parameters:.6f} + operations {score.operations:.6f}"
         lines.append(f"{rule}: score {score.score:.6f} = {parts}")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 
-from micronet_search import build
-from micronet_search.config.candidate import Candidate
 from micronet_search.config.files import load_candidate
 from micronet_search.report.view import View, read
 from micronet_search.store.owner import is_running
@@ -13,7 +11,7 @@ from micronet_search.store.paths import Root, TrialFolder
 from micronet_search.study.history import read_draws
 from micronet_search.study.progress import Observer, Progress, Running
 from micronet_search.trial import saved
-from micronet_search.trial.stages import stages
+from micronet_search.trial.stages import total_epochs
 
 SECONDS = 2.0
 """Between two looks at the files of a study."""
@@ -67,15 +65,9 @@ def running(view: View) -> dict[int, Running]:
 
 
 def _running(name: str, folder: TrialFolder) -> Running:
-    epochs = _epochs(load_candidate(folder.candidate))
+    epochs = total_epochs(load_candidate(folder.candidate))
     try:
         row = saved.read_history(folder.checkpoint).curve[-1]
     except (FileNotFoundError, LookupError):  # the first one is still to come
         return Running(name, 0, epochs)
     return Running(name, row.epoch, epochs, row.accuracy, row.stage)
-
-
-def _epochs(candidate: Candidate) -> int:
-    """Returns the epochs of all stages."""
-    plan, _ = build.planned(candidate)
-    return stages(candidate, plan)[-1].end

@@ -1,5 +1,8 @@
 """A shipped network as ONNX Runtime runs it: its file, its sessions, and what they take."""
 
+OPSET_OLDEST, OPSET_NEWEST = 14, 25
+"""The oldest opset in which a network can be written, and the one with all of its types."""
+
 
 class ExportError(Exception):
     """The exported file does not do what the network does; the message is one line."""

@@ -16,8 +16,8 @@ from torch import fx, nn
 from micronet_search.compression.graph import trace
 from micronet_search.data.splits import Normalization
 from micronet_search.network.layers import Add, GlobalMean, Join, Scale
+from micronet_search.runtime import OPSET_NEWEST
 from micronet_search.runtime.onnx_writer import (
-    OPSET_INT2,
     GraphWriter,
     write_input,
     write_weight,
@@ -28,7 +28,7 @@ from micronet_search.shipped import Shipped
 Write = Callable[..., str]
 
 
-def write(shipped: Shipped, metadata: dict[str, str], opset: int = OPSET_INT2) -> bytes:
+def write(shipped: Shipped, metadata: dict[str, str], opset: int = OPSET_NEWEST) -> bytes:
     """Returns the ONNX file of a network, with texts by name beside the graph.
 
     Its input `image` is uint8 (N, C, H, W) with any N, its output `logits` float32 (N, classes).

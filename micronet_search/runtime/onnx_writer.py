@@ -18,12 +18,12 @@ from micronet_search.compression.quantizers import (
 )
 from micronet_search.network.precision import Plan
 from micronet_search.network.tensors import Role, tensor_name, tensors_of
-from micronet_search.runtime import ExportError
+from micronet_search.runtime import OPSET_NEWEST, OPSET_OLDEST, ExportError
 from micronet_search.scoring.graphs.values import BITS
 
 # The first opsets with all operators, with axes of `ReduceMax` as an input, and with
 # `DequantizeLinear` of integers of 4 bits and of 2.
-OPSET_OLDEST, OPSET_AXES, OPSET_INT4, OPSET_INT2 = 14, 18, 21, 25
+OPSET_AXES, OPSET_INT4, OPSET_INT2 = 18, 21, 25
 
 _FLOATS = {torch.float16: TensorProto.FLOAT16, torch.float32: TensorProto.FLOAT}
 
@@ -49,13 +49,13 @@ class GraphWriter:
         compute: torch.dtype,
         tensors: Mapping[str, Tensor],
         plan: Plan,
-        newest: int = OPSET_INT2,
+        newest: int = OPSET_NEWEST,
     ) -> None:
         """Starts the graph of a network with these stored tensors, computing in this type.
 
         `newest` is the newest opset that it may use.
         """
-        assert OPSET_OLDEST <= newest <= OPSET_INT2, newest
+        assert OPSET_OLDEST <= newest <= OPSET_NEWEST, newest
         self.compute = _FLOATS[compute]
         self.plan = plan
         self.newest = newest

@@ -143,6 +143,11 @@ class Cost:
         """Bits of the packed network."""
         return sum(t.storage_bits for t in self.stored)
 
+    @property
+    def storage_bytes(self) -> int:
+        """Bytes of the packed network, rounded up."""
+        return -(-self.storage_bits // 8)
+
     def totals(self) -> dict[str, int]:
         """Returns the figures of the whole network by the names that files and tables use."""
         names = ("parameters", "nonzeros", "macs", "storage_bits")

@@ -76,6 +76,11 @@ class Outcome:
     test_accuracy: _Accuracy | None = None
     latency_ms: Annotated[float, Field(gt=0.0)] | None = None
 
+    @property
+    def storage_bytes(self) -> int:
+        """The bytes of the packed network, rounded up; 0 where they are not known."""
+        return -(-(self.storage_bits or 0) // 8)
+
     def totals(self) -> dict[str, int | None]:
         """Returns the cost of the whole network, by the same names as `Cost.totals`."""
         names = ("parameters", "nonzeros", "macs", "storage_bits")

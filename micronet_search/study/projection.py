@@ -17,10 +17,9 @@ from micronet_search.study.exports import record_exports
 from micronet_search.study.repeats import record_repeats
 from micronet_search.study.resume import training_digest
 from micronet_search.study.start import Start, environment, migrate, read_start, write_start
-from micronet_search.study.survey import Survey, extended, front_row, is_feasible, score_of
+from micronet_search.study.survey import Survey, dots, extended, front_row, is_feasible
 from micronet_search.tracking.client import TrackingError
 from micronet_search.tracking.facts import sentence
-from micronet_search.tracking.picture import Point
 from micronet_search.tracking.recorder import Recorder
 
 PATIENCE = 10.0
@@ -232,17 +231,18 @@ class Projection:
         confirmed = record_repeats(recorder, self._sweep, self._folder, self.repeats)
         outcomes, goals, front = self._outcomes, self._sweep.objectives, self._found.front
         if outcomes:
-            rows = [front_row(n, outcomes[n], goals) | confirmed.get(n, {}) for n in front]
+            sure = [n for n, found in confirmed.items() if found["confirmed"] and n in outcomes]
+            rows = {
+                n: front_row(n, outcomes[n], goals) | confirmed.get(n, {}) for n in (*front, *sure)
+            }
+            best = min(sure or front, key=lambda n: (rows[n]["score"], n), default=None)
             recorder.record_front(
-                rows, lambda number: number in outcomes and is_feasible(outcomes[number], goals)
+                [rows[n] for n in front],
+                lambda n: n in outcomes and is_feasible(outcomes[n], goals),
+                None if best is None else rows[best],
             )
         if self._picture_is_due():
-            points = [
-                Point(n, one.accuracy, score_of(one, goals), is_feasible(one, goals))
-                for n, one in sorted(outcomes.items())
-                if one.accuracy is not None
-            ]
-            recorder.record_picture(points, front)
+            recorder.record_picture(dots(outcomes, goals), front)
             self._drawn, self._next_picture = len(outcomes), time.monotonic() + REDRAW
 
     def _picture_is_due(self) -> bool:

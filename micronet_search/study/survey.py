@@ -10,6 +10,7 @@ import numpy as np
 from micronet_search.config.sweep import Objectives
 from micronet_search.search import pareto, screening
 from micronet_search.store.outcome import Outcome
+from micronet_search.tracking.picture import Point
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,15 @@ def points(outcomes: Mapping[int, Outcome], objectives: Objectives) -> pareto.Po
     complete = [outcome for outcome in outcomes.values() if outcome.state == "complete"]
     found = [(outcome.accuracy, score_of(outcome, objectives)) for outcome in complete]
     return np.array(found, dtype=float).reshape(-1, 2)
+
+
+def dots(outcomes: Mapping[int, Outcome], objectives: Objectives) -> list[Point]:
+    """Returns the complete and the stopped trials as the picture of the front has them."""
+    return [
+        Point(n, one.accuracy, score_of(one, objectives), is_feasible(one, objectives))
+        for n, one in sorted(outcomes.items())
+        if one.accuracy is not None
+    ]
 
 
 def survey(outcomes: Mapping[int, Outcome], objectives: Objectives) -> Survey:

@@ -21,22 +21,31 @@ _ON_FRONT = "front: "
 _MOST_ROWS = 20
 
 
-def study(sweep: Sweep, front: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the description of a study, given its front, the lowest score first."""
-    return "\n\n".join(_paragraphs(sweep, front)) + "\n"
+def study(
+    sweep: Sweep, front: Sequence[Mapping[str, Any]], winner: Mapping[str, Any] | None
+) -> str:
+    """Returns the description of a study.
+
+    Args:
+        sweep: The study's.
+        front: Its rows, the lowest score first.
+        winner: The row of the trial that `export --best` ships, which need not be on the front.
+    """
+    return "\n\n".join(_paragraphs(sweep, front, winner)) + "\n"
 
 
-def _paragraphs(sweep: Sweep, front: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _paragraphs(
+    sweep: Sweep, front: Sequence[Mapping[str, Any]], winner: Mapping[str, Any] | None
+) -> Iterator[str]:
     goals, search = sweep.objectives, sweep.search
-    confirmed = [row for row in front if row.get("confirmed")]
-    if front:
-        best = (confirmed or front)[0]
-        how = "the cheapest that is confirmed" if confirmed else "the cheapest on the front"
-        found = f"{best['accuracy']:.1%} at a score of {best['score']:.3g}"
-        yield f"**Trial {best['trial']} won: {found}**, {how}."
-        yield _table(front)
-    else:
+    if winner is None:
         yield "No trial reaches the goals yet."
+    else:
+        place = "that is confirmed" if winner.get("confirmed") else "on the front"
+        found = f"{winner['accuracy']:.1%} at a score of {winner['score']:.3g}"
+        yield f"**Trial {winner['trial']} won: {found}**, the cheapest {place}."
+    if front:
+        yield _table(front)
     latency = f", latency <= {goals.latency.at_most:g} ms" if goals.latency else ""
     yield (
         f"Goals: accuracy >= {goals.accuracy.at_least:.4g}, {goals.score.rule} score <= "

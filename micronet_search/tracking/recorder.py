@@ -67,7 +67,7 @@ class Recorder:
             runs = find_children(client, parent)
             self._trials, self._repeats = find_trials(client, runs), find_repeats(runs)
             history = client.get_metric_history(self._parent, "hypervolume")
-        self._front: Sequence[Mapping[str, Any]] | None = None  # that was recorded last
+        self._front: Any = None  # that was recorded last, with the winner
         self.steps = {metric.step for metric in history}
         self.recorded = {number for number, run in self._trials.items() if is_whole(run)}
         self.repeated = {name for name, run in self._repeats.items() if is_whole(run)}
@@ -210,14 +210,18 @@ class Recorder:
         self.steps.add(step)
 
     def record_front(
-        self, table: Sequence[Mapping[str, Any]], is_feasible: Callable[[int], bool]
+        self,
+        table: Sequence[Mapping[str, Any]],
+        is_feasible: Callable[[int], bool],
+        winner: Mapping[str, Any] | None = None,
     ) -> None:
         """Records which trials are on the front: a row for each, its number under `trial`.
 
-        Where the front has changed, the goals may have too: so each trial is asked for whether it
-        is feasible, and tagged with that.
+        The winner is the row of the trial that `export --best` ships. Where the front has changed,
+        the goals may have too: so each trial is asked for whether it is feasible, and tagged with
+        that.
         """
-        if table == self._front:
+        if (table, winner) == self._front:
             return
         front = {int(row["trial"]) for row in table}
         with reported(self._uri):
@@ -226,10 +230,11 @@ class Recorder:
                 self._retag(run, "front", facts.truth(number in front))
                 self._retag(run, "feasible", facts.truth(is_feasible(number)))
                 self._retag(run, notes.NOTE, note)
-            log(self._client, self._parent, tags={notes.NOTE: notes.study(self._sweep, table)})
+            note = notes.study(self._sweep, table, winner)
+            log(self._client, self._parent, tags={notes.NOTE: note})
             text = to_csv(table, ["trial", "accuracy", "score"])
             self._client.log_text(self._parent, text, "front.csv")
-        self._front = table
+        self._front = table, winner
 
     def _retag(self, run: Run, name: str, value: str) -> None:
         if run.data.tags.get(name, "") != value and not is_deleted(run):

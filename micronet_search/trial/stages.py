@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
+from micronet_search import build
 from micronet_search.compression.technique import Technique, techniques_of
 from micronet_search.config.candidate import Candidate
 from micronet_search.network.precision import Plan
@@ -73,3 +74,8 @@ def stages(candidate: Candidate, plan: Plan) -> tuple[Stage, ...]:
             rates = Rates(start, end, peak)
         found.append(Stage(technique.stage, start, own, rates, technique))
     return tuple(found)
+
+
+def total_epochs(candidate: Candidate) -> int:
+    """Returns the epochs of all stages of a candidate."""
+    return stages(candidate, build.planned(candidate)[0])[-1].end

@@ -88,6 +88,7 @@ def test_the_front_is_confirmed_recorded_and_shipped(tmp_path: Path, root: Path)
     assert shipped.code == 0, shipped
     assert shipped.out.endswith("registered as tiny, version 1, champion\n")
     best = view(root).confirmed()[0]["trial"]
+    assert f"**Trial {best} won: " in read(root, "tiny").parent.tags["mlflow.note.content"]
     median = Repeat(best, view(root).confirmations[best].median_seed)
     model = tmp_path / f"exports/tiny/{best:04d}/model.safetensors"
     assert model.read_bytes() == Root(root).study("tiny").repeat(median).model.read_bytes()

@@ -148,9 +148,8 @@ def table(facts: Facts) -> tuple[list[str], list[list[str]]]:
         numbers.insert(0, facts.best.number)
     for number in numbers:
         outcome: Any = facts.view.outcomes[number]
-        size = -(-outcome.storage_bits // 8)
         row = [str(number), percent(outcome.accuracy), f"{facts.view.score(number):.6f}"]
-        row += [f"{outcome.nonzeros:,}", f"{outcome.macs:,}", f"{size:,}"]
+        row += [f"{outcome.nonzeros:,}", f"{outcome.macs:,}", f"{outcome.storage_bytes:,}"]
         rows.append(row + ([_tested(facts, number)] if has_tests else []))
     return heads + (["test accuracy"] if has_tests else []), rows
 

@@ -7,8 +7,6 @@ from micronet_search.report.page.best import accuracies, by_layer
 from micronet_search.report.page.facts import Facts
 from micronet_search.report.page.words import counted, duration, percent, points, short_names, shown
 
-_FAMILIES = {"densenet": "DenseNet", "resnet": "ResNet", "efficientnet": "EfficientNet"}
-
 
 def headline(facts: Facts) -> str:
     """Returns the answer in one sentence."""
@@ -28,9 +26,7 @@ def headline(facts: Facts) -> str:
 def described(candidate: Candidate) -> str:
     """Returns a network in a few words."""
     network, bits = candidate.network, candidate.quantization
-    family = _FAMILIES.get(network.family, network.family)
-    article = "an" if family[0] in "AEIOU" else "a"
-    text = f"{article} {family} of {'+'.join(map(str, network.layers))} layers"
+    text = f"{network.title} of {'+'.join(map(str, network.layers))} layers"
     if bits is None:
         text += " in 32 bits"
     elif bits.weight_bits == bits.activation_bits:
@@ -55,7 +51,7 @@ def tiles(facts: Facts) -> list[tuple[str, str]]:
         found.append((f"test accuracy, {seeds}", f"{100 * tested.mean:.2f}{spread} %"))
     found.append(("validation accuracy", percent(facts.accuracy(number))))
     if outcome.storage_bits is not None:
-        found.append(("bytes", f"{-(-outcome.storage_bits // 8):,}"))
+        found.append(("bytes", f"{outcome.storage_bytes:,}"))
     figures = (("nonzeros", outcome.nonzeros), ("MACs for one image", outcome.macs))
     found += [(name, f"{figure:,}") for name, figure in figures if figure is not None]
     if outcome.latency_ms is not None:

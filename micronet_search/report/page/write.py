@@ -10,8 +10,8 @@ from micronet_search.report.page.page import to_page
 from micronet_search.report.view import View, read
 from micronet_search.store.files import write_bytes
 from micronet_search.store.paths import Root
-from micronet_search.study.survey import is_feasible
-from micronet_search.tracking.picture import Point, front_figure
+from micronet_search.study.survey import dots
+from micronet_search.tracking.picture import front_figure
 
 PICTURES = (".svg", ".pdf", ".png")
 PAGES = (".html", ".htm")
@@ -37,13 +37,8 @@ def write(root: Root, name: str, file: Path, at_least: float | None = None) -> P
 
 def picture(view: View, kind: str) -> bytes:
     """Returns the picture of the front as a file of a kind: `svg`, `pdf` or `png`."""
-    goals = view.sweep.objectives
-    points = [
-        Point(number, one.accuracy, view.score(number), is_feasible(one, goals))
-        for number, one in view.outcomes.items()
-        if one.accuracy is not None
-    ]
-    written = io.BytesIO()
+    goals, written = view.sweep.objectives, io.BytesIO()
+    points = dots(view.outcomes, goals)
     figure = front_figure(view.sweep.name, points, view.survey.front, goals)
     figure.savefig(written, format=kind)
     return written.getvalue()
