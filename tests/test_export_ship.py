@@ -16,7 +16,6 @@ from onnx import numpy_helper
 from micronet_search import build
 from micronet_search.config.files import dump_yaml, load_candidate, load_sweep
 from micronet_search.data.splits import Images, Splits
-from micronet_search.export import origin
 from micronet_search.export.ship import Exported, export_trial
 from micronet_search.runtime import ExportError, onnx_model
 from micronet_search.scoring.rules import scores
@@ -149,7 +148,7 @@ def test_the_sweep_is_shipped_without_the_machine(exported: Exported, tmp_path: 
     )
     moved = sweep.override(dataset=there[0], execution=there[1])
     path = tmp_path / "sweep.yaml"
-    path.write_text(dump_yaml(origin.portable(moved)))
+    path.write_text(dump_yaml(moved.portable()))
     assert load_sweep(path) == sweep.override(dataset={"name": "folder", "root": "data"})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -209,6 +210,16 @@ class Sweep(Model):
     def dump(self) -> dict[str, Any]:
         """The plain tree of the sweep, every default written out."""
         return self.model_dump(mode="json")
+
+    def portable(self) -> dict[str, Any]:
+        """Returns the plain tree without what is true of one machine alone.
+
+        Of the dataset's folder the name is kept.
+        """
+        tree = self.dump()
+        if self.dataset.root is not None:
+            tree["dataset"]["root"] = Path(self.dataset.root).name
+        return {key: part for key, part in tree.items() if key not in ("execution", "tracking")}
 
     def override(self, **changes: dict[str, Any]) -> Sweep:
         """Returns the sweep with other options, as in `search={"trials": 3}`; None changes nothing.

@@ -4,23 +4,12 @@ import platform
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
-from pathlib import Path
-from typing import Any
 
-from micronet_search.config.sweep import Sweep
 from micronet_search.store.paths import Repeat
 from micronet_search.study.confirmation import Confirmation
 from micronet_search.study.queue import seed_of
 
 PACKAGES = ("micronet-search", "torch", "torchvision", "optuna", "onnx", "onnxruntime")
-
-
-def portable(sweep: Sweep) -> dict[str, Any]:
-    """Returns a sweep without what is true of one machine alone, but for the name of a folder."""
-    tree = sweep.dump()
-    if sweep.dataset.root is not None:
-        tree["dataset"]["root"] = Path(sweep.dataset.root).name
-    return {key: part for key, part in tree.items() if key not in ("execution", "tracking")}
 
 
 def commands(

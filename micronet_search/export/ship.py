@@ -15,7 +15,7 @@ from micronet_search.config.files import dump_yaml, load_stored_sweep
 from micronet_search.config.loading import describe, read_bytes
 from micronet_search.config.sweep import Sweep
 from micronet_search.data.splits import Splits
-from micronet_search.export import card, check, origin, packed, picture, program
+from micronet_search.export import card, check, packed, picture, program
 from micronet_search.export.check import Agreement
 from micronet_search.export.onnx_size import OnnxSize, onnx_size
 from micronet_search.runtime import OPSET_NEWEST, latency, onnx_model
@@ -214,7 +214,7 @@ def _texts(facts: card.Facts) -> dict[str, bytes]:
     sweep = facts.sweep
     return {
         CANDIDATE: dump_yaml(facts.candidate.model_dump(mode="json")).encode(),
-        SWEEP: dump_yaml(origin.portable(sweep)).encode(),
+        SWEEP: dump_yaml(sweep.portable()).encode(),
         PICTURE: picture.draw(facts.cost, sweep.objectives.score.rule),
         CARD: card.write(facts).encode(),
     }

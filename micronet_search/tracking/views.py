@@ -7,10 +7,10 @@ does not know it shows its own columns.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from micronet_search.config.distributions import Choices, OneOf, Range
+from micronet_search.config.distributions import leaves
 from micronet_search.tracking import notes
 from micronet_search.tracking.facts import ACCURACY, LOSS
 
@@ -38,7 +38,8 @@ def views(space: Mapping[str, Any], created: int) -> dict[str, str]:
         space: The tree of the candidate, with its distributions.
         created: When the study was recorded first, in milliseconds.
     """
-    choices = list(searched(space))
+    # those of a branch are not made by every trial
+    choices = [path for path, (_, branches) in leaves(space).items() if not branches]
     columns = ["metrics.`accuracy`", "metrics.`score_millionths`", "tags.`front`"]
     columns += [f"params.`{path}`" for path in choices[:MOST_CHOICES]]
     scatter = _scatter()
@@ -77,18 +78,6 @@ def arrange(client: MlflowClient, experiment: str, space: Mapping[str, Any], cre
     for name, value in wanted.items():
         if known.get(name) != value:
             client.set_experiment_tag(experiment, name, value)
-
-
-def searched(space: Any, path: str = "") -> Iterator[str]:
-    """Yields the choices that every trial makes, as Optuna and MLflow name them."""
-    match space:
-        case OneOf():
-            yield f"{path}.one_of".lstrip(".")
-        case Range() | Choices():
-            yield path
-        case dict():
-            for name, part in space.items():
-                yield from searched(part, f"{path}.{name}".lstrip("."))
 
 
 def _charts(*charts: dict[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from micronet_search.config.files import dump_yaml
 from micronet_search.report.page.facts import Facts
 
@@ -11,9 +9,9 @@ from micronet_search.report.page.facts import Facts
 def commands(facts: Facts) -> list[str]:
     """Returns the commands that run, confirm and ship the study of `sweep.yaml`."""
     found = ["micronet-search run sweep.yaml"]
-    if seeds := [len(one.accuracies) for one in facts.view.confirmations.values()]:
+    if seeds := [max(one.accuracies, default=1) for one in facts.view.confirmations.values()]:
         full = any(one.full_train for one in facts.view.confirmations.values())
-        top = f" --top {len(seeds)} --seeds {max(*seeds, 1)}"
+        top = f" --top {len(seeds)} --seeds {max(seeds)}"
         found.append(f"micronet-search confirm {facts.name}{top}{' --full-train' if full else ''}")
     if facts.best is not None and facts.best.feasible:
         found.append(f"micronet-search export {facts.name} --best")
@@ -22,13 +20,7 @@ def commands(facts: Facts) -> list[str]:
 
 def sweep_text(facts: Facts) -> str:
     """Returns the sweep without what is true of one machine alone, and without any password."""
-    tree = facts.view.sweep.dump()
-    if root := tree["dataset"]["root"]:
-        tree["dataset"]["root"] = Path(root).name
-    return dump_yaml({key: part for key, part in tree.items() if key not in _OF_A_MACHINE})
-
-
-_OF_A_MACHINE = ("execution", "tracking")
+    return dump_yaml(facts.view.sweep.portable())
 
 
 def candidate_text(facts: Facts) -> str:

@@ -95,7 +95,7 @@ def _slice(facts: Facts, path: str, of: Distribution, numbers: Sequence[int]) ->
     traces: list[Trace] = []
     for kind, chosen in (("infeasible", False), ("front", True)):
         mine = [n for n in taken if (n in front) == chosen]
-        axis = [taken[n] for n in mine]
+        axis = [_escaped(taken[n]) for n in mine]
         figures = (
             ("y", "%{y:.2f} %", [round(100 * facts.accuracy(n), 3) for n in mine]),
             ("y2", "score %{y:.4g}", [facts.view.score(n) for n in mine]),
@@ -110,8 +110,9 @@ def _slice(facts: Facts, path: str, of: Distribution, numbers: Sequence[int]) ->
         xaxis |= {"type": "log"} if of.log else {}
     else:
         order = [option_text(of, option) for option in of.options()]
-        xaxis |= {"type": "category", "categoryorder": "array", "categoryarray": order}
-        xaxis |= {"tickvals": order, "ticktext": [short(text, 13) for text in order]}
+        places = [_escaped(text) for text in order]
+        xaxis |= {"type": "category", "categoryorder": "array", "categoryarray": places}
+        xaxis |= {"tickvals": places, "ticktext": [short(text, 13) for text in order]}
     scores = [facts.at_most, *(facts.view.score(n) for n in taken if facts.view.score(n) > 0)]
     layout = {
         "margin": {"l": 66},
@@ -175,9 +176,14 @@ def taken_by(facts: Facts, numbers: Sequence[int], path: str) -> dict[int, Any]:
     """Returns which value of a choice each trial took, of those that had the choice."""
     of, draws = leaves(facts.view.sweep.space)[path][0], facts.history.draws
     found = {n: draws[n].params[path] for n in numbers if n in draws and path in draws[n].params}
-    return {n: v if isinstance(of, Range) else html.escape(shown(v)) for n, v in found.items()}
+    return {n: v if isinstance(of, Range) else shown(v) for n, v in found.items()}
 
 
 def option_text(of: Distribution, option: Any) -> str:
     """Returns an option as `taken_by` tells that it was taken."""
-    return html.escape(shown(encode(of, option)))
+    return shown(encode(of, option))
+
+
+def _escaped(value: Any) -> Any:
+    """Returns a value for an axis, where Plotly takes text for HTML."""
+    return html.escape(value) if isinstance(value, str) else value

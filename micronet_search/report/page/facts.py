@@ -13,9 +13,9 @@ from micronet_search.report import explain
 from micronet_search.report.page.known import Known, comparable
 from micronet_search.report.view import View, read
 from micronet_search.scoring.cost import Cost
-from micronet_search.store.files import read_json
 from micronet_search.store.outcome import Outcome, read_repeats
 from micronet_search.store.paths import Repeat, Root
+from micronet_search.study.clock import Clock
 from micronet_search.study.history import History, read_history
 from micronet_search.study.start import Start, read_start
 from micronet_search.study.survey import is_feasible, violations
@@ -128,7 +128,9 @@ def gather(root: Root, name: str, at_least: float | None = None) -> Facts:
     seconds, start = None, Start()
     with suppress(ValueError, OSError):
         start = read_start(view.folder)
-        seconds = float(read_json(view.folder.clock)["seconds"])
+    with suppress(ValueError, OSError):
+        if view.folder.clock.exists():
+            seconds = Clock(view.folder.clock, None).seconds
     return Facts(
         view,
         history,

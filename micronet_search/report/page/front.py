@@ -110,7 +110,7 @@ def _range(facts: Facts) -> tuple[float, float]:
 
 def _note(facts: Facts, bottom: float) -> str:
     trials, front = len(facts.view.outcomes), facts.view.survey.front
-    text = f"Of {counted(trials, 'trial')}, {len(facts.feasible)} reach both goals"
+    text = f"Of {counted(trials, 'trial')}, {len(facts.feasible)} reach every goal"
     if front:
         first, last = facts.accuracy(front[0]), facts.accuracy(front[-1])
         ends = f"at {percent(first)}, score {facts.view.score(front[0]):.4g}"
@@ -145,7 +145,7 @@ def table(facts: Facts) -> tuple[list[str], list[list[str]]]:
     rows: list[list[str]] = []
     numbers = list(facts.view.survey.front)
     if facts.best and facts.best.feasible and facts.best.number not in numbers:
-        numbers.insert(0, facts.best.number)
+        numbers = sorted([*numbers, facts.best.number], key=facts.view.score)
     for number in numbers:
         outcome: Any = facts.view.outcomes[number]
         row = [str(number), percent(outcome.accuracy), f"{facts.view.score(number):.6f}"]

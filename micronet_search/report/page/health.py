@@ -15,7 +15,7 @@ from micronet_search.report.page.verdict import missed
 from micronet_search.report.page.words import counted, duration, listed, percent, points, shown
 from micronet_search.study.survey import leaders, stagnant_trials
 
-FEWEST = 20
+_ENOUGH = 20
 """The complete trials from which a choice is called one that does not matter."""
 
 _EDGE, _SHARE, _LEAST = 0.1, 2 / 3, 0.05
@@ -156,7 +156,7 @@ def failures(facts: Facts) -> Iterator[Line]:
 def indifference(facts: Facts) -> Iterator[Line]:
     """Says which choices do not matter."""
     worth = facts.history.worth
-    if len(facts.complete) < FEWEST or not worth:
+    if len(facts.complete) < _ENOUGH or not worth:
         return
     paths = [
         path for path in leaves(facts.view.sweep.space) if any(path in of for of in worth.values())

@@ -177,7 +177,7 @@ def _choices(facts: Facts) -> str:
 
 
 def _compared(facts: Facts) -> str:
-    """Compares with the cheapest known result, by the test split where there are repeats."""
+    """Compares its score with that of the cheapest known result."""
     assert facts.best is not None
     if not facts.known or not facts.best.feasible:
         return ""
